@@ -1,0 +1,44 @@
+# make: set up, run the pipeline, show the scores · make test · make proof · make bench · make requirements
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.SILENT:
+.PHONY: all test proof bench requirements clean
+
+SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONPATH
+unexport PYTHONHOME
+
+all: .venv/installed
+	dvc repro
+	mammo scores
+
+test: .venv/tests
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest -m "not proof"
+
+proof: .venv/tests
+	pytest -m proof -s
+
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -c '$(SUITABLE)' 2>/dev/null || { echo "Python 3.11, 3.12 or 3.13 is needed; found: $$(python3 --version 2>/dev/null || echo none). Install one, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
+	echo "Installing the pinned packages into .venv (once; TensorFlow alone has 600 MB)"
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+.venv/tests: .venv/installed tests/requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+requirements:  # pins what pyproject.toml asks for, the same versions on every Python
+	python3 -m venv .venv-uv && .venv-uv/bin/pip install --quiet uv
+	pin() { .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-header --no-annotate "$$@"; }
+	pin pyproject.toml -o requirements.txt
+	pin pyproject.toml --extra test -c requirements.txt -o .venv-uv/all.txt
+	grep -vxFf requirements.txt .venv-uv/all.txt > tests/requirements.txt

@@ -1,0 +1,74 @@
+"""A set of mammograms put into data/raw as delivered, with an index: synthetic, from Kaggle, or the user's own."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from mammo import files, kaggle, phantom, settings, sources, stage
+from mammo.dataset import write_index
+from mammo.errors import UserError
+
+
+def pinned(handle: str) -> str:
+    """Refuse a Kaggle handle without a version: what it names would change whenever its owner uploads."""
+    if not kaggle.HANDLE.fullmatch(handle):
+        raise ValueError(
+            "owner/name/versions/N with N from 1 (without a version the same handle would be other images tomorrow)"
+        )
+    return handle
+
+
+def pattern_of_patient(pattern: str) -> str:
+    """Refuse a pattern that does not say which part of a file name is the patient."""
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from error
+    if groups != 1:
+        raise ValueError(f"a regular expression with one group, the patient (it has {groups})")
+    return pattern
+
+
+class Data(settings.Settings):
+    """Section `data` of params.yaml."""
+
+    source: Literal["phantom", "kaggle", "folder"]
+    kaggle: Annotated[str, AfterValidator(pinned)]
+    folder: Annotated[str, Field(min_length=1)]
+    patient: Annotated[str, AfterValidator(pattern_of_patient)]
+    phantom: phantom.Phantoms
+
+
+def main(folder: Path, raw: Path) -> None:
+    """Put the images of `data.source` into RAW with index.csv; FOLDER holds the user's own images."""
+    data = settings.read("data", Data)
+    if data.source == "kaggle":
+        found = kaggle.delivered(data.kaggle, data.patient)
+    elif data.source == "folder":
+        keep_apart(folder, raw)
+        found = sources.own(folder, data.patient)
+    with files.written(raw) as target:
+        target.mkdir()
+        if data.source == "phantom":
+            entries = phantom.generate(data.phantom, target, sources.cores())
+        else:
+            entries = sources.copy(found, target)
+        write_index(target, sorted(entries, key=lambda entry: entry.image))
+
+
+def keep_apart(folder: Path, raw: Path) -> None:
+    """Refuse a folder of own images that lies in RAW or around it: RAW is replaced as a whole.
+
+    Raises:
+        UserError: it does.
+
+    """
+    own, target = folder.resolve(), raw.resolve()
+    if own.is_relative_to(target) or target.is_relative_to(own):
+        raise UserError(f"{folder} (data.folder) and {raw}, which this stage replaces, must not contain each other")
+
+
+if __name__ == "__main__":
+    stage.run(main)
