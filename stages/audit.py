@@ -12,14 +12,13 @@ from typing import Any, Literal
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier
-
 from mammo import figures, files, settings, stage, statistics
 from mammo.appearance import HISTOGRAM_BINS, Appearance, appearance, intensity_figures
 from mammo.dataset import SPLITS, Dataset, load
 from mammo.duplicates import HOWS, Pair, same_images
 from mammo.errors import UserError
 from mammo.randomness import seed_of
+from sklearn.ensemble import RandomForestClassifier
 
 ASSUMED_AUC = 0.75  # at which the width of an interval is foretold
 WIDEST_USEFUL = 0.1  # half-width of the interval: beyond it an AUC of 0.75 cannot be told from 0.65
@@ -63,6 +62,7 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
     one PNG per kind of finding to the folder PICTURES. A leak stops the pipeline unless audit.on_leak is `warn`.
     """
     how = settings.read("audit", Audit)
+    phantoms = settings.value("data", "source") == "phantom"
     data = load(prepared)
     refuse_unusable(data)
     pairs = same_images(data.images, [entry.sha256 for entry in data.entries])
@@ -83,7 +83,7 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
 
     files.write_json(metrics, counts(data, found, pairs, shortcut))
     files.write_csv(findings, COLUMNS, ([getattr(row, column) for column in COLUMNS] for row in found))
-    draw(pictures, data, found, intensities)
+    draw(pictures, data, found, intensities, "PHANTOMS (synthetic mammograms). " if phantoms else "")
     files.write_json(gate, verdict)
     if verdict["leaking"] and how.on_leak == "stop":
         raise UserError(leak_message(verdict, found, findings, pictures))
@@ -412,8 +412,8 @@ def summary(verdict: dict[str, Any], found: Sequence[Finding]) -> str:
 # Pictures
 
 
-def draw(folder: Path, data: Dataset, found: Sequence[Finding], intensities: np.ndarray) -> None:
-    """One picture for each kind of finding that concerns images, and one for the shortcut."""
+def draw(folder: Path, data: Dataset, found: Sequence[Finding], intensities: np.ndarray, about: str) -> None:
+    """One picture for each kind of finding; each caption begins with what is to be said `about` the data."""
     kinds = defaultdict(list)
     for row in found:
         kinds[row.kind].append(row)
@@ -421,36 +421,44 @@ def draw(folder: Path, data: Dataset, found: Sequence[Finding], intensities: np.
         beside.mkdir()
         for kind, rows in kinds.items():
             if rows[0].image:
-                contact_sheet(beside / f"{kind}.png", data, rows)
+                contact_sheet(beside / f"{kind}.png", data, rows, about)
         if "shortcut" in kinds:
-            histograms(beside / "shortcut.png", data, intensities, kinds["shortcut"][0].detail)
+            histograms(beside / "shortcut.png", data, intensities, about + _sentence(kinds["shortcut"][0].detail))
         if "small_split" in kinds or "unbalanced_split" in kinds:
-            class_balance(beside / "splits.png", data)
+            class_balance(beside / "splits.png", data, about)
 
 
-def contact_sheet(path: Path, data: Dataset, rows: Sequence[Finding]) -> None:
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def contact_sheet(path: Path, data: Dataset, rows: Sequence[Finding], about: str) -> None:
     """Examples spread evenly over the findings of one kind, each with the image it is compared with."""
     chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, EXAMPLES).round().astype(int))]
     position = {name: i for i, name in enumerate(data.names)}
     tiles = [name for row in chosen for name in (row.image, row.other) if name]
     across = min(6, len(tiles))
     down = math.ceil(len(tiles) / across)
-    with plt.rc_context(figures.STYLE | {"axes.grid": False}):
-        figure, panels = plt.subplots(down, across, figsize=(1.5 * across + 1, 1.85 * down + 0.9), squeeze=False)
-        figure.subplots_adjust(left=0.02, right=0.98, top=1 - 0.5 / (1.85 * down + 0.9), bottom=0.07, hspace=0.35)
+    width, height = max(1.5 * across, 3.6), 1.8 * down + 0.9
+    with plt.rc_context(figures.STYLE | {"axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
+        figure, panels = plt.subplots(down, across, figsize=(width, height), squeeze=False)
+        top, bottom = 1 - 0.65 / height, 0.35 / height
+        figure.subplots_adjust(left=0.02, right=0.98, top=top, bottom=bottom, hspace=0.3, wspace=0.08)
         figure.suptitle(f"{rows[0].kind.replace('_', ' ')}: {len(chosen)} of {len(rows)}", fontsize=10)
-        for panel in panels.flat:
+        for panel in panels.flat[len(tiles) :]:
             panel.axis("off")
         for panel, name in zip(panels.flat, tiles, strict=False):
             entry = data.entries[position[name]]
             panel.imshow(data.images[position[name]], cmap="gray", vmin=0, vmax=255)
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set(color="0.6", linewidth=0.5)  # a white background has no edge of its own
             stem = PurePosixPath(name).name.split("_png")[0].rsplit(".", 1)[0]
             panel.set_title(f"{stem[:24]}\n{entry.split}, {WORDS[entry.label]}", fontsize=5.5, pad=2)
         beside = "Pairs side by side. " if rows[0].other else ""
-        figures.save(figure, path, f"{beside}All findings of this kind are rows of plots/audit.csv.")
+        figures.save(figure, path, f"{about}{beside}All findings of this kind are rows of audit.csv.")
 
 
-def histograms(path: Path, data: Dataset, intensities: np.ndarray, detail: str) -> None:
+def histograms(path: Path, data: Dataset, intensities: np.ndarray, caption: str) -> None:
     """Mean share of each grey level in training images of either class: what the forest had to go by."""
     train = data.part("train")
     centres = (np.arange(HISTOGRAM_BINS) + 0.5) * 256 / HISTOGRAM_BINS
@@ -462,10 +470,10 @@ def histograms(path: Path, data: Dataset, intensities: np.ndarray, detail: str) 
             axes.plot(centres, mean, line, color=figures.INK, drawstyle="steps-mid", label=WORDS[label])
         axes.set(yscale="log", xlabel="Grey level", ylabel="Share of pixels, mean", title="Intensity gives labels away")
         axes.legend(loc="upper right")
-        figures.save(figure, path, detail[0].upper() + detail[1:] + ".")
+        figures.save(figure, path, caption)
 
 
-def class_balance(path: Path, data: Dataset) -> None:
+def class_balance(path: Path, data: Dataset, about: str) -> None:
     """Images of either class by split."""
     numbers = [split_counts(data, split) for split in SPLITS]
     with plt.rc_context(figures.STYLE):
@@ -481,7 +489,7 @@ def class_balance(path: Path, data: Dataset) -> None:
             f"{split} ±{number['expected_half_width_of_auc']:.2f}"
             for split, number in zip(SPLITS[1:], numbers[1:], strict=True)
         )
-        figures.save(figure, path, f"Interval to be expected around a ROC AUC of {ASSUMED_AUC}: {widths}.")
+        figures.save(figure, path, f"{about}Interval to be expected around a ROC AUC of {ASSUMED_AUC}: {widths}.")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
-
 from mammo import files, kaggle, phantom, settings, sources, stage
 from mammo.dataset import write_index
 from mammo.errors import UserError
+from pydantic import AfterValidator, Field
 
 
 def pinned(handle: str) -> str:
@@ -45,7 +44,7 @@ def main(folder: Path, raw: Path) -> None:
     """Put the images of `data.source` into RAW with index.csv; FOLDER holds the user's own images."""
     data = settings.read("data", Data)
     if data.source == "kaggle":
-        found = kaggle.delivered(data.kaggle, data.patient)
+        found = from_kaggle(data.kaggle, data.patient)
     elif data.source == "folder":
         keep_apart(folder, raw)
         found = sources.own(folder, data.patient)
@@ -56,6 +55,21 @@ def main(folder: Path, raw: Path) -> None:
         else:
             entries = sources.copy(found, target)
         write_index(target, sorted(entries, key=lambda entry: entry.image))
+
+
+def from_kaggle(handle: str, patient: str) -> list[sources.Found]:
+    """The images of a Kaggle set in kagglehub's cache, fetched first if they are not there.
+
+    Raises:
+        UserError: the set cannot be had, or is not laid out as `{train,valid,test}/{0,1}/`.
+
+    """
+    folder = kaggle.fetch(handle)
+    try:
+        return sources.tree(folder, patient)
+    except UserError as error:
+        way_on = f"if its copy here was damaged, delete {folder} and run again"
+        raise UserError(f"the Kaggle set {handle} cannot be used: {error}; {way_on}") from error
 
 
 def keep_apart(folder: Path, raw: Path) -> None:

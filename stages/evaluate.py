@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from mammo import dataset, figures, files, networks, settings, stage, statistics
+from mammo.dataset import Dataset
 from pydantic import Field
 from sklearn.metrics import confusion_matrix
 
-from mammo import dataset, figures, files, networks, settings, stage, statistics
-from mammo.dataset import Dataset
-
+# isort: split
 import keras  # after networks, which quietens TensorFlow
 
 CLASSES = ("healthy", "cancer")
@@ -24,14 +24,17 @@ class Evaluate(settings.Settings):
     resamples: Annotated[int, Field(ge=200, le=100_000)]
 
 
-def main(prepared: Path, model: Path, history: Path, metrics: Path, plots: Path) -> None:
-    """Score MODEL on the test split of PREPARED; write tables and pictures to METRICS and PLOTS; draw HISTORY."""
+def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path, plots: Path) -> None:
+    """Score MODEL on the test split of PREPARED; write tables and pictures to the folders METRICS and PLOTS.
+
+    The shortcut baseline of AUDIT stands beside the scores, HISTORY is drawn.
+    """
     how = settings.read("evaluate", Evaluate)
     data = dataset.load(prepared)
     card = files.read_json(model / "model.json")
     network = keras.models.load_model(model / "model.keras")
     test = data.part("test")
-    probability = networks.probabilities(network, data.images, test, "evaluate")
+    probability = networks.probabilities(networks.forward(network), data.images, test, "evaluate")
     cases = {"labels": data.labels[test], "probabilities": probability, "patients": data.patients[test]}
     bootstrap = {"seed": how.seed, "resamples": how.resamples}
     threshold = card["thresholds"][how.threshold]
@@ -43,6 +46,7 @@ def main(prepared: Path, model: Path, history: Path, metrics: Path, plots: Path)
     calibration, reliability = statistics.calibration(**cases, **bootstrap)
     points = statistics.operating_points(**cases, thresholds=card["thresholds"], **bootstrap)
 
+    about = caption(card, data, test)
     write_predictions(plots, data, test, probability, predicted)
     for name, table in (
         ("roc", roc),
@@ -51,22 +55,31 @@ def main(prepared: Path, model: Path, history: Path, metrics: Path, plots: Path)
         ("decision", statistics.net_benefit(**cases, **bootstrap)),
     ):
         files.write_csv(plots / f"{name}.csv", table.columns, table.rows)
-    draw(plots, scores, roc, recall, reliability, cases, predicted, threshold, caption(card, data, test))
+    draw(plots, scores, roc, recall, reliability, cases, predicted, threshold, about)
     rows = files.read_csv(history, ("epoch", "split", "loss", "roc_auc"))
-    figures.history(plots / "history.png", rows, best_epoch(rows), caption(card, data, test))
+    figures.history(plots / "history.png", rows, best_epoch(rows), about)
     files.write_json(metrics / "operating_points.json", statistics.as_json(points))
     files.write_json(metrics / "calibration.json", statistics.as_json(calibration))
-    files.write_json(metrics / "test.json", statistics.as_json(headline(scores, cases, how, threshold)))
+    leak = card["audit"] if card["audit"]["leaking"] else {}
+    shortcut = files.read_json(audit)["shortcut"]["roc_auc"]
+    content = headline(scores, cases, how, threshold, shortcut)
+    files.write_json(metrics / "test.json", statistics.as_json({**leak, **content}))
 
 
 def headline(
-    scores: Mapping[str, statistics.Interval], cases: Mapping[str, np.ndarray], how: Evaluate, threshold: float
+    scores: Mapping[str, statistics.Interval],
+    cases: Mapping[str, np.ndarray],
+    how: Evaluate,
+    threshold: float,
+    shortcut: dict[str, float],
 ) -> dict[str, Any]:
     """The content of metrics/test.json."""
     per_image = statistics.image_scores(
         cases["labels"], cases["probabilities"], threshold, seed=how.seed, resamples=how.resamples
     )
     return {
+        "roc_auc": scores["roc_auc"],
+        "shortcut_roc_auc": shortcut,
         **scores,
         "if_images_were_independent": {
             "roc_auc_delong": statistics.delong_interval(cases["labels"], cases["probabilities"]),
@@ -133,7 +146,8 @@ def caption(card: Mapping[str, Any], data: Dataset, test: np.ndarray) -> str:
     source = card["trained_on"]["source"]
     kind = "PHANTOMS (synthetic mammograms)" if source == "phantom" else f"Data: {source}"
     patients = len(set(data.patients[test]))
-    return f"{kind} · {len(test)} test images of {patients} patients · intervals: 95 %, bootstrap over patients"
+    text = f"{kind} · {len(test)} test images of {patients} patients · intervals: 95 %, bootstrap over patients"
+    return f"{card['audit']['sentence']}\n{text}" if card["audit"]["leaking"] else text
 
 
 if __name__ == "__main__":

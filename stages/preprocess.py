@@ -10,12 +10,11 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field
-
 from mammo import files, images, settings, stage
 from mammo.dataset import SPLITS, Entry, read_index, write_index
 from mammo.errors import UserError
 from mammo.randomness import seed_of
+from pydantic import Field
 
 Pixels = Annotated[int, Field(ge=32, le=4096)]
 Share = Annotated[float, Field(gt=0, lt=0.5)]

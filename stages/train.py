@@ -1,22 +1,22 @@
 """The network, fitted on the training split and chosen on the validation split; resumable."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
-from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
-from tqdm import tqdm
-
 from mammo import augmentation, checkpoint, dataset, files, networks, settings, stage, statistics
 from mammo.dataset import Dataset
 from mammo.errors import UserError
 from mammo.randomness import generator
+from pydantic import Field
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from tqdm import tqdm
 
+# isort: split
 import keras  # after networks, which quietens TensorFlow
 import tensorflow as tf
 
@@ -50,11 +50,15 @@ class Progress:
     """Rows of plots/history.csv."""
 
 
-def main(prepared: Path, model: Path, history: Path, metrics: Path) -> None:
-    """Fit the network on PREPARED; write MODEL/model.keras and model.json, HISTORY by epoch, METRICS."""
+def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) -> None:
+    """Fit the network on PREPARED; write MODEL/model.keras and model.json, HISTORY by epoch, METRICS.
+
+    GATE holds the audit's verdict, which the model carries along.
+    """
     train = settings.read("train", Train)
     ranges = settings.read("augment", augmentation.Augment)
     source = settings.value("data", "source")
+    verdict_of_audit = files.read_json(gate)
     data = dataset.load(prepared)
     use_threads(train.threads)
     state = model.parent / "state"
@@ -62,7 +66,11 @@ def main(prepared: Path, model: Path, history: Path, metrics: Path) -> None:
         asked = {"train": train.model_dump(), "augment": ranges.model_dump()}
         key = checkpoint.digest(asked, [prepared / "images.npy", prepared / "index.csv"])
         network, progress = fit(data, train, ranges, history, state, key)
-        verdict = judge(network, data)
+        step = networks.forward(network)
+        probability = {
+            split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")
+        }
+        verdict = judge(probability, data)
         files.write_json(metrics, {"epochs": progress.epoch, "best_epoch": progress.best_epoch, **verdict})
         if verdict["collapsed"]:
             raise UserError(
@@ -75,7 +83,9 @@ def main(prepared: Path, model: Path, history: Path, metrics: Path) -> None:
         with files.written(model) as folder:
             folder.mkdir()
             networks.save(network, folder / "model.keras")
-            files.write_json(folder / "model.json", card(network, data, train, source))
+            files.write_json(
+                folder / "model.json", card(network, data, train, source, verdict_of_audit, probability["valid"])
+            )
         checkpoint.remove(state)
 
 
@@ -101,6 +111,7 @@ def fit(
         trained = networks.trainable_baseline(size, mean, deviation, train.seed)
     optimizer = keras.optimizers.Adam(train.learning_rate)
     optimizer.build(trained.trainable_variables)
+    forward = networks.forward(trained)
     step = training_step(trained, optimizer, class_weights(data.labels[training], train.class_weight))
 
     variables = [*trained.variables, *optimizer.variables]
@@ -118,7 +129,7 @@ def fit(
         progress.epoch += 1
         batches = augmented(data, training, train, ranges, progress.epoch)
         rows = one_epoch(batches, step, progress.epoch, -(-len(training) // train.batch))
-        probability = networks.probabilities(trained, data.images, validation)
+        probability = networks.probabilities(forward, data.images, validation)
         labels = data.labels[validation]
         rows.append([progress.epoch, "valid", *scores(labels, probability)])
         progress.history += rows
@@ -213,27 +224,26 @@ def scores(labels: np.ndarray, probability: np.ndarray) -> list[float]:
     return [float(loss), float(roc_auc_score(labels, probability)), float(accuracy_score(labels, probability >= 0.5))]
 
 
-def judge(network: keras.Model, data: Dataset) -> dict[str, Any]:
+def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any]:
     """What the fitted network makes of training (not augmented) and validation images, and whether it has collapsed.
 
     It has where the 95 % interval (DeLong) of the AUC on its own training images does not lie above 0.5, or where the
     interquartile range of the validation probabilities is at most `COLLAPSED_SPREAD`.
     """
     verdict: dict[str, Any] = {}
-    for split in ("train", "valid"):
-        positions = data.part(split)
-        probability = networks.probabilities(network, data.images, positions)
-        quartiles = np.percentile(probability, [25, 75])
-        auc = statistics.delong_interval(data.labels[positions], probability)
+    for split, values in probability.items():
+        quartiles = np.percentile(values, [25, 75])
+        auc = statistics.delong_interval(data.labels[data.part(split)], values)
         verdict[split] = {"roc_auc": vars(auc), "probability_spread": float(quartiles[1] - quartiles[0])}
     learned = verdict["train"]["roc_auc"]["low"] > 0.5 and verdict["valid"]["probability_spread"] > COLLAPSED_SPREAD
     return {**verdict, "collapsed": not learned}
 
 
-def card(network: keras.Model, data: Dataset, train: Train, source: str) -> dict[str, Any]:
+def card(
+    network: keras.Model, data: Dataset, train: Train, source: str, audit: dict[str, Any], probability: np.ndarray
+) -> dict[str, Any]:
     """What a prediction needs to know: data, geometry, thresholds locked on validation, arithmetic, intensities."""
     training, validation = data.part("train"), data.part("valid")
-    probability = networks.probabilities(network, data.images, validation)
     means = np.array([data.images[position].mean() for position in training])
     return {
         "network": train.network,
@@ -244,6 +254,7 @@ def card(network: keras.Model, data: Dataset, train: Train, source: str) -> dict
             "patients": len(set(data.patients[training])),
             "cancer": int(data.labels[training].sum()),
         },
+        "audit": audit,
         "preprocess": {"size": list(data.images.shape[1:])},
         "thresholds": statistics.thresholds(data.labels[validation], probability),
         "arithmetic": {

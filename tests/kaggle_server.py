@@ -75,6 +75,8 @@ class Kaggle:
     """The client's cache folder, KAGGLEHUB_CACHE."""
     requests: list[Request] = field(default_factory=list)
     """All that arrived, in order."""
+    open: threading.Event = field(default_factory=threading.Event)
+    """While cleared, archives wait to be sent."""
 
 
 @contextmanager
@@ -119,6 +121,7 @@ def serve(archive: Path, behaviour: Behaviour = Behaviour(), handle: str = HANDL
                 start = int(asked.removeprefix("bytes=").removesuffix("-"))
                 headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             limit = cuts.pop(0) if cuts else None
+            kaggle.open.wait()
             self.send(206 if start else 200, headers, content[start:], "application/zip", limit)
 
         def send(
@@ -145,12 +148,14 @@ def serve(archive: Path, behaviour: Behaviour = Behaviour(), handle: str = HANDL
         server.daemon_threads = True
         url = f"http://127.0.0.1:{server.server_port}"
         kaggle = Kaggle(url, environment(url, Path(cache)), Path(cache))
+        kaggle.open.set()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
             yield kaggle
         finally:
             stop.set()
+            kaggle.open.set()
             server.shutdown()
             thread.join()
 

@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-
 from mammo.augmentation import Augment, Warp, apply, batch, draw
 
 RANGES = Augment(rotation_range=15, width_shift_range=0.1, height_shift_range=0.2, zoom_range=0.1)

@@ -8,9 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
-
 from mammo import images
+from PIL import Image
 
 SIZE = (224, 224)
 
@@ -96,7 +95,11 @@ def huge_png() -> bytes:
 
 def bad_files() -> dict[str, tuple[bytes, str]]:
     picture = Image.fromarray(breast())
-    jpeg, png, tiff = encoded(picture, "JPEG"), encoded(picture, "PNG"), encoded(picture, "TIFF", compression="tiff_lzw")
+    jpeg, png, tiff = (
+        encoded(picture, "JPEG"),
+        encoded(picture, "PNG"),
+        encoded(picture, "TIFF", compression="tiff_lzw"),
+    )
     flipped = bytearray(png)
     flipped[len(png) // 2] ^= 0xFF
     two = encoded(picture, "TIFF", save_all=True, append_images=[picture])

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import Field
-
 from mammo import settings
 from mammo.errors import UserError
+from pydantic import Field
 
 
 class Inner(settings.Settings):

@@ -67,7 +67,7 @@ def _compare(options: argparse.Namespace) -> int:
     paired = compare.pair(compare.read(options.a), compare.read(options.b), options.common)
     comparison = compare.compare(paired)
     if options.picture:
-        compare.draw(paired, options.picture)
+        compare.draw(paired, comparison, options.picture)
     if options.json:
         print(json.dumps(compare.as_json(comparison), indent=2, ensure_ascii=False, allow_nan=False))
     else:

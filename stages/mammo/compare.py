@@ -1,4 +1,4 @@
-"""`mammo compare`: is one model better than another on the same test images, or could chance have made the difference?"""
+"""`mammo compare`: is one model better than another on the same test images, or was the difference chance?"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +78,8 @@ def read(source: str) -> Side:
         if not path.is_file():
             raise UserError(f"{source} does not exist")
         return Side(source, _parse(path.read_bytes(), source))
+    if not source:
+        raise UserError("a revision has no name")  # DVC would take it for the workspace, unchecked
     if not Path("dvc.yaml").is_file():
         raise UserError("there is no dvc.yaml here: run from the top folder of the project, or name two CSV files")
     if source == WORKSPACE:
@@ -261,11 +263,10 @@ def sentence(comparison: Comparison) -> str:
         low, high = judged.change.low, judged.change.high
         return f"{start}; on other patients the difference may lie between {low:+.3f} and {high:+.3f}."
     share = f"{100 * judged.p:.0f} %" if judged.p >= 0.0995 else f"{100 * judged.p:.1f} %"
-    if judged.p < 0.001:
-        share = "fewer than 0.1 %"
     if judged.p < SIGNIFICANT:
-        return f"{start}; a difference this large appears in only {share} of comparisons of equally good models."
-    return f"{start}, but a difference this large appears in {share} of comparisons of equally good models."
+        share = f"only {share}" if judged.p >= 0.001 else "less than 0.1 %"
+    joint = "; a" if judged.p < SIGNIFICANT else ", but a"
+    return f"{start}{joint} difference this large appears in {share} of comparisons of equally good models."
 
 
 def _p(value: float) -> str:
@@ -344,7 +345,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     return statistics.as_json(content)
 
 
-def draw(paired: Paired, path: Path) -> None:
+def draw(paired: Paired, comparison: Comparison, path: Path) -> None:
     """Write a PNG of both ROC curves with their pointwise 95 % bands; the same bytes for the same predictions."""
     from matplotlib import pyplot
 
@@ -355,14 +356,14 @@ def draw(paired: Paired, path: Path) -> None:
         axes.set(title="ROC curves, the same test images", xlabel="1 − specificity", ylabel="Sensitivity")
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
         looks = (("0.35", "--", "////"), (figures.INK, "-", ""))
-        for letter, name, probabilities, (colour, dashes, hatch) in zip(
-            "AB", (paired.a, paired.b), paired.probabilities, looks, strict=True
+        aucs = (comparison.changes[JUDGED].a, comparison.changes[JUDGED].b)
+        for letter, name, auc, probabilities, (colour, dashes, hatch) in zip(
+            "AB", (paired.a, paired.b), aucs, paired.probabilities, looks, strict=True
         ):
             curve = statistics.roc_curve(paired.labels, probabilities, paired.patients, seed=SEED)
             fpr, tpr, _, low, high = np.array(curve.rows).T
-            auc = statistics.scores(paired.labels, probabilities, paired.patients, 0.5, seed=SEED)[JUDGED]
             axes.fill_between(
-                fpr, low, high, facecolor="none" if hatch else colour, edgecolor=colour, hatch=hatch, alpha=0.25, lw=0
+                fpr, low, high, facecolor="none" if hatch else colour, edgecolor=colour, hatch=hatch, alpha=0.25, lw=0.6
             )
             said = f"{letter}: {name}\nAUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
             axes.plot(fpr, tpr, color=colour, linestyle=dashes, linewidth=1.5, label=said)

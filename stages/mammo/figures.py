@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -15,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mammo import files
 
-STYLE = {
+STYLE: Any = {
     "figure.dpi": 150,
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",
@@ -110,7 +111,9 @@ def confusion(path: Path, matrix: np.ndarray, threshold: float, caption: str) ->
             axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.55 else "black")
         names = ["healthy", "cancer"]
         axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=names, yticklabels=names)
-        axes.set(xlabel="Predicted", ylabel="Actual", title=f"Confusion matrix, test images\n(threshold {threshold:.3f})")
+        axes.set(
+            xlabel="Predicted", ylabel="Actual", title=f"Confusion matrix, test images\n(threshold {threshold:.3f})"
+        )
         axes.tick_params(length=0)
         save(figure, path, caption)
 
@@ -121,10 +124,14 @@ def history(path: Path, rows: Sequence[dict[str, str]], best_epoch: int, caption
         figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.2))
         figure.subplots_adjust(left=0.09, right=0.98, top=0.9, bottom=0.26, wspace=0.25)
         for axes, key, name in zip(panels, ("loss", "roc_auc"), ("Cross-entropy (nat)", "ROC AUC"), strict=True):
-            for split, line, label in (("train", "--", "training, augmented"), ("valid", "-", "validation")):
+            for split, line, face, label in (
+                ("train", "--", "white", "training, augmented"),
+                ("valid", "-", INK, "validation"),
+            ):
                 part = [row for row in rows if row["split"] == split]
                 epochs = [int(row["epoch"]) for row in part]
-                axes.plot(epochs, [float(row[key]) for row in part], line, color=INK, marker=".", label=label)
+                values = [float(row[key]) for row in part]
+                axes.plot(epochs, values, line, color=INK, marker="o", ms=4, mfc=face, label=label)
             axes.axvline(best_epoch, color=REFERENCE, linewidth=0.8, linestyle=":", label="epoch kept")
             axes.set(xlabel="Epoch", ylabel=name)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -137,10 +144,14 @@ def history(path: Path, rows: Sequence[dict[str, str]], best_epoch: int, caption
 def calibration(path: Path, rows: np.ndarray, caption: str) -> None:
     """Reliability curve; rows as in plots/calibration.csv: probability, observed share, low, high, images."""
     with plt.rc_context(STYLE):
-        figure, axes = _square("Calibration, test images", "Predicted probability of cancer", "Observed share of cancer")
+        figure, axes = _square(
+            "Calibration, test images", "Predicted probability of cancer", "Observed share of cancer"
+        )
         probability, observed, low, high, _ = rows.T
         axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=0.8, linestyle="--", label="perfect")
         errors = np.array([observed - low, high - observed])
-        axes.errorbar(probability, observed, errors, fmt="o-", color=INK, markersize=4, capsize=2, label="network, 95 %")
+        axes.errorbar(
+            probability, observed, errors, fmt="o-", color=INK, markersize=4, capsize=2, label="network, 95 %"
+        )
         axes.legend(loc="upper left", fontsize=7)
         save(figure, path, caption)

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
 import zlib
@@ -33,7 +34,6 @@ from typing import Any
 
 import psutil
 
-from mammo import sources
 from mammo.errors import UserError
 
 HANDLE = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/versions/[1-9][0-9]*")
@@ -43,6 +43,10 @@ ATTEMPTS = 5
 LONGEST_WAIT = 300.0
 """A server that asks to wait longer than this, in seconds, is obeyed by stopping."""
 
+MOST_ATTEMPTS = 100
+"""In all: a server that cuts every transfer and cannot resume would let the archive grow for ever."""
+
+_ARCHIVE_FAULTS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError)
 _TOKEN = "a token from https://www.kaggle.com/settings in KAGGLE_API_TOKEN or ~/.kaggle/access_token"
 
 
@@ -62,25 +66,6 @@ class Outcome:
     """Seconds the server asked to wait before it."""
 
 
-def delivered(handle: str, patient: str) -> list[sources.Found]:
-    """The images of a set of Kaggle, in kagglehub's cache, fetched first if they are not there.
-
-    Args:
-        handle: `owner/name/versions/N`.
-        patient: group 1 of this pattern in a file name is the patient.
-
-    Raises:
-        UserError: the set cannot be had, or is not laid out as `{train,valid,test}/{0,1}/`.
-
-    """
-    folder = fetch(handle)
-    try:
-        return sources.tree(folder, patient)
-    except UserError as error:
-        way_on = f"if its copy here was damaged, delete {folder} and run again"
-        raise UserError(f"the Kaggle set {handle} cannot be used: {error}; {way_on}") from error
-
-
 def fetch(handle: str) -> Path:
     """The folder of a set in kagglehub's cache; the network is not touched if the set is there.
 
@@ -90,15 +75,17 @@ def fetch(handle: str) -> Path:
     """
     back_off = _number("MAMMO_KAGGLE_BACKOFF", BACK_OFF)
     attempts = _number("MAMMO_KAGGLE_ATTEMPTS", ATTEMPTS)
-    failures = 0
+    tries = failures = 0
     while True:
         before = _bytes_here(handle)
         outcome = _attempt(handle)
         if outcome.path is not None:
             return Path(outcome.path)
+        tries += 1
         failures = 1 if _bytes_here(handle) > before else failures + 1
-        if not outcome.passing or failures >= attempts or outcome.wait > LONGEST_WAIT:
-            tried = f" (tried {failures} times)" if failures > 1 else ""
+        enough = failures >= attempts or tries == MOST_ATTEMPTS
+        if enough or not outcome.passing or outcome.wait > LONGEST_WAIT:
+            tried = f" (tried {tries} times)" if tries > 1 else ""
             raise UserError(f"the Kaggle set {handle} cannot be fetched{tried}: {outcome.trouble}; {outcome.advice}")
         wait = max(outcome.wait, back_off * 2 ** (failures - 1))
         print(f"download: {outcome.trouble}; trying again in {wait:g} s", flush=True)
@@ -110,6 +97,7 @@ def _attempt(handle: str) -> Outcome:
     deadline = _number("MAMMO_KAGGLE_DEADLINE", DEADLINE)
     child = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "mammo.kaggle", handle],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=_environment(),
         text=True,
@@ -153,8 +141,9 @@ def _end(child: subprocess.Popen) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
     child.wait()
-    assert child.stdout is not None
-    child.stdout.close()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def _environment() -> dict[str, str]:
@@ -196,6 +185,7 @@ def _bytes_here(handle: str) -> int:
 def _child(handle: str) -> None:
     """Fetch a set and print an `Outcome` as JSON."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     report = sys.stdout
     with Path(os.devnull).open("w") as sys.stdout:  # kagglehub prints notices there
         import kagglehub  # here, because it takes half a second that only this process needs to spend
@@ -206,6 +196,12 @@ def _child(handle: str) -> None:
         except Exception as error:
             outcome = _trouble(error, handle)
     print(json.dumps(asdict(outcome)), file=report, flush=True)
+
+
+def _end_with_parent() -> None:
+    """End this process when the parent is killed: an orphan before a silent server would hold the lock for ever."""
+    os.read(sys.stdin.fileno(), 1)  # nothing is ever written; returns when the parent's end of the pipe is closed
+    os._exit(1)
 
 
 @contextlib.contextmanager
@@ -246,7 +242,9 @@ def _trouble(error: Exception, handle: str) -> Outcome:
         return _disk(error, handle)
     if isinstance(error, ValueError) and "credentials" in str(error):
         return Outcome(None, _line(error), f"mend or delete that file, or put {_TOKEN}")
-    if _archive(handle).exists():
+    if isinstance(error, requests.RequestException):
+        return Outcome(None, f"Kaggle answered with something else ({_line(error)})", "run again later", passing=True)
+    if isinstance(error, _ARCHIVE_FAULTS) and _archive(handle).exists():
         return _bad_archive(error, _archive(handle))
     return Outcome(None, f"kagglehub failed with {type(error).__name__}: {_line(error)}", "run again")
 
@@ -294,9 +292,8 @@ def _bad_archive(error: Exception, archive: Path) -> Outcome:
     if isinstance(error, tarfile.FilterError):
         trouble = f"its archive would write outside its folder ({_line(error)}) and was removed"
         return Outcome(None, trouble, "tell the owner of the set")
-    if isinstance(error, zipfile.BadZipFile | tarfile.TarError | zlib.error | EOFError | OSError):
-        return Outcome(None, f"its archive is damaged ({_line(error)}) and was removed", "run again to fetch it anew")
-    return Outcome(None, f"what arrived is no archive ({_line(error)}) and was removed", "run again to fetch it anew")
+    trouble = "what arrived is no archive" if isinstance(error, ValueError) else "its archive is damaged"
+    return Outcome(None, f"{trouble} ({_line(error)}) and was removed", "run again to fetch it anew")
 
 
 def _line(error: Exception) -> str:

@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ with _greetings_kept_back():
     tf.config.list_physical_devices()
 
 NAMES = ("baseline",)
+Forward = Callable[[tf.Tensor], tf.Tensor]
 BATCH = 32  # images a prediction step; always full, so that a score does not depend on its neighbours
 
 
@@ -62,7 +63,8 @@ def trainable_baseline(size: tuple[int, int], mean: float, deviation: float, see
 
     As usually trained the specified network dies with most seeds: the inputs of the first dense layer move together,
     one step shifts a unit for all images at once, and its ReLU never opens again. Batch normalisation (Ioffe and
-    Szegedy 2015) holds each unit's activation around zero; `fold` moves it into the weights afterwards.
+    Szegedy 2015) holds each unit's activation around zero; `fold` moves it into the weights afterwards. The last layer
+    starts at zero, so that the first steps are not spent on unlearning random certainty.
 
     Args:
         size: height and width in pixels.
@@ -92,7 +94,7 @@ def trainable_baseline(size: tuple[int, int], mean: float, deviation: float, see
             layers.Flatten(name="flatten"),
             *dense(16, "dense_1"),
             *dense(8, "dense_2"),
-            layers.Dense(2, activation="softmax", kernel_initializer=start("class"), dtype="float32", name="class"),
+            layers.Dense(2, activation="softmax", kernel_initializer="zeros", dtype="float32", name="class"),
         ],
         name="baseline",
     )
@@ -147,21 +149,25 @@ def fold(trained: keras.Model, plain: keras.Model) -> None:
         layer.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
 
 
-def probabilities(model: keras.Model, images: np.ndarray, positions: np.ndarray, what: str = "") -> np.ndarray:
+def forward(model: keras.Model) -> Forward:
+    """The compiled forward pass: float32 images (batch, height, width, 1) to the probability of cancer of each."""
+    return tf.function(lambda images: model(images, training=False)[:, 1], jit_compile=False)
+
+
+def probabilities(step: Forward, images: np.ndarray, positions: np.ndarray, what: str = "") -> np.ndarray:
     """The probability of cancer of the images at `positions`, float64, in their order.
 
     Every step takes exactly `BATCH` images, the last one filled up, so that the same image gets the same probability
     wherever it stands.
 
     Args:
-        model: two softmax outputs.
+        step: of `forward`.
         images: uint8, (n, height, width).
         positions: which of them.
         what: shown before a progress bar; none without it.
 
     """
     out = np.empty(len(positions))
-    step = tf.function(lambda batch: model(batch, training=False)[:, 1], jit_compile=False)
     starts = range(0, len(positions), BATCH)
     for first in stage.progress(starts, what, unit="batches") if what else starts:
         chosen = positions[first : first + BATCH]

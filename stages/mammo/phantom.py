@@ -5,7 +5,7 @@ thinning edge, the power-law texture of each density class, the shape of masses 
 every breast is displayed with its chest wall on the left, as displays that normalise laterality do, and the mass lies
 within `spread` of one place, since the specified network has no translation invariance. Every image of either class
 holds one mass of the same radial profile and total brightness, so brightness gives nothing away: a spiculated mass is
-cancer, its own rotational mean is benign.
+cancer, its rotational mean is benign. A share of cancers is occult, drawn as benign: a ceiling no reader gets above.
 """
 
 import multiprocessing
@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
@@ -49,39 +50,39 @@ class Plant(Settings):
     alone concerns all images of class 1.
     """
 
-    leaked_patients: int = Field(0, ge=0)
+    leaked_patients: Annotated[int, Field(ge=0)] = 0
     """Patients delivered in train of whom one image lies in test."""
-    duplicates: int = Field(0, ge=0)
+    duplicates: Annotated[int, Field(ge=0)] = 0
     """Files of train that are delivered once more, byte for byte, in test under a patient number of their own."""
-    near_duplicates: int = Field(0, ge=0)
+    near_duplicates: Annotated[int, Field(ge=0)] = 0
     """The same with images that were saved as JPEG at quality 60 and darkened by 5 % in between."""
-    contradictions: int = Field(0, ge=0)
+    contradictions: Annotated[int, Field(ge=0)] = 0
     """Healthy patients one of whose files is delivered in class 1 of the same split as well."""
-    inverted: int = Field(0, ge=0)
+    inverted: Annotated[int, Field(ge=0)] = 0
     """Images, of as many patients, with black and white exchanged, as a MONOCHROME1 scan saved as it was."""
-    burned_in_text: int = Field(0, ge=0)
+    burned_in_text: Annotated[int, Field(ge=0)] = 0
     """Images, of as many patients, with side and view written beside the breast, e.g. `R MLO`."""
-    shortcut: float = Field(0.0, ge=0, le=1)
+    shortcut: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Exposure of class 1 raised by this share of 40 %: a label that intensity gives away."""
 
 
 class Phantoms(Settings):
     """A set of phantoms. An image depends on its patient and not on how many others there are."""
 
-    patients: int = Field(ge=8, le=100_000)
-    """Number of patients; a healthy one gives both breasts in CC and MLO, one with cancer the affected breast in both."""
-    seed: int = Field(ge=0)
+    patients: Annotated[int, Field(ge=8, le=100_000)]
+    """A healthy one gives both breasts in CC and MLO, one with cancer the affected breast in both."""
+    seed: Annotated[int, Field(ge=0)]
     """Decides everything that is drawn."""
-    size: int = Field(ge=64, le=2048)
+    size: Annotated[int, Field(ge=64, le=2048)]
     """Height and width of an image, pixels."""
-    cancer_share: float = Field(ge=0.1, le=0.9)
+    cancer_share: Annotated[float, Field(ge=0.1, le=0.9)]
     """Share of patients with cancer."""
     lesions: bool
     """False draws class 1 exactly as class 0: nothing is left to learn, and every mask is empty."""
-    spread: float = Field(ge=0, le=30)
+    spread: Annotated[float, Field(ge=0, le=30)]
     """Masses lie within ± this of one place, mm, in both directions: sets the difficulty."""
-    faintest: float = Field(ge=0, le=1)
-    """Cancers show between this share of their spiculation and all of it; 0 makes the faintest look benign."""
+    occult: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Share of cancers that look benign: nobody can find them, which holds the ROC AUC below about 1 - occult / 2."""
     plant: Plant = Plant()
     """Defects."""
 
@@ -103,8 +104,8 @@ class Density:
 
 
 # beta: digitised film at 0.2 mm per pixel gives 2.68 ± 0.27 for fatty, 3.08 ± 0.21 for glandular and 3.17 ± 0.25 for
-# dense breasts; class b takes the mean over all mammograms, 2.8 (Burgess, Jacobson & Judy 2001, Med Phys 28:419;
-# Burgess & Judy 2007). Shares: the usual 10, 40, 40 and 10 % of women in screening (ACR BI-RADS, 5th edition).
+# dense breasts; class b takes the mean over all mammograms, 2.8 (Burgess 2003, Proc. SPIE 5034).
+# Shares: the usual 10, 40, 40 and 10 % of women in screening (ACR BI-RADS, 5th edition).
 DENSITIES = {
     "a": Density(beta=2.68, share=0.1, extent=0.45, gland=0.04, contrast=0.050),
     "b": Density(beta=2.80, share=0.4, extent=0.70, gland=0.09, contrast=0.070),
@@ -185,7 +186,9 @@ def _with_power_law(field: np.ndarray, beta: float) -> np.ndarray:
     """
     radius, ring = _frequency(len(field))
     spectrum = fft.rfft2(field)
-    power = np.bincount(ring.ravel(), (spectrum.real**2 + spectrum.imag**2).ravel()) / np.maximum(np.bincount(ring.ravel()), 1)
+    power = np.bincount(ring.ravel(), (spectrum.real**2 + spectrum.imag**2).ravel()) / np.maximum(
+        np.bincount(ring.ravel()), 1
+    )
     gain = np.maximum(radius, FIELD / 60) ** np.float32(-beta / 2)
     gain /= np.sqrt(np.maximum(power, 1e-12)).astype(np.float32)[ring]
     spectrum *= gain
@@ -197,8 +200,8 @@ def _with_power_law(field: np.ndarray, beta: float) -> np.ndarray:
 def tissue(random: np.random.Generator, size: int, beta: float, nipple: tuple[float, float]) -> np.ndarray:
     """Texture of breast tissue: strands that run towards the nipple, with a power spectrum K / f^beta.
 
-    The power law is that of mammograms (Burgess, Jacobson & Judy 2001, Med Phys 28:419). The strands are the ridges of a
-    noise field that is stretched along the rays from the nipple, as ducts and Cooper's ligaments lie.
+    The power law is that of mammograms (Burgess 2003, Proc. SPIE 5034). The strands are the ridges of
+    a noise field that is stretched along the rays from the nipple, as ducts and Cooper's ligaments lie.
 
     Args:
         random: draws the noise.
@@ -239,7 +242,9 @@ def _skin(patient: Patient, view: str, depth: float, nipple: float, y: np.ndarra
     CC is nearly a half-ellipse; in MLO the upper contour rises to the axilla and the lower one ends at the fold.
     """
     above, below = nipple - y, y - nipple
-    lower = depth * np.sqrt(np.clip(1 - (np.maximum(below, 0) / patient.lower) ** 2.3, 0, None)) - (below > patient.lower)
+    lower = depth * np.sqrt(np.clip(1 - (np.maximum(below, 0) / patient.lower) ** 2.3, 0, None)) - (
+        below > patient.lower
+    )
     if view == "CC":
         upper = depth * np.sqrt(np.clip(1 - (np.maximum(above, 0) / patient.upper) ** 2.3, 0, None))
         upper -= above > patient.upper
@@ -312,7 +317,7 @@ ANGLES, RADII = 360, 96
 def spiculated_mass(random: np.random.Generator, x: float, y: float) -> Mass:
     """A cancer: an irregular core of 6 to 10 mm radius with 12 to 30 tapered spicules of 1 to 2 radii.
 
-    Numbers after the mass model of de Sisternes et al. 2015 (Med Phys 42:2870), which the VICTRE trial used.
+    A flat relative of the model of de Sisternes et al. 2015 (Med Phys 42:1098): a random core, spicules grown from it.
     """
     core = random.uniform(6.0, 10.0)
     reach = 3.2 * core
@@ -331,9 +336,9 @@ def spiculated_mass(random: np.random.Generator, x: float, y: float) -> Mass:
     return Mass(x, y, reach, polar.astype(np.float32))
 
 
-def with_spiculation(mass: Mass, share: float) -> Mass:
-    """A mass between itself (share 1) and its rotational mean (0): same radial profile and total brightness throughout."""
-    return replace(mass, polar=mass.polar.mean(0) + np.float32(share) * (mass.polar - mass.polar.mean(0)))
+def benign_mass(mass: Mass) -> Mass:
+    """The rotational mean of a mass: same place, radial profile and total brightness, no spicules."""
+    return replace(mass, polar=np.broadcast_to(mass.polar.mean(0), mass.polar.shape).copy())
 
 
 def drawn(mass: Mass, size: int) -> np.ndarray:
@@ -350,8 +355,8 @@ def drawn(mass: Mass, size: int) -> np.ndarray:
 def _calcifications(random: np.random.Generator, mass: Mass, clustered: bool) -> list[tuple[float, float, float]]:
     """4 to 15 calcifications of 0.1 to 0.5 mm: x, y and diameter of each, mm.
 
-    Clustered within 5 to 10 mm beside a cancer, strewn within 35 mm of a benign mass. Neither lies on the mass more than
-    the other: that would make the brightest pixel tell the classes apart.
+    Clustered within 5 to 10 mm beside a cancer, strewn within 35 mm of a benign mass. A cluster on the mass would make
+    the brightest pixel tell the classes apart.
     """
     reach, aside = (random.uniform(5, 10), random.uniform(18, 26)) if clustered else (35.0, 0.0)
     direction = random.uniform(0, 2 * np.pi)
@@ -382,8 +387,8 @@ def breast(random: np.random.Generator, patient: Patient, view: str, size: int) 
     """Brightness of a breast that holds no mass yet, and how deep below the skin each pixel lies.
 
     Returns:
-        Brightness of fat, gland, muscle and vessels at full thickness, about 0.2 to 0.7, (size, size); and the distance to
-        the skin, mm, 0 outside the breast, (size, size).
+        Brightness of fat, gland, muscle and vessels at full thickness, about 0.2 to 0.7, (size, size); and the distance
+        to the skin, mm, 0 outside the breast, (size, size).
 
     """
     density = DENSITIES[patient.density]
@@ -431,26 +436,28 @@ def _lesion(settings: Phantoms, patient: Patient, side: str, view: str) -> tuple
     """Mass and calcifications to add to the tissue, and the mask of the cancer.
 
     One mass in each breast, at the same distance from the chest wall in both views, as breasts are read; one breast in
-    two also has calcifications, clustered at a cancer, strewn about the breast in a healthy one.
+    two also has calcifications.
     """
-    breast = generator(settings.seed, "phantom mass", patient.number, side)
-    view_only = generator(settings.seed, "phantom mass", patient.number, side, view)
+    side_random = generator(settings.seed, "phantom mass", patient.number, side)
+    view_random = generator(settings.seed, "phantom mass", patient.number, side, view)
+    occult = side_random.uniform() < settings.occult
+    brightness = side_random.uniform(0.24, 0.32)
+    calcified = side_random.uniform() < 0.5
     cancer = settings.lesions and patient.label == 1
-    x = PLACE[0] + breast.uniform(-settings.spread, settings.spread)
-    y = PLACE[1] + view_only.uniform(-settings.spread, settings.spread)
-    mass = spiculated_mass(breast, x, y)
+    x = PLACE[0] + side_random.uniform(-settings.spread, settings.spread)
+    y = PLACE[1] + view_random.uniform(-settings.spread, settings.spread)
+    mass = spiculated_mass(side_random, x, y)
     if view == "MLO":  # another projection of the same mass
-        mass = replace(mass, polar=np.roll(mass.polar[::-1], breast.integers(ANGLES), axis=0))
-    spiculation = breast.uniform(settings.faintest, 1)
-    image = drawn(with_spiculation(mass, spiculation if cancer else 0.0), settings.size)
-    mask = np.where((image > 0.25) & cancer, 255, 0).astype(np.uint8)
-    added = breast.uniform(0.24, 0.32) * image.astype(np.float64)
-    if breast.uniform() < 0.5:
-        specks = _specks(_calcifications(view_only, clustered=cancer, mass=mass), settings.size)
-        added += 0.2 * specks
-        if cancer:
-            mask[specks > 0.25] = 255
-    return added, mask
+        mass = replace(mass, polar=np.roll(mass.polar[::-1], side_random.integers(ANGLES), axis=0))
+    image = drawn(mass if cancer and not occult else benign_mass(mass), settings.size)
+    mask = image > 0.25
+    image *= brightness
+    if calcified:
+        clustered = cancer and not occult
+        specks = _specks(_calcifications(view_random, mass, clustered), settings.size)
+        image += 0.2 * specks
+        mask |= clustered & (specks > 0.25)
+    return image, np.where(mask & cancer, 255, 0).astype(np.uint8)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -543,9 +550,10 @@ def _with_defect(image: np.ndarray, picture: Picture, shortcut: float) -> np.nda
 def _with_text(image: np.ndarray, text: str) -> np.ndarray:
     """`image` with white letters in the upper corner away from the chest wall."""
     scale = len(image) / 640
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    stroke = max(1, round(2 * scale))
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
     corner = len(image) - width - round(20 * scale), height + round(20 * scale)
-    return cv2.putText(image.copy(), text, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 1, cv2.LINE_AA)
+    return cv2.putText(image.copy(), text, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, stroke, cv2.LINE_AA)
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:

@@ -192,6 +192,7 @@ def _per_patient(cases: _Cases) -> _Cases:
     and women with a finding are imaged more often: the count alone would score.
     """
     mean = np.bincount(cases.patient, cases.probabilities) / np.bincount(cases.patient)
+    mean = np.round(mean, 12)  # (0.1 + 0.6) / 2 and (0.3 + 0.4) / 2 are tied, whatever floating point makes of them
     everyone = np.arange(len(mean))
     return _Cases(everyone, cases.cancer, mean, everyone, cases.cancer)
 
@@ -604,6 +605,7 @@ def roc_curve(
     keep = _corners(false, true)
     x, y = false[keep] / false[-1], true[keep] / true[-1]
     low = np.maximum.accumulate(low)  # sensitivity never falls with the false positive rate
+    low[-1] = 1.0  # where every image is called positive, whoever is tested
     return Table(("fpr", "tpr", "threshold", "low", "high"), _rows(x, y, levels[keep], low, high))
 
 
@@ -682,8 +684,8 @@ def delong_interval(labels: np.ndarray, probabilities: np.ndarray, split: str = 
     return Interval(auc, low, high)
 
 
-def _tested(a: Interval, b: Interval, error: float, support: int) -> Change:
-    """Change b - a with its normal interval and two-sided p, from its standard error.
+def _tested(a: Interval, b: Interval, error: float, support: int, law: Any) -> Change:
+    """Change b - a with its interval and two-sided p, from its standard error and the `law` of change / error.
 
     Without variation, `support` independent patients (or pairs) all speak for the same change, or none does: a sign
     test gives p, and the two intervals together limit the change.
@@ -692,9 +694,9 @@ def _tested(a: Interval, b: Interval, error: float, support: int) -> Change:
     if support < 2:
         return Change(a, b, Interval(change, -1.0, 1.0), 1.0)
     if error > 1e-12:
-        p = float(2 * stats.norm.sf(abs(change) / error))
-        low, high = change - NORMAL * error, change + NORMAL * error
-        return Change(a, b, Interval(change, max(low, -1.0), min(high, 1.0)), p)
+        reach = float(law.ppf(1 - TAIL)) * error
+        limits = Interval(change, max(change - reach, -1.0), min(change + reach, 1.0))
+        return Change(a, b, limits, float(2 * law.sf(abs(change) / error)))
     p = 1.0 if abs(change) < 1e-12 else 2.0 ** (1 - support)
     return Change(a, b, Interval(change, b.low - a.high, b.high - a.low), p)
 
@@ -716,7 +718,7 @@ def delong_test(labels: np.ndarray, a: np.ndarray, b: np.ndarray, split: str = "
     if np.array_equal(a, b):
         return _unchanged(of_a)
     error = _variance(above_b - above_a, below_b - below_a) ** 0.5 if support > 1 else 0.0
-    return _tested(of_a, of_b, error, support)
+    return _tested(of_a, of_b, error, support, stats.norm)
 
 
 # --- Two classifiers on the same images ---
@@ -735,8 +737,10 @@ def paired_bootstrap(
 ) -> dict[str, Change]:
     """Each of COMPARED for two classifiers, from the same resamples of patients for both.
 
-    The interval of the change is normal with the bootstrap's standard error, and p belongs to it: p < 0.05 exactly
-    where the interval leaves 0 out.
+    Interval and p are Student's, from the bootstrap's standard error: p < 0.05 exactly where the interval leaves 0 out.
+    With k patients who carry the score (of the rarer kind where it needs both) there are k - 1 degrees of freedom, and
+    the error is multiplied by sqrt(k / (k - 1)), since k drawn patients spread less than k new ones. For sensitivity
+    with one image a patient that is the paired t-test.
 
     Args:
         labels: (n,) 0 or 1.
@@ -772,8 +776,8 @@ def paired_bootstrap(
             changes[name] = _unchanged(before)
             continue
         drawn = second.resamples - first.resamples
-        error = float(np.std(drawn[~np.isnan(drawn)], ddof=1))
-        changes[name] = _tested(before, _interval(second, support), error, support)
+        error = float(np.std(drawn[~np.isnan(drawn)], ddof=1)) * (support / max(support - 1, 1)) ** 0.5
+        changes[name] = _tested(before, _interval(second, support), error, support, stats.t(max(support - 1, 1)))
     return changes
 
 

@@ -1,0 +1,388 @@
+"""`mammo compare` and `mammo scores`, in a real repository with two branches and the real DVC."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from mammo import commands, compare, files, statistics
+from mammo.errors import UserError
+
+# DVC 3.67 uses a call that its own dependency pygtrie has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
+
+# Two cheap stages stand for the pipeline's: what evaluate depends on changes through train.
+PIPELINE = """
+stages:
+  train:
+    cmd: cp model.csv trained.csv
+    deps: [model.csv]
+    outs: [trained.csv]
+  evaluate:
+    cmd: mkdir -p plots && cp trained.csv plots/predictions.csv
+    deps: [trained.csv]
+    outs:
+    - plots/predictions.csv:
+        cache: false
+"""
+
+
+def model(skill: float, seed: int, women: int = 40):
+    """Rows of predictions.csv: half the women have cancer; two images each, in an order of the model's own."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for woman in range(women):
+        label, own = woman % 2, random.normal()
+        for view in ("CC", "MLO"):
+            chance = 1 / (1 + np.exp(-(skill * (label - 0.5) + own + random.normal())))
+            rows.append((f"test/{label}/{woman}_{view}.jpg", f"{woman}", label, float(chance), int(chance >= 0.5)))
+    return [rows[position] for position in random.permutation(len(rows))]
+
+
+def write(path: Path, rows) -> Path:
+    files.write_csv(path, compare.COLUMNS, rows)
+    return path
+
+
+def run(folder: Path, *command: str) -> str:
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def dvc(folder: Path, *command: str) -> str:
+    return run(folder, sys.executable, "-m", "dvc", *command)
+
+
+def commit(folder: Path, message: str) -> None:
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "-c", "user.name=A Tester", "-c", "user.email=tester@example.org", "commit", "-qm", message)
+
+
+@pytest.fixture(scope="module")
+def two_branches(tmp_path_factory):
+    """`main` with one model, `better` (checked out) with another, each run by DVC and committed; `bare` ran nothing."""
+    folder = tmp_path_factory.mktemp("project")
+    run(folder, "git", "init", "-q", "-b", "main")
+    dvc(folder, "init", "-q")
+    (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    commit(folder, "before any run")
+    run(folder, "git", "tag", "bare")
+    for branch, skill in (("main", 1.0), ("better", 3.0)):
+        if branch != "main":
+            run(folder, "git", "checkout", "-q", "-b", branch)
+        write(folder / "model.csv", model(skill, seed=int(skill)))
+        dvc(folder, "repro", "-q")
+        commit(folder, f"{branch} as it ran")
+    return folder
+
+
+@pytest.fixture
+def project(two_branches, tmp_path, monkeypatch):
+    """A copy of the repository that the test may change, as the current folder."""
+    folder = tmp_path / "project"
+    shutil.copytree(two_branches, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def expected(a_rows, b_rows):
+    """The comparison from the rows themselves, sorted by image."""
+    a, b = (np.array([row[2:] for row in sorted(rows)]) for rows in (a_rows, b_rows))
+    patients = np.array([row[1] for row in sorted(a_rows)])
+    return statistics.paired_bootstrap(a[:, 0], patients, a[:, 1], b[:, 1], a[:, 2], b[:, 2], seed=compare.SEED)
+
+
+def report(capsys, *arguments: str):
+    assert commands.main(["compare", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refusal(capsys, *arguments: str) -> str:
+    """The one line that a refused comparison prints."""
+    assert commands.main(["compare", *arguments]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("mammo compare: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_a_branch_against_the_workspace_pairs_the_images_by_name(project, capsys):
+    found = report(capsys, "main")
+    truth = expected(model(1.0, seed=1), model(3.0, seed=3))
+    assert (found["a"], found["b"], found["images"], found["patients"]) == ("main", "workspace", 80, 40)
+    for name, change in truth.items():
+        assert found["scores"][name]["a"] == statistics.as_json(change.a)
+        assert found["scores"][name]["b"] == statistics.as_json(change.b)
+        assert found["scores"][name]["change"] == statistics.as_json(change.change)
+        assert found["scores"][name]["p"] == change.p
+    assert set(found["scores"]) == set(truth)
+    assert found["scores"]["roc_auc"]["change"]["low"] > 0
+    assert not found["significantly_worse"]
+
+
+def test_the_image_level_tests_stand_beside(project, capsys):
+    found = report(capsys, "main", "better")["scores"]
+    a, b = (np.array([row[2:] for row in sorted(rows)]) for rows in (model(1.0, seed=1), model(3.0, seed=3)))
+    assert found["roc_auc"]["delong"]["p"] == statistics.delong_test(a[:, 0], a[:, 1], b[:, 1]).p
+    right_a, right_b = a[:, 2] == a[:, 0], b[:, 2] == b[:, 0]
+    for name, among in (("accuracy", a[:, 0] >= 0), ("sensitivity", a[:, 0] == 1), ("specificity", a[:, 0] == 0)):
+        assert found[name]["mcnemar"]["p"] == statistics.mcnemar(right_a[among], right_b[among])
+
+
+def test_without_arguments_the_last_commit_against_the_workspace(project, capsys):
+    found = report(capsys)
+    assert (found["a"], found["b"]) == ("HEAD", "workspace")
+    assert found["scores"]["roc_auc"]["p"] == 1
+    assert found["sentence"] == "The ROC AUCs of HEAD and workspace are the same: they order the images alike."
+
+
+def test_two_revisions_and_two_files_give_the_same(project, capsys, tmp_path):
+    a, b = write(tmp_path / "a.csv", model(1.0, seed=1)), write(tmp_path / "b.csv", model(3.0, seed=3))
+    by_revision, by_file = report(capsys, "better~1", "better"), report(capsys, str(a), str(b))
+    assert by_revision["scores"] == by_file["scores"]
+
+
+def test_two_files_need_no_project(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(Path("a.csv"), model(1.0, seed=1))
+    write(Path("b.csv"), model(3.0, seed=3))
+    assert report(capsys, "a.csv", "b.csv")["images"] == 80
+    assert "there is no dvc.yaml here" in refusal(capsys, "HEAD", "b.csv")
+
+
+def test_a_workspace_whose_model_changed_is_refused_until_it_ran(project, capsys):
+    write(project / "model.csv", model(2.0, seed=2))
+    text = refusal(capsys, "main")
+    assert "out of date, run `dvc repro` first. Changed: train (model.csv)" in text
+    dvc(project, "repro", "-q")
+    found = report(capsys, "main")
+    assert found["scores"]["roc_auc"]["b"] == statistics.as_json(
+        expected(model(1.0, seed=1), model(2.0, seed=2))["roc_auc"].b
+    )
+
+
+def test_predictions_edited_by_hand_are_refused(project, capsys):
+    write(project / compare.PREDICTIONS, model(9.0, seed=2))
+    assert "out of date" in refusal(capsys, "main")
+    (project / compare.PREDICTIONS).unlink()
+    assert "out of date" in refusal(capsys, "main")
+
+
+def test_two_revisions_compare_whatever_the_workspace_is_like(project, capsys):
+    (project / "model.csv").unlink()
+    assert report(capsys, "main", "better")["images"] == 80
+
+
+def test_an_unknown_revision_and_one_without_a_run_are_named(project, capsys):
+    assert "nowhere is no revision of this repository" in refusal(capsys, "nowhere")
+    assert "bare holds no plots/predictions.csv" in refusal(capsys, "bare")
+    assert "missing.csv does not exist" in refusal(capsys, "missing.csv")
+    assert "a revision has no name" in refusal(capsys, "")
+
+
+def test_different_test_sets_are_refused_and_their_shared_images_compared_on_request(project, capsys, tmp_path):
+    rows = sorted(model(1.0, seed=1))
+    fewer = write(tmp_path / "fewer.csv", rows[4:])
+    other = write(tmp_path / "other.csv", [*rows[:-1], ("test/1/new.jpg", "new", 1, 0.5, 1)])
+    text = refusal(capsys, str(fewer), str(other))
+    assert "75 images are in both" in text
+    assert f"1 only in {fewer} ({rows[-1][0]})" in text
+    assert f"5 only in {other} (test/0/0_CC.jpg, test/0/0_MLO.jpg, test/0/10_CC.jpg, …)" in text
+    assert "--common" in text
+    shared = report(capsys, "--common", str(fewer), str(other))
+    assert (shared["images"], shared["left_out"]) == (75, 6)
+    assert shared["scores"]["roc_auc"]["change"]["value"] == 0
+
+
+def test_the_same_images_with_other_labels_or_patients_are_refused(capsys, tmp_path):
+    rows = sorted(model(1.0, seed=1))
+    a = write(tmp_path / "a.csv", rows)
+    image, patient, label, chance, called = rows[0]
+    b = write(tmp_path / "b.csv", [(image, patient, 1 - label, chance, called), *rows[1:]])
+    assert f"1 images have another label in {a} than in {b} ({image})" in refusal(capsys, str(a), str(b), "--common")
+    b = write(tmp_path / "b.csv", [(image, "x", label, chance, called), *rows[1:]])
+    assert f"1 images have another patient in {a} than in {b} ({image})" in refusal(capsys, str(a), str(b))
+    b = write(tmp_path / "b.csv", [("other.jpg", "x", 1, 0.5, 1)])
+    assert "no test image in common" in refusal(capsys, str(a), str(b), "--common")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("image,label\na.jpg,1\n", "lacks the column patient, probability, predicted"),
+        ("image,patient,label,probability,predicted\n", "holds no predictions"),
+        ("image,patient,label,probability,predicted\na,1,2,0.5,1\n", "line 2: label is '2'; allowed are 0 and 1"),
+        ("image,patient,label,probability,predicted\na,1,1,0.5,yes\n", "line 2: predicted is 'yes'"),
+        ("image,patient,label,probability,predicted\na,1,1,nan,1\n", "line 2: probability is 'nan'"),
+        ("image,patient,label,probability,predicted\na,1,1,,1\n", "line 2: probability is ''"),
+        ("image,patient,label,probability,predicted\na,1,1\n", "line 2: predicted is None"),
+        (
+            "image,patient,label,probability,predicted\na,1,1,0.5,1\na,1,1,0.5,1\n",
+            "line 3: a stands here a second time",
+        ),
+        ("image,patient,label,probability,predicted\n\xff", "is not a CSV file in UTF-8"),
+    ],
+)
+def test_a_malformed_file_is_named_with_its_line(content, message, capsys, tmp_path):
+    bad, good = tmp_path / "bad.csv", write(tmp_path / "good.csv", model(1.0, seed=1))
+    bad.write_bytes(content.encode("latin-1"))
+    text = refusal(capsys, str(good), str(bad))
+    assert str(bad) in text
+    assert message in text
+
+
+def test_images_of_one_class_are_refused(capsys, tmp_path):
+    rows = [row for row in model(1.0, seed=1) if row[2] == 0]
+    a, b = write(tmp_path / "a.csv", rows), write(tmp_path / "b.csv", rows)
+    assert "holds no cancer image" in refusal(capsys, str(a), str(b))
+
+
+def test_fail_if_worse_fails_only_on_a_significant_loss(capsys, tmp_path):
+    weak, strong = write(tmp_path / "weak.csv", model(0.5, seed=1)), write(tmp_path / "strong.csv", model(4.0, seed=3))
+    like = write(tmp_path / "like.csv", [(*row[:3], row[3] * 0.9, row[4]) for row in model(4.0, seed=3)])
+    for a, b, code in ((strong, weak, 1), (weak, strong, 0), (strong, like, 0)):
+        assert commands.main(["compare", "--fail-if-worse", str(a), str(b)]) == code
+        assert commands.main(["compare", str(a), str(b)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_terminal_shows_a_row_a_score_and_a_plain_sentence(project, capsys):
+    assert commands.main(["compare", "main"]) == 0
+    text = capsys.readouterr().out
+    auc = expected(model(1.0, seed=1), model(3.0, seed=3))["roc_auc"]
+    assert "80 test images of 40 patients" in text
+    row = next(line for line in text.splitlines() if line.startswith("ROC AUC  "))
+    assert re.split(r"\s{2,}", row)[:5] == [
+        "ROC AUC",
+        f"{auc.a.value:.3f}",
+        f"{auc.b.value:.3f}",
+        f"{auc.change.value:+.3f}",
+        f"{auc.change.low:+.3f} to {auc.change.high:+.3f}",
+    ]
+    last = text.strip().splitlines()[-1]
+    assert last.startswith(f"The ROC AUC of workspace is {auc.change.value:.3f} higher than that of main; ")
+    assert last.endswith("of comparisons of equally good models.")
+
+
+def comparison(p: float, value: float, low: float, high: float) -> compare.Comparison:
+    score = statistics.Interval(0.8, 0.7, 0.9)
+    change = statistics.Change(score, score, statistics.Interval(value, low, high), p)
+    return compare.Comparison("main", "new", 10, 5, 0, {"roc_auc": change}, change, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            (0.311, 0.021, -0.02, 0.06),
+            "The ROC AUC of new is 0.021 higher than that of main, but a difference this large appears in 31 % of "
+            "comparisons of equally good models.",
+        ),
+        (
+            (0.0123, -0.05, -0.09, -0.01),
+            "The ROC AUC of new is 0.050 lower than that of main; a difference this large appears in only 1.2 % of "
+            "comparisons of equally good models.",
+        ),
+        (
+            (1e-7, 0.2, 0.1, 0.3),
+            "The ROC AUC of new is 0.200 higher than that of main; a difference this large appears in less than "
+            "0.1 % of comparisons of equally good models.",
+        ),
+        (
+            (1.0, 0.1, -1.0, 1.0),
+            "The ROC AUC of new is 0.100 higher than that of main, but with fewer than two patients of a kind nothing "
+            "can be said about other patients.",
+        ),
+        (
+            (1.0, 0.0, -0.1, 0.1),
+            "The ROC AUCs of main and new are equal on these images; on other patients the difference may lie between "
+            "-0.100 and +0.100.",
+        ),
+    ],
+)
+def test_the_sentence_claims_no_more_than_the_test(given, said):
+    assert compare.sentence(comparison(*given)) == said
+
+
+def test_markdown_is_one_table_under_the_sentence(capsys, tmp_path):
+    a, b = write(tmp_path / "a.csv", model(1.0, seed=1)), write(tmp_path / "b.csv", model(3.0, seed=3))
+    assert commands.main(["compare", "--markdown", str(a), str(b)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert lines[0].startswith("**The ROC AUC of ")
+    assert len(table) == 2 + len(statistics.COMPARED)
+    assert {line.count("|") for line in table} == {8}
+
+
+def test_the_picture_is_the_same_bytes_each_time(tmp_path, capsys):
+    a, b = write(tmp_path / "a.csv", model(1.0, seed=1)), write(tmp_path / "b.csv", model(3.0, seed=3))
+    pictures = [tmp_path / "one.png", tmp_path / "two.png"]
+    for picture in pictures:
+        assert commands.main(["compare", str(a), str(b), "--picture", str(picture)]) == 0
+    one, two = (picture.read_bytes() for picture in pictures)
+    assert one.startswith(b"\x89PNG")
+    assert one == two
+    assert b"Software" not in one
+    assert commands.main(["compare", str(a), str(b), "--picture", "roc.pdf"]) == 1
+
+
+def test_wrong_usage_ends_with_code_2(capsys):
+    for arguments in (["compare", "a", "b", "c"], ["compare", "--json", "--markdown"], [], ["nothing"]):
+        with pytest.raises(SystemExit) as ended:
+            commands.main(arguments)
+        assert ended.value.code == 2
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy():
+    code = "import sys; from mammo import commands; commands._parser(); print(*sys.modules)"
+    loaded = run(ROOT / "stages", sys.executable, "-c", code).split()
+    assert not {"numpy", "scipy", "dvc", "matplotlib", "tensorflow"} & set(loaded)
+
+
+# --- mammo scores ---
+
+
+def test_scores_shows_every_entry_in_the_order_of_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    content = {
+        "roc_auc": {"value": 0.8734, "low": 0.82, "high": 0.9111},
+        "sensitivity": {"value": 1},
+        "leak": "87.8 % of the test images",
+        "shortcut": {"roc_auc": {"value": 0.6, "low": 0.5, "high": 0.7}},
+        "images": {"healthy": 208, "cancer": 128},
+    }
+    files.write_json(Path("metrics/test.json"), content)
+    assert commands.main(["scores"]) == 0
+    assert [re.split(r"\s{2,}", line) for line in capsys.readouterr().out.splitlines()] == [
+        ["ROC AUC", "0.873", "95 % 0.820 to 0.911"],
+        ["sensitivity", "1"],
+        ["leak", "87.8 % of the test images"],
+        ["shortcut: ROC AUC", "0.600", "95 % 0.500 to 0.700"],
+        ["images: healthy", "208"],
+        ["images: cancer", "128"],
+    ]
+
+
+def test_scores_without_a_finished_run_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert commands.main(["scores"]) == 1
+    assert capsys.readouterr().err == (
+        "mammo scores: metrics/test.json does not exist: no run has finished here; run `dvc repro`\n"
+    )
+    Path("metrics").mkdir()
+    Path("metrics/test.json").write_text("{")
+    assert commands.main(["scores"]) == 1
+    assert "is not JSON" in capsys.readouterr().err
+
+
+def test_a_prediction_without_a_patient_is_its_own(tmp_path):
+    content = b"image,patient,label,probability,predicted\na,,1,0.5,1\n"
+    assert compare._parse(content, "here")["a"].patient == "a"
+    with pytest.raises(UserError, match="the image has no name"):
+        compare._parse(content.replace(b"\na,", b"\n,"), "here")

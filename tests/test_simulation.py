@@ -1,0 +1,79 @@
+"""Proof by simulation that the intervals and tests do what they claim where patients have several images."""
+
+import os
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+from mammo import statistics
+from mammo.randomness import generator
+from mammo.statistics import COMPARED, TITLES
+from scipy.stats import norm
+
+STUDIES = 1000
+ILL, HEALTHY = 60, 120  # patients, each with 1 to 6 images
+PATIENT_SHARE = 0.6  # of the variance of an image's score is the patient's, the same in all her images
+SHARED = 0.5  # of that variance is common to the two models: what is hard for one is hard for the other
+
+
+def reader_study(number: int, auc: float):
+    """Labels, patients and the probabilities of two equally good models whose true ROC AUC is `auc`.
+
+    The binormal model with a random effect of the patient (as Obuchowski 1997 simulates clustered ROC data): scores of
+    both kinds are normal with variance 1, their means sqrt(2) * Phi^-1(auc) apart.
+    """
+    random = generator(1, "reader study", number, str(auc))
+    patient = np.repeat(np.arange(ILL + HEALTHY), random.integers(1, 7, ILL + HEALTHY))
+    labels = (patient < ILL).astype(int)
+
+    def noise():
+        own = random.normal(size=ILL + HEALTHY)[patient], random.normal(size=len(patient))
+        return PATIENT_SHARE**0.5 * own[0] + (1 - PATIENT_SHARE) ** 0.5 * own[1]
+
+    common = noise()
+    scores = [
+        2**0.5 * norm.ppf(auc) * (labels - 0.5) + SHARED**0.5 * common + (1 - SHARED) ** 0.5 * noise() for _ in range(2)
+    ]
+    return labels, patient, *(norm.cdf(score) for score in scores)
+
+
+def outcome(number: int, auc: float) -> Counter:
+    """One study: does each interval hold the truth, does each test call the equal models different?"""
+    labels, patients, a, b = reader_study(number, auc)
+    found = statistics.paired_bootstrap(labels, patients, a, b, a >= 0.5, b >= 0.5, seed=number)
+    image_level = statistics.delong_interval(labels, a)
+    decided = float(norm.cdf(norm.ppf(auc) / 2**0.5))  # of each of DECIDED, at the threshold between the two means
+    truth = {"roc_auc": auc, **dict.fromkeys(statistics.DECIDED, decided)}
+    seen = Counter({f"{name} holds": found[name].a.low <= true <= found[name].a.high for name, true in truth.items()})
+    seen["image-level holds"] = image_level.low <= auc <= image_level.high
+    seen.update({f"{name} differs": found[name].p < 0.05 for name in COMPARED})
+    seen["delong differs"] = statistics.delong_test(labels, a, b).p < 0.05
+    seen["mcnemar differs"] = statistics.mcnemar((a >= 0.5) == labels, (b >= 0.5) == labels) < 0.05
+    return seen
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("auc", [0.75, 0.9])
+def test_intervals_hold_the_truth_and_equal_models_are_seldom_called_different(auc):
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        outcomes = pool.map(partial(outcome, auc=auc), range(STUDIES), chunksize=20)
+        share = {key: count / STUDIES for key, count in sum(outcomes, Counter()).items()}
+    rows = [
+        ("95 % interval of ROC AUC holds the truth: clustered bootstrap", share["roc_auc holds"]),
+        ("— the same, DeLong on images", share["image-level holds"]),
+        *((f"95 % interval of {TITLES[name]} holds the truth", share[f"{name} holds"]) for name in statistics.DECIDED),
+        *((f"equal models differ at p < 0.05 in {TITLES[name]}", share[f"{name} differs"]) for name in COMPARED),
+        ("— in ROC AUC, DeLong on images", share["delong differs"]),
+        ("— in accuracy, McNemar on images", share["mcnemar differs"]),
+    ]
+    print(f"\n{STUDIES} simulated reader studies, {ILL} women with and {HEALTHY} without cancer, true AUC {auc}\n")
+    print("| | share of studies |\n|---|---:|")
+    for what, value in rows:
+        print(f"| {what} | {100 * value:.1f} % |")
+    assert 0.93 <= share["roc_auc holds"] <= 0.97
+    assert share["image-level holds"] < 0.88
+    for name in COMPARED:
+        assert 0.03 <= share[f"{name} differs"] <= 0.07, name

@@ -1,0 +1,482 @@
+"""Scores, intervals and paired tests against scikit-learn, MLstatkit and sums worked by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from mammo import statistics
+from mammo.errors import UserError
+from mammo.statistics import Interval
+from sklearn import metrics
+
+
+def screening(seed: int = 0, ill: int = 30, healthy: int = 60, decimals: int = 2):
+    """Labels, probabilities (rounded: many ties) and patients, each with 1 to 4 images that resemble each other."""
+    random = np.random.default_rng(seed)
+    images = random.integers(1, 5, ill + healthy)
+    patient = np.repeat(np.arange(ill + healthy), images)
+    labels = (patient < ill).astype(int)
+    labels[(patient < ill) & (random.random(len(labels)) < 0.2)] = 0  # some images of ill women show nothing
+    labels[0] = 1
+    strength = labels + random.normal(size=ill + healthy)[patient] + random.normal(size=len(labels))
+    probabilities = np.round(1 / (1 + np.exp(-strength)), decimals)
+    return labels, probabilities, np.array([f"woman {number}" for number in patient])
+
+
+def per_patient(labels, probabilities, patients):
+    names = np.unique(patients)
+    return (
+        np.array([labels[patients == name].max() for name in names]),
+        np.round([probabilities[patients == name].mean() for name in names], 12),
+    )
+
+
+def by_scikit_learn(labels, probabilities, patients, threshold, weight=None):
+    called, options = probabilities >= threshold, {"sample_weight": weight}
+    return {
+        "roc_auc": metrics.roc_auc_score(labels, probabilities, **options),
+        "average_precision": metrics.average_precision_score(labels, probabilities, **options),
+        "accuracy": metrics.accuracy_score(labels, called, **options),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, called, **options),
+        "sensitivity": metrics.recall_score(labels, called, **options),
+        "specificity": metrics.recall_score(labels, called, pos_label=0, **options),
+        "precision": metrics.precision_score(labels, called, **options),
+        "f1": metrics.f1_score(labels, called, **options),
+        "accuracy_at_half": metrics.accuracy_score(labels, probabilities >= 0.5, **options),
+        "majority_accuracy": metrics.accuracy_score(labels, np.zeros_like(labels), **options),
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_value_is_scikit_learns(seed):
+    labels, probabilities, patients = screening(seed, decimals=1)
+    found = statistics.scores(labels, probabilities, patients, 0.6, seed=1, resamples=20)
+    expected = by_scikit_learn(labels, probabilities, patients, 0.6)
+    expected["patient_roc_auc"] = metrics.roc_auc_score(*per_patient(labels, probabilities, patients))
+    assert {name: interval.value for name, interval in found.items()} == pytest.approx(expected, abs=1e-12)
+    calibrated, _ = statistics.calibration(labels, probabilities, patients, seed=1, resamples=20)
+    assert calibrated["brier"].value == pytest.approx(metrics.brier_score_loss(labels, probabilities), abs=1e-12)
+
+
+def test_every_resample_is_scikit_learns_score_of_the_drawn_patients():
+    labels, probabilities, patients = screening(3, decimals=1)
+    cases = statistics._cases(labels, probabilities, patients, "test")
+    found = statistics._all_scores(cases, cases.probabilities >= 0.6, seed=4, resamples=15)
+    (counts,) = statistics._resamples(cases.cancer, 4, 15, len(labels))
+    ill = len(np.unique(patients[labels == 1]))
+    for index, count in enumerate(counts):
+        assert count[cases.cancer].sum() == ill
+        assert count[~cases.cancer].sum() == 90 - ill
+        ordered = labels[cases.order], cases.probabilities, patients[cases.order]
+        expected = by_scikit_learn(*ordered, 0.6, weight=count[cases.patient])
+        expected["patient_roc_auc"] = metrics.roc_auc_score(*per_patient(*ordered), sample_weight=count)
+        assert {name: part.resamples[index] for name, part in found.items()} == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_interval_of_a_proportion_is_the_binomial_one():
+    """100 ill women with one image each, 80 found: the resampled sensitivity is binomial(100, 0.8) / 100.
+
+    Its 2.5 % and 97.5 % quantiles are 0.72 and 0.87 (tables of the binomial distribution).
+    """
+    labels = np.repeat([1, 0], 100)
+    probabilities = np.repeat([0.9, 0.1, 0.2], [80, 20, 100])
+    found = statistics.scores(labels, probabilities, np.arange(200), 0.5, seed=1, resamples=20_000)
+    assert found["sensitivity"] == Interval(0.8, 0.72, 0.87)
+
+
+def test_copies_of_a_patients_images_add_no_certainty():
+    labels, probabilities, patients = screening()
+    once = statistics.scores(labels, probabilities, patients, 0.5, seed=1)
+    copied = [np.repeat(part, 4) for part in (labels, probabilities, patients)]
+    assert statistics.scores(*copied, 0.5, seed=1) == once
+    per_image = statistics.image_scores(copied[0], copied[1], 0.5, seed=1)["roc_auc"]
+    clustered = once["roc_auc"]
+    assert per_image.high - per_image.low < 0.6 * (clustered.high - clustered.low)
+
+
+def test_the_order_of_the_images_and_the_size_of_chunks_change_nothing(monkeypatch):
+    labels, probabilities, patients = screening()
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    case, again = (labels, probabilities, patients), (labels[shuffled], probabilities[shuffled], patients[shuffled])
+
+    def everything(given):
+        options = {"seed": 1, "resamples": 300}
+        return [
+            statistics.scores(*given, 0.5, **options),
+            statistics.calibration(*given, **options),
+            statistics.net_benefit(*given, **options),
+            statistics.roc_curve(*given, **options),
+            statistics.pr_curve(*given, **options),
+        ]
+
+    expected = everything(case)
+    monkeypatch.setattr(statistics, "CHUNK", 1000)
+    assert everything(again) == expected
+
+
+def test_another_seed_gives_other_limits_but_the_same_value():
+    case = screening()
+    one, other = (statistics.scores(*case, 0.5, seed=seed)["roc_auc"] for seed in (1, 2))
+    assert one.value == other.value
+    assert one.low != other.low
+    assert one.low == pytest.approx(other.low, abs=0.01)
+
+
+# --- Edges ---
+
+
+def edge(labels, probabilities, patients=None, threshold=0.5):
+    labels, probabilities = np.array(labels), np.array(probabilities)
+    patients = np.arange(len(labels)) if patients is None else np.array(patients)
+    everything = {
+        "scores": statistics.scores(labels, probabilities, patients, threshold, seed=1, resamples=200),
+        "images": statistics.image_scores(labels, probabilities, threshold, seed=1, resamples=200),
+        "delong": statistics.delong_interval(labels, probabilities),
+        "points": statistics.operating_points(
+            labels, probabilities, patients, statistics.thresholds(labels, probabilities), seed=1, resamples=200
+        ),
+        "calibration": statistics.calibration(labels, probabilities, patients, seed=1, resamples=200)[0],
+    }
+    json.dumps(statistics.as_json(everything), allow_nan=False)
+    for table in (
+        statistics.roc_curve(labels, probabilities, patients, seed=1, resamples=200),
+        statistics.pr_curve(labels, probabilities, patients, seed=1, resamples=200),
+        statistics.calibration(labels, probabilities, patients, seed=1, resamples=200)[1],
+        statistics.net_benefit(labels, probabilities, patients, seed=1, resamples=200),
+    ):
+        assert np.isfinite(np.array(table.rows)).all()
+        y, low, high = (
+            np.array([row[table.columns.index(name)] for row in table.rows])
+            for name in (table.columns[1], "low", "high")
+        )
+        assert (low <= y).all()
+        assert (y <= high).all()
+    return everything
+
+
+def test_an_auc_of_one_has_the_exact_lower_bound_of_as_many_pairs_of_patients():
+    found = edge([1] * 10 + [0] * 12, [0.9] * 10 + [0.1] * 12)
+    bound = Interval(1.0, pytest.approx(0.025 ** (1 / 10)), 1.0)
+    assert found["scores"]["roc_auc"] == bound
+    assert found["delong"] == bound
+    assert found["scores"]["specificity"] == Interval(1.0, pytest.approx(0.025 ** (1 / 12)), 1.0)
+
+
+def test_an_auc_of_zero_has_the_exact_upper_bound():
+    found = edge([1] * 10 + [0] * 12, [0.1] * 10 + [0.9] * 12)
+    bound = Interval(0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 10)))
+    assert found["scores"]["roc_auc"] == bound
+    assert found["delong"] == bound
+
+
+def test_one_positive_says_nothing_of_other_women_with_cancer():
+    found = edge([1, 0, 0, 0, 0], [0.6, 0.7, 0.2, 0.3, 0.1])
+    assert found["scores"]["roc_auc"] == Interval(0.75, 0.0, 1.0)
+    assert found["delong"] == Interval(0.75, 0.0, 1.0)
+    assert found["scores"]["sensitivity"] == Interval(1.0, 0.0, 1.0)
+    specificity = found["scores"]["specificity"]
+    assert specificity.value == 0.75
+    assert 0 < specificity.low < 0.75
+
+
+def test_all_ties_give_exactly_one_half():
+    found = edge([1, 1, 0, 0, 0], [0.5] * 5)
+    assert found["scores"]["roc_auc"] == Interval(0.5, 0.5, 0.5)
+    assert found["delong"] == Interval(0.5, 0.5, 0.5)
+
+
+def test_all_images_of_one_patient_allow_no_interval():
+    found = edge([1, 1, 0, 0, 0], [0.9, 0.4, 0.5, 0.2, 0.1], ["she"] * 5)
+    assert found["scores"]["roc_auc"] == Interval(pytest.approx(5 / 6), 0.0, 1.0)
+    assert all((score.low, score.high) == (0.0, 1.0) for score in found["scores"].values())
+    assert "patient_roc_auc" not in found["scores"]
+
+
+def test_one_image_a_patient_makes_both_kinds_of_interval_alike():
+    labels, probabilities, _ = screening(ill=80, healthy=160)
+    clustered = statistics.scores(labels, probabilities, np.arange(len(labels)), 0.5, seed=1)["roc_auc"]
+    delong = statistics.delong_interval(labels, probabilities)
+    assert (clustered.low, clustered.high) == pytest.approx((delong.low, delong.high), abs=0.01)
+
+
+def test_precision_with_nothing_called_positive_is_unknown():
+    found = edge([1, 1, 0, 0], [0.1, 0.2, 0.3, 0.2], threshold=0.9)
+    assert found["scores"]["precision"] == Interval(0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("label", "kind"), [(1, "healthy"), (0, "cancer")])
+def test_a_split_of_one_class_is_refused_by_name(label, kind):
+    labels, probabilities = np.full(4, label), np.array([0.1, 0.2, 0.3, 0.4])
+    for refused in (
+        lambda: statistics.scores(labels, probabilities, np.arange(4), 0.5, seed=1),
+        lambda: statistics.thresholds(labels, probabilities, split="test"),
+        lambda: statistics.roc_curve(labels, probabilities, np.arange(4), seed=1),
+        lambda: statistics.delong_interval(labels, probabilities),
+    ):
+        with pytest.raises(UserError, match=f"the test split holds no {kind} image"):
+            refused()
+
+
+def test_a_probability_that_is_none_is_refused():
+    with pytest.raises(UserError, match="not numbers from 0 to 1"):
+        statistics.scores(np.array([0, 1]), np.array([0.5, np.nan]), np.arange(2), 0.5, seed=1)
+
+
+# --- Thresholds and operating points ---
+
+
+def test_thresholds_lie_between_the_probabilities_where_the_rule_puts_them():
+    """Ten healthy 0.05 … 0.95 in steps of 0.1, ten with cancer 0.5 higher up to 1: worked on paper.
+
+    Healthy: .05 .15 .25 .35 .45 .55 .65 .75 .85 .95; cancer: .1 and nine at .6. Specificity 0.9 needs a threshold
+    between .85 and .95; 0.95 needs all ten healthy below, so above .95; sensitivity 0.9 holds up to .6, so between .55
+    and .6. There sensitivity is 0.9, specificity 0.6: balanced accuracy 0.75, the best.
+    """
+    labels = np.repeat([0, 1], 10)
+    probabilities = np.concatenate([np.arange(5, 100, 10) / 100, [0.1], np.full(9, 0.6)])
+    found = statistics.thresholds(labels, probabilities)
+    assert found == pytest.approx(
+        {
+            "balanced_accuracy": 0.575,
+            "half": 0.5,
+            "specificity_90": 0.9,
+            "specificity_95": 0.975,
+            "sensitivity_90": 0.575,
+        }
+    )
+    assert tuple(found) == ("balanced_accuracy", "half", "specificity_90", "specificity_95", "sensitivity_90")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_other_threshold_does_better(seed):
+    labels, probabilities, _ = screening(seed, decimals=1)
+    found = statistics.thresholds(labels, probabilities)
+
+    def rates(threshold):
+        called = probabilities >= threshold
+        return called[labels == 1].mean(), 1 - called[labels == 0].mean()
+
+    everywhere = [rates(threshold) for threshold in np.linspace(0, 1.01, 1011)]
+    assert sum(rates(found["balanced_accuracy"])) == pytest.approx(max(sum(pair) for pair in everywhere))
+    for percent in (90, 95):
+        sensitivity, specificity = rates(found[f"specificity_{percent}"])
+        assert specificity >= percent / 100
+        assert sensitivity == max(pair[0] for pair in everywhere if pair[1] >= percent / 100)
+    sensitivity, specificity = rates(found["sensitivity_90"])
+    assert sensitivity >= 0.9
+    assert specificity == max(pair[1] for pair in everywhere if pair[0] >= 0.9)
+
+
+def test_a_network_certain_of_everything_leaves_a_threshold_above_one():
+    found = statistics.thresholds(np.array([0, 1]), np.array([1.0, 1.0]))
+    assert found["specificity_90"] == np.nextafter(1, 2)
+    assert found["balanced_accuracy"] == 0  # of equals the one that recalls
+
+
+def test_neighbouring_probabilities_are_told_apart():
+    low, high = 0.5, np.nextafter(0.5, 1)
+    threshold = statistics.thresholds(np.array([0, 1]), np.array([low, high]))["balanced_accuracy"]
+    assert low < threshold <= high
+
+
+def test_operating_points_are_the_scores_at_each_threshold():
+    case = screening()
+    found = statistics.operating_points(*case, {"strict": 0.8, "half": 0.5}, seed=1)
+    for rule, threshold in (("strict", 0.8), ("half", 0.5)):
+        expected = statistics.scores(*case, threshold, seed=1)
+        assert found[rule] == {
+            "threshold": threshold,
+            "sensitivity": expected["sensitivity"],
+            "specificity": expected["specificity"],
+        }
+
+
+# --- Calibration, net benefit, curves ---
+
+
+def test_calibration_worked_by_hand():
+    """Two bins of three: mean 0.2 with 1 of 3 ill, mean 0.8 with 3 of 3 ill.
+
+    ECE = (|1/3 - 0.2| + |1 - 0.8|) / 2 = 1/6. Brier = (0.04 * 2 + 0.64 + 0.04 * 3) / 6 = 0.14.
+    """
+    labels, probabilities = np.array([0, 0, 1, 1, 1, 1]), np.array([0.2] * 3 + [0.8] * 3)
+    found, curve = statistics.calibration(labels, probabilities, np.arange(6), seed=1, bins=2)
+    assert found["expected_calibration_error"].value == pytest.approx(1 / 6)
+    assert found["brier"].value == pytest.approx(0.14)
+    assert curve.columns == ("probability", "observed", "low", "high", "images")
+    assert [row[:2] for row in curve.rows] == [pytest.approx((0.2, 1 / 3)), pytest.approx((0.8, 1.0))]
+    assert curve.rows[1][2:] == (pytest.approx(0.025 ** (1 / 3)), 1.0, 3)
+
+
+def test_net_benefit_worked_by_hand():
+    """Two ill (0.9, 0.4) and three healthy (0.6, 0.2, 0.1) at threshold 0.25, odds 1/3.
+
+    Two true and one false positive: (2 - 1/3) / 5 = 1/3. All: 0.4 - 0.6 / 3 = 0.2.
+    """
+    labels, probabilities = np.array([1, 1, 0, 0, 0]), np.array([0.9, 0.4, 0.6, 0.2, 0.1])
+    table = statistics.net_benefit(labels, probabilities, np.arange(5), seed=1)
+    row = dict(zip(table.columns, table.rows[24], strict=True))
+    assert (row["threshold"], row["model"], row["treat_all"]) == pytest.approx((0.25, 1 / 3, 0.2))
+    assert row["treat_none"] == 0
+    assert row["low"] < row["model"] < row["high"]
+
+
+def test_the_roc_curve_is_scikit_learns_with_a_finite_first_threshold():
+    labels, probabilities, patients = screening(decimals=1)
+    found = np.array(statistics.roc_curve(labels, probabilities, patients, seed=1).rows)
+    fpr, tpr, levels = metrics.roc_curve(labels, probabilities, drop_intermediate=False)
+    assert metrics.auc(found[:, 0], found[:, 1]) == pytest.approx(metrics.auc(fpr, tpr), abs=1e-12)
+    known = {(x, y): level for x, y, level in zip(fpr, tpr, levels, strict=True)}
+    assert [known[x, y] for x, y in found[1:, :2]] == list(found[1:, 2])
+    assert tuple(found[0, :2]) == (0, 0)
+    assert found[0, 2] > probabilities.max()
+    assert np.isfinite(found).all()
+
+
+def test_the_pr_curve_is_scikit_learns_without_the_point_no_threshold_reaches():
+    labels, probabilities, patients = screening(decimals=1)
+    table = statistics.pr_curve(labels, probabilities, patients, seed=1)
+    precision, recall, levels = metrics.precision_recall_curve(labels, probabilities, drop_intermediate=True)
+    expected = np.stack([recall[:-1], precision[:-1], levels], axis=1)[::-1]
+    assert np.array(table.rows)[:, :3] == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_roc_band_is_the_interval_of_the_sensitivity_there():
+    """At a false positive rate of 0.1 of the curve: as one sorts and interpolates each drawn set of patients anew."""
+    labels, probabilities, patients = screening(5)
+    cases = statistics._cases(labels, probabilities, patients, "test")
+    drawn = []
+    for counts in statistics._resamples(cases.cancer, 1, 400, len(labels)):
+        for count in counts:
+            fpr, tpr, _ = metrics.roc_curve(
+                cases.labels, cases.probabilities, sample_weight=count[cases.patient], drop_intermediate=False
+            )
+            drawn.append(np.interp(0.1, fpr, tpr))
+    ladder = statistics._Ladder(cases)
+    low, high = statistics._band(cases, ladder, 1, 400, statistics._sensitivity_at)
+    assert (low[20], high[20]) == pytest.approx(tuple(np.quantile(drawn, (0.025, 0.975))), abs=1e-9)
+
+
+# --- Comparisons ---
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_delong_agrees_with_mlstatkit_on_ties(seed):
+    from MLstatkit import Delong_test
+
+    labels, a, _ = screening(seed, decimals=1)
+    b = np.round((a + screening(seed + 100, decimals=1)[1][0] + np.random.default_rng(seed).random(len(a))) / 3, 1)
+    found = statistics.delong_test(labels, a, b)
+    _, p, limits_a, limits_b, auc_a, auc_b, info = Delong_test(labels, a, b)
+    assert info["method"] == "delong"
+    assert found.p == pytest.approx(p, abs=1e-6)
+    assert ((found.change.high - found.change.low) / (2 * 1.959964)) ** 2 == pytest.approx(info["var_diff"], abs=1e-6)
+    for interval, limits, auc in ((found.a, limits_a, auc_a), (found.b, limits_b, auc_b)):
+        assert (interval.value, interval.low, interval.high) == pytest.approx((auc, *limits), abs=1e-6)
+
+
+def test_delong_worked_by_hand():
+    """Cancer .9 .8 .3 against healthy .4 .2 by a; cancer .9 .35 .3 against healthy .4 .2 by b.
+
+    Placements of a: cancer 1, 1, 1/2 (AUC 5/6), healthy 2/3, 1; of b: cancer 1, 1/2, 1/2 (AUC 2/3), healthy 1/3, 1.
+    Differences: cancer 0, -1/2, 0 (variance 1/12, over 3: 1/36), healthy -1/3, 0 (variance 1/18, over 2: 1/36).
+    So the change is -1/6, its variance 1/18, z = -0.7071 and p = 0.4795.
+    """
+    found = statistics.delong_test(np.array([1, 1, 1, 0, 0]), [0.9, 0.8, 0.3, 0.4, 0.2], [0.9, 0.35, 0.3, 0.4, 0.2])
+    assert (found.a.value, found.b.value, found.change.value) == pytest.approx((5 / 6, 2 / 3, -1 / 6))
+    assert (found.change.high - found.change.value) / 1.959964 == pytest.approx((1 / 18) ** 0.5, abs=1e-6)
+    assert found.p == pytest.approx(0.4795, abs=1e-4)
+
+
+def test_delong_counts_pairs_that_32_bits_cannot():
+    """100,000 of each class make 10^10 pairs; labels and ranks in small integers must not overflow."""
+    labels = np.repeat(np.array([1, 0], dtype=np.int8), 100_000)
+    probabilities = np.linspace(1, 0, 200_000, dtype=np.float32)
+    found = statistics.delong_interval(labels, probabilities)
+    assert found.value == 1.0
+    assert 0.9999 < found.low < 1
+
+
+def test_mcnemar_worked_by_hand():
+    """One image only a gets right, six only b: p = 2 * (C(7,0) + C(7,1)) / 2^7 = 0.125."""
+    right_a = np.array([True] * 4 + [True] + [False] * 6)
+    right_b = np.array([True] * 4 + [False] + [True] * 6)
+    assert statistics.mcnemar(right_a, right_b) == pytest.approx(0.125)
+    assert statistics.mcnemar(right_a, right_a) == 1.0
+
+
+def compared(labels, patients, a, b, resamples=2000):
+    return statistics.paired_bootstrap(labels, patients, a, b, a >= 0.5, b >= 0.5, seed=1, resamples=resamples)
+
+
+def test_a_paired_change_worked_by_hand():
+    """100 ill women, one image each: both find 60, only a finds 10, only b 20, none 10.
+
+    Sensitivity 0.7 and 0.8. A woman adds -1, 0 or 1 to the change: mean square 0.3, so the variance is
+    (0.3 - 0.1^2) * 100 / 99, the standard error sqrt(0.29 / 99) = 0.05412, t = 1.848 with 99 degrees of freedom,
+    p = 0.0676, and the interval 0.1 -+ 1.984 * 0.05412.
+    """
+    labels = np.repeat([1, 0], 100)
+    a = np.repeat([0.9, 0.9, 0.1, 0.1, 0.1], [60, 10, 20, 10, 100])
+    b = np.repeat([0.9, 0.1, 0.9, 0.1, 0.2], [60, 10, 20, 10, 100])
+    found = compared(labels, np.arange(200), a, b, resamples=20_000)["sensitivity"]
+    assert (found.a.value, found.b.value, found.change.value) == pytest.approx((0.7, 0.8, 0.1))
+    assert found.p == pytest.approx(0.0676, abs=0.002)
+    assert found.change.low == pytest.approx(0.1 - 1.984 * 0.05412, abs=0.002)
+
+
+def test_paired_values_and_limits_are_those_of_scores():
+    labels, a, patients = screening(1)
+    b = np.round(np.random.default_rng(0).permutation(a) / 2 + a / 2, 2)
+    found = compared(labels, patients, a, b)
+    assert tuple(found) == statistics.COMPARED
+    for which, probabilities in (("a", a), ("b", b)):
+        expected = statistics.scores(labels, probabilities, patients, 0.5, seed=1)
+        assert {name: getattr(change, which) for name, change in found.items()} == {
+            name: expected[name] for name in statistics.COMPARED
+        }
+    for change in found.values():
+        assert change.change.value == change.b.value - change.a.value
+        assert (change.p < 0.05) == (change.change.low > 0 or change.change.high < 0)
+
+
+def test_swapping_the_models_turns_the_sign_and_keeps_p():
+    labels, a, patients = screening(1)
+    b = screening(1)[1][::-1].copy()
+    one, other = compared(labels, patients, a, b), compared(labels, patients, b, a)
+    for name, change in one.items():
+        assert change.p == pytest.approx(other[name].p)
+        assert change.change.low == pytest.approx(-other[name].change.high)
+
+
+def test_a_model_does_not_differ_from_itself():
+    labels, a, patients = screening(1)
+    for change in [*compared(labels, patients, a, a).values(), statistics.delong_test(labels, a, a)]:
+        assert change.change == Interval(0, 0, 0)
+        assert change.p == 1
+
+
+def test_a_perfect_model_against_a_perverse_one_has_the_sign_tests_p():
+    """Ten pairs of patients all speak for a: p = 2 / 2^10. Nothing varies between resamples."""
+    labels = np.repeat([1, 0], [10, 12])
+    a, b = np.where(labels == 1, 0.9, 0.1), np.where(labels == 1, 0.1, 0.9)
+    for change in (compared(labels, np.arange(22), a, b)["roc_auc"], statistics.delong_test(labels, a, b)):
+        assert change.change.value == -1
+        assert change.p == pytest.approx(2**-9)
+        assert -1 <= change.change.low < change.change.high < 0
+
+
+def test_two_perfect_models_are_not_called_different_nor_surely_equal():
+    labels = np.repeat([1, 0], 10)
+    a, b = np.where(labels == 1, 0.9, 0.1), np.where(labels == 1, 0.8, 0.3)
+    for change in (compared(labels, np.arange(20), a, b)["roc_auc"], statistics.delong_test(labels, a, b)):
+        assert change.p == 1
+        assert change.change.low < 0 < change.change.high
+
+
+def test_one_patient_allows_no_verdict():
+    labels, a, b = np.array([1, 1, 0, 0]), np.array([0.9, 0.8, 0.1, 0.2]), np.array([0.9, 0.1, 0.8, 0.2])
+    found = compared(labels, np.array(["she"] * 4), a, b)
+    assert "patient_roc_auc" not in found
+    assert found["roc_auc"].p == 1
+    assert found["roc_auc"].change == Interval(-0.5, -1.0, 1.0)

@@ -1,0 +1,187 @@
+"""The specified network, trained without collapsing, to the same bytes, resumed where it was killed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_stage, write_params, write_prepared
+from mammo import files
+
+OUTPUTS = ("data/model/model.keras", "data/model/model.json", "plots/history.csv", "metrics/train.json")
+PATHS = ("data/prepared", "data/gate.json", "data/model", "plots/history.csv", "metrics/train.json")
+
+
+def output_bytes(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in OUTPUTS}
+
+
+def copy_inputs(source: Path, target: Path) -> None:
+    shutil.copytree(source / "data/prepared", target / "data/prepared")
+    shutil.copy(source / "data/gate.json", target / "data")
+    shutil.copy(source / "params.yaml", target)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a training has run to its end."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_prepared(folder)
+    write_params(folder)
+    done = run_stage("train", *PATHS, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_baseline_is_the_specified_network_weight_by_weight() -> None:
+    from mammo import networks
+
+    network = networks.baseline((224, 224), mean=0.2, deviation=0.25)
+    with_weights = [
+        (layer.__class__.__name__, layer.activation.__name__, [tuple(weight.shape) for weight in layer.weights])
+        for layer in network.layers
+        if layer.weights
+    ]
+    assert with_weights == [
+        ("Conv2D", "relu", [(5, 5, 1, 16), (16,)]),
+        ("Conv2D", "relu", [(3, 3, 16, 32), (32,)]),
+        ("Dense", "relu", [(93312, 16), (16,)]),
+        ("Dense", "relu", [(16, 8), (8,)]),
+        ("Dense", "softmax", [(8, 2), (2,)]),
+    ]
+    kinds = [layer.__class__.__name__ for layer in network.layers]
+    assert kinds == ["Rescaling"] * 2 + ["Conv2D", "MaxPooling2D"] * 2 + ["Flatten"] + ["Dense"] * 3
+    assert [layer.pool_size for layer in network.layers if "Pool" in layer.name or "pool" in layer.name] == [(2, 2)] * 2
+    assert network.count_params() == 1_498_218
+
+
+def test_folding_the_normalisation_keeps_the_function() -> None:
+    from mammo import networks
+
+    random = np.random.default_rng(1)
+    trainable = networks.trainable_baseline((48, 48), mean=0.3, deviation=0.2, seed=1)
+    for layer in trainable.layers:
+        if "normalisation" in layer.name:
+            shape = layer.get_weights()[0].shape
+            layer.set_weights([random.uniform(0.5, 2, shape) for _ in range(4)])
+    trainable.get_layer("class").set_weights([random.normal(0, 0.2, (8, 2)), np.zeros(2)])
+    plain = networks.baseline((48, 48), mean=0.3, deviation=0.2)
+    networks.fold(trainable, plain)
+    images = random.integers(0, 256, (50, 48, 48), dtype=np.uint8)
+    before = networks.probabilities(networks.forward(trainable), images, np.arange(50))
+    after = networks.probabilities(networks.forward(plain), images, np.arange(50))
+    assert np.abs(before - after).max() < 1e-5
+    assert after.std() > 0.01
+
+
+def test_a_probability_does_not_depend_on_its_neighbours() -> None:
+    from mammo import networks
+
+    random = np.random.default_rng(2)
+    network = networks.baseline((48, 48), mean=0.3, deviation=0.2)
+    images = random.integers(0, 256, (40, 48, 48), dtype=np.uint8)
+    step = networks.forward(network)
+    together = networks.probabilities(step, images, np.arange(40))
+    alone = [networks.probabilities(step, images, np.array([position]))[0] for position in (0, 17, 39)]
+    assert [together[position] for position in (0, 17, 39)] == alone
+
+
+def test_training_writes_a_model_that_plain_keras_loads(trained: Path) -> None:
+    code = (
+        "import keras, numpy as np; m = keras.models.load_model('data/model/model.keras');"
+        "p = m.predict(np.zeros((1, 40, 40, 1)), verbose=0); print(m.count_params(), p.shape, float(p.sum()))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=trained, capture_output=True, text=True, check=True)
+    count, *shape, total = loaded.stdout.split()
+    assert (" ".join(shape), round(float(total), 5)) == ("(1, 2)", 1.0)
+    card = json.loads((trained / "data/model/model.json").read_text())
+    assert card["weights"] == int(count)
+    assert card["trained_on"] == {"source": "folder", "images": 72, "patients": 36, "cancer": 36}
+    assert card["preprocess"]["size"] == [40, 40]
+    assert set(card["thresholds"]) >= {"balanced_accuracy", "half", "specificity_90", "sensitivity_90"}
+    assert card["arithmetic"]["precision"] == "float32"
+
+
+def test_history_has_a_row_per_epoch_and_split_and_the_best_epoch_is_kept(trained: Path) -> None:
+    rows = files.read_csv(trained / "plots/history.csv", ("epoch", "split", "roc_auc"))
+    metrics = json.loads((trained / "metrics/train.json").read_text())
+    assert [(row["epoch"], row["split"]) for row in rows] == [
+        (str(epoch), split) for epoch in range(1, metrics["epochs"] + 1) for split in ("train", "valid")
+    ]
+    validation = [float(row["roc_auc"]) for row in rows if row["split"] == "valid"]
+    assert metrics["best_epoch"] == validation.index(max(validation)) + 1
+    assert metrics["valid"]["roc_auc"]["value"] == pytest.approx(max(validation), abs=0.01)
+    assert metrics["collapsed"] is False
+
+
+def test_the_same_inputs_give_the_same_bytes(trained: Path, tmp_path: Path) -> None:
+    copy_inputs(trained, tmp_path)
+    # Another hash seed and one visible core must not matter.
+    command = [sys.executable, ROOT / "stages/train.py", *PATHS]
+    one_core = {min(os.sched_getaffinity(0))}
+    subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        preexec_fn=lambda: os.sched_setaffinity(0, one_core),
+        check=True,
+    )
+    assert output_bytes(tmp_path) == output_bytes(trained)
+
+
+def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(trained: Path, tmp_path: Path) -> None:
+    copy_inputs(trained, tmp_path)
+    command = [sys.executable, ROOT / "stages/train.py", *PATHS]
+    first = subprocess.Popen(command, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "data/state/state.npz").exists():
+        assert first.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (tmp_path / "data/model").exists()
+    second = run_stage("train", *PATHS, folder=tmp_path)
+    assert "going on after epoch" in second.stdout
+    assert output_bytes(tmp_path) == output_bytes(trained)
+    assert not (tmp_path / "data/state/state.npz").exists()
+
+
+def test_the_state_of_other_settings_is_not_used(trained: Path, tmp_path: Path) -> None:
+    from mammo import checkpoint
+
+    key = checkpoint.digest({"train": {"seed": 1}}, [trained / "params.yaml"])
+    checkpoint.store(tmp_path, key, {"progress": {"epoch": 2}}, [np.arange(3.0)])
+    found = checkpoint.load(tmp_path, key)
+    assert found is not None
+    assert found[0]["progress"] == {"epoch": 2}
+    assert found[1][0].tolist() == [0, 1, 2]
+    assert checkpoint.load(tmp_path, checkpoint.digest({"train": {"seed": 2}}, [trained / "params.yaml"])) is None
+    assert checkpoint.load(tmp_path, checkpoint.digest({"train": {"seed": 1}}, [trained / OUTPUTS[0]])) is None
+
+
+def test_a_collapsed_network_is_named_recorded_and_fails_the_stage(tmp_path: Path) -> None:
+    prepared = write_prepared(tmp_path)
+    write_params(tmp_path, train={"epochs": 1})
+    images = np.load(prepared / "images.npy")
+    np.save(prepared / "images.npy", np.broadcast_to(images[:1], images.shape))  # nothing can be told apart
+    done = run_stage("train", *PATHS, folder=tmp_path)
+    assert done.returncode == 1
+    assert "THE NETWORK HAS COLLAPSED" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "metrics/train.json").read_text())["collapsed"] is True
+    assert not (tmp_path / "data/model").exists()
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    write_prepared(tmp_path)
+    write_params(tmp_path, train={"epochs": 0})
+    done = run_stage("train", *PATHS, folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "train: params.yaml: train.epochs is 0; allowed is greater than or equal to 1\n"
