@@ -1,7 +1,6 @@
 """What would make the score a lie: leaks between splits, the same image twice, odd scans, shortcuts."""
 
 import math
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -246,7 +245,7 @@ def look_at_all(images: np.ndarray) -> tuple[list[Appearance], np.ndarray]:
         return appearance(image), intensity_figures(image)
 
     cv2.setNumThreads(1)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(stage.cores()) as pool:
         results = list(stage.progress(pool.map(look, range(len(images))), "audit: appearance", len(images)))
     return [seen for seen, _ in results], np.array([figure for _, figure in results])
 
@@ -279,7 +278,7 @@ def intensity_forest(data: Dataset, intensities: np.ndarray, seed: int) -> stati
         min_samples_leaf=5,
         class_weight="balanced",
         random_state=seed_of(seed, "intensity forest") % 2**32,
-        n_jobs=len(os.sched_getaffinity(0)),
+        n_jobs=stage.cores(),
     )
     train, test = data.part("train"), data.part("test")
     forest.fit(intensities[train], data.labels[train])

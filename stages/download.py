@@ -51,7 +51,7 @@ def main(folder: Path, raw: Path) -> None:
     with files.written(raw) as target:
         target.mkdir()
         if data.source == "phantom":
-            entries = phantom.generate(data.phantom, target, sources.cores())
+            entries = phantom.generate(data.phantom, target, stage.cores())
         else:
             entries = sources.copy(found, target)
         write_index(target, sorted(entries, key=lambda entry: entry.image))

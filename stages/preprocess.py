@@ -1,6 +1,5 @@
 """Every image decoded, made grey, resized into one array; patients assigned to splits."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,7 +69,7 @@ def decode_all(raw: Path, entries: Sequence[Entry], size: tuple[int, int], folde
         return position, None
 
     cv2.setNumThreads(1)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(stage.cores()) as pool:
         results = pool.map(decode, range(len(entries)))
         for position, reason in stage.progress(results, "preprocess", len(entries)):
             if reason is not None:

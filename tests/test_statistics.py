@@ -76,12 +76,18 @@ def test_every_resample_is_scikit_learns_score_of_the_drawn_patients():
 def test_the_interval_of_a_proportion_is_the_binomial_one():
     """100 ill women with one image each, 80 found: the resampled sensitivity is binomial(100, 0.8) / 100.
 
-    Its 2.5 % and 97.5 % quantiles are 0.72 and 0.87 (tables of the binomial distribution).
+    Student's 1.984 (99 degrees of freedom) times sqrt(100 / 99) is the normal quantile of 2.31 %. The binomial
+    distribution has 2.00 % at 71 or fewer and 3.42 % at 72 or fewer; 97.47 % at 87 or fewer and 98.74 % at 88 or fewer.
     """
     labels = np.repeat([1, 0], 100)
     probabilities = np.repeat([0.9, 0.1, 0.2], [80, 20, 100])
     found = statistics.scores(labels, probabilities, np.arange(200), 0.5, seed=1, resamples=20_000)
-    assert found["sensitivity"] == Interval(0.8, 0.72, 0.87)
+    assert found["sensitivity"] == Interval(0.8, 0.72, 0.88)
+
+
+def test_few_patients_widen_the_interval_beyond_the_resamples_own_quantiles():
+    """Five women of each kind: Student's 2.776 (4 degrees of freedom) times sqrt(5 / 4) is the quantile of 0.096 %."""
+    assert statistics._levels(5)[0] == pytest.approx(0.00096, abs=1e-5)
 
 
 def test_copies_of_a_patients_images_add_no_certainty():
@@ -352,9 +358,9 @@ def test_the_roc_band_is_the_interval_of_the_sensitivity_there():
                 cases.labels, cases.probabilities, sample_weight=count[cases.patient], drop_intermediate=False
             )
             drawn.append(np.interp(0.1, fpr, tpr))
-    ladder = statistics._Ladder(cases)
+    ladder, support = statistics._Ladder(cases), min(cases.cancer.sum(), (~cases.cancer).sum())
     low, high = statistics._band(cases, ladder, 1, 400, statistics._sensitivity_at)
-    assert (low[20], high[20]) == pytest.approx(tuple(np.quantile(drawn, (0.025, 0.975))), abs=1e-9)
+    assert (low[20], high[20]) == pytest.approx(tuple(np.quantile(drawn, statistics._levels(support))), abs=1e-9)
 
 
 # --- Comparisons ---
@@ -410,19 +416,19 @@ def compared(labels, patients, a, b, resamples=2000):
 
 
 def test_a_paired_change_worked_by_hand():
-    """100 ill women, one image each: both find 60, only a finds 10, only b 20, none 10.
+    """20 ill women, one image each: both find 12, only a finds 2, only b 4, none 2.
 
     Sensitivity 0.7 and 0.8. A woman adds -1, 0 or 1 to the change: mean square 0.3, so the variance is
-    (0.3 - 0.1^2) * 100 / 99, the standard error sqrt(0.29 / 99) = 0.05412, t = 1.848 with 99 degrees of freedom,
-    p = 0.0676, and the interval 0.1 -+ 1.984 * 0.05412.
+    (0.3 - 0.1^2) * 20 / 19, the standard error sqrt(0.29 / 19) = 0.12354, t = 0.8094 with 19 degrees of freedom,
+    p = 0.4283, and the interval 0.1 -+ 2.0930 * 0.12354.
     """
-    labels = np.repeat([1, 0], 100)
-    a = np.repeat([0.9, 0.9, 0.1, 0.1, 0.1], [60, 10, 20, 10, 100])
-    b = np.repeat([0.9, 0.1, 0.9, 0.1, 0.2], [60, 10, 20, 10, 100])
-    found = compared(labels, np.arange(200), a, b, resamples=20_000)["sensitivity"]
+    labels = np.repeat([1, 0], 20)
+    a = np.repeat([0.9, 0.9, 0.1, 0.1, 0.1], [12, 2, 4, 2, 20])
+    b = np.repeat([0.9, 0.1, 0.9, 0.1, 0.2], [12, 2, 4, 2, 20])
+    found = compared(labels, np.arange(40), a, b, resamples=40_000)["sensitivity"]
     assert (found.a.value, found.b.value, found.change.value) == pytest.approx((0.7, 0.8, 0.1))
-    assert found.p == pytest.approx(0.0676, abs=0.002)
-    assert found.change.low == pytest.approx(0.1 - 1.984 * 0.05412, abs=0.002)
+    assert found.p == pytest.approx(0.4283, abs=0.004)
+    assert found.change.low == pytest.approx(0.1 - 2.0930 * 0.12354, abs=0.004)
 
 
 def test_paired_values_and_limits_are_those_of_scores():

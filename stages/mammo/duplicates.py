@@ -1,6 +1,5 @@
 """The same image twice: the same file, the same pixels, or nearly so, be it mirrored, inverted or cropped."""
 
-import os
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 import scipy.fft
 
-from mammo.stage import progress
+from mammo.stage import cores, progress
 
 THUMBNAIL = 64  # pixels
 BLANK = 0.5  # grey levels, standard deviation of a thumbnail that shows nothing
@@ -112,7 +111,7 @@ def _alike(images: np.ndarray, positions: np.ndarray) -> Iterator[Pair]:
 
     cv2.setNumThreads(1)
     candidates = [pair for pair in sorted(turn) if pair not in near]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for pair in progress(pool.map(look, candidates), "audit: same exposure", len(candidates), unit="pairs"):
             if pair is not None:
                 yield pair

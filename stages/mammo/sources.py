@@ -142,17 +142,12 @@ def copy(found: Sequence[Found], folder: Path) -> list[Entry]:
         target.write_bytes(content)
         return replace(one.entry, sha256=hashlib.sha256(content).hexdigest())
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(stage.cores()) as pool:
         try:
             return list(stage.progress(pool.map(copied, found), "copy", len(found)))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def cores() -> int:
-    """Number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fault_of_row(folder: Path, row: dict[str, str]) -> str | None:

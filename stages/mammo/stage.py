@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,6 +19,11 @@ Item = TypeVar("Item")
 def progress(items: Iterable[Item], what: str, total: int | None = None, unit: str = "images") -> Iterable[Item]:
     """`items` with a progress bar on standard error; silent where that is no terminal."""
     return tqdm(items, desc=what, total=total, unit=" " + unit, disable=None, leave=False, dynamic_ncols=True)
+
+
+def cores() -> int:
+    """Number of cores this process may use; what is made on them never depends on it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(main: Callable[..., Any]) -> None:

@@ -280,20 +280,30 @@ def _support(cases: _Cases, name: str = "") -> int:
     return {"sensitivity": ill, "specificity": healthy}.get(name, min(ill, healthy))
 
 
+def _levels(support: int) -> tuple[float, float]:
+    """Between which quantiles of the resamples the 95 % interval lies.
+
+    Beyond 2.5 % and 97.5 %, since k drawn patients spread less than k new ones, by the ratio of Student's interval to
+    the normal one: the expanded percentile interval (Hesterberg 2015, Am. Stat. 69:371).
+    """
+    tail = float(stats.norm.sf(stats.t(support - 1).ppf(1 - TAIL) * (support / (support - 1)) ** 0.5))
+    return tail, 1 - tail
+
+
 def _when_all_agree(patients: int) -> float:
     """Lower 95 % bound of a proportion that was 1 in `patients` independent trials."""
     return TAIL ** (1 / patients)
 
 
 def _interval(resampled: _Resampled, support: int) -> Interval:
-    """Percentile interval of a score between 0 and 1; the module's docstring tells what degenerate cases give."""
+    """Expanded percentile interval of a score from 0 to 1; the module's docstring tells what degenerate cases give."""
     value = resampled.value
     if np.isnan(value):
         return Interval(0.0, 0.0, 1.0)
     drawn = resampled.resamples[~np.isnan(resampled.resamples)]
     if support < 2 or not len(drawn):
         return Interval(value, 0.0, 1.0)
-    low, high = (float(end) for end in np.quantile(drawn, (TAIL, 1 - TAIL)))
+    low, high = (float(end) for end in np.quantile(drawn, _levels(support)))
     if low == high == 1:
         low = _when_all_agree(support)
     if low == high == 0:
@@ -521,11 +531,12 @@ def net_benefit(
         return (counts @ true - (counts @ false) * odds) / (counts @ images)
 
     value = benefit(np.ones((1, len(cases.cancer))))[0]
-    if _support(cases) < 2:
+    support = _support(cases)
+    if support < 2:
         low, high = -odds * (1 - share), np.full(len(levels), share)
     else:
         chunks = _resamples(cases.cancer, seed, resamples, max(len(cases.cancer), len(levels)))
-        low, high = np.quantile(np.concatenate([benefit(counts) for counts in chunks]), (TAIL, 1 - TAIL), axis=0)
+        low, high = np.quantile(np.concatenate([benefit(counts) for counts in chunks]), _levels(support), axis=0)
     columns = (levels, value, np.minimum(low, value), np.maximum(high, value), share - (1 - share) * odds)
     rows = [(*(float(number) for number in row), 0.0) for row in zip(*columns, strict=True)]
     return Table(("threshold", "model", "low", "high", "treat_all", "treat_none"), rows)
@@ -569,7 +580,7 @@ def _band(cases: _Cases, ladder: _Ladder, seed: int, resamples: int, read: Any) 
         ]
     )
     curves = curves[~np.isnan(curves).any(axis=1)]
-    low, high = np.quantile(curves, (TAIL, 1 - TAIL), axis=0)
+    low, high = np.quantile(curves, _levels(support), axis=0)
     return np.where(low == 1, _when_all_agree(support), low), high
 
 

@@ -1,0 +1,69 @@
+"""Proof: the specified network trains with 20 of 20 seeds, on phantoms and on real mammograms."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_stage
+from mammo import augmentation, dataset, settings
+
+SEEDS = range(1, 21)
+# Enough for the slowest seed to have begun; the committed run goes on for longer.
+EPOCHS = {"phantom": 12, "folder": 6}
+
+pytestmark = pytest.mark.proof
+
+
+def prepare(folder: Path, source: str, images: Path | None = None) -> Path:
+    """data/prepared of the settings in params.yaml, from phantoms or from a folder of images."""
+    text = (ROOT / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("source: phantom", f"source: {source}"))
+    own = images or folder / "own"
+    own.mkdir(exist_ok=True)
+    for name, paths in {
+        "download": [str(own), "data/raw"],
+        "preprocess": ["data/raw", "data/prepared", "metrics/preprocess.json"],
+    }.items():
+        done = run_stage(name, *paths, folder=folder)
+        assert done.returncode == 0, done.stderr
+    shutil.rmtree(folder / "data/raw")
+    return folder / "data/prepared"
+
+
+def verdicts(prepared: Path, source: str, scratch: Path) -> list[bool]:
+    """Train with every seed; True where the network has learned. One row a seed is printed."""
+    import train
+    from mammo import networks
+
+    data = dataset.load(prepared)
+    ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
+    committed = settings.read("train", train.Train, ROOT / "params.yaml")
+    train.use_threads(committed.threads)
+    learned = []
+    print(f"\n{source}, {EPOCHS[source]} epochs\n\n| seed | training AUC (95 %) | spread | validation AUC | learned |")
+    print("|---:|---|---:|---:|---|", flush=True)
+    for seed in SEEDS:
+        setting = committed.model_copy(update={"seed": seed, "epochs": EPOCHS[source], "patience": EPOCHS[source]})
+        network, _ = train.fit(data, setting, ranges, scratch / "history.csv", scratch / "state", f"{source} {seed}")
+        step = networks.forward(network)
+        verdict = train.judge(
+            {split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")}, data
+        )
+        auc, valid = verdict["train"]["roc_auc"], verdict["valid"]
+        learned.append(not verdict["collapsed"])
+        row = (
+            f"| {seed} | {auc['value']:.3f} ({auc['low']:.3f}–{auc['high']:.3f}) | {valid['probability_spread']:.3f} "
+            f"| {valid['roc_auc']['value']:.3f} | {'yes' if learned[-1] else 'NO'} |"
+        )
+        print(row, flush=True)
+    return learned
+
+
+def test_twenty_of_twenty_seeds_learn_phantoms(tmp_path: Path) -> None:
+    learned = verdicts(prepare(tmp_path, "phantom"), "phantom", tmp_path)
+    assert sum(learned) == len(SEEDS) == 20
+
+
+def test_twenty_of_twenty_seeds_learn_the_real_training_images(tmp_path: Path, mammograms: Path) -> None:
+    learned = verdicts(prepare(tmp_path, "folder", mammograms), "folder", tmp_path)
+    assert sum(learned) == len(SEEDS) == 20
