@@ -1,6 +1,7 @@
 """What several test files start from."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,23 @@ def write_prepared(folder: Path, patients: int = 60, size: int = 40, contrast: f
     dataset.write_index(prepared, entries)
     (folder / "data/gate.json").write_text('{"leaking": false}')
     return prepared
+
+
+TRAIN_PATHS = ("data/prepared", "data/gate.json", "data/model", "plots/history.csv", "metrics/train.json")
+
+
+def copy_inputs(source: Path, target: Path) -> None:
+    shutil.copytree(source / "data/prepared", target / "data/prepared")
+    shutil.copy(source / "data/gate.json", target / "data")
+    shutil.copy(source / "params.yaml", target)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a training has run to its end."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_prepared(folder)
+    write_params(folder)
+    done = run_stage("train", *TRAIN_PATHS, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder

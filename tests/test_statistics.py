@@ -363,6 +363,38 @@ def test_the_roc_band_is_the_interval_of_the_sensitivity_there():
     assert (low[20], high[20]) == pytest.approx(tuple(np.quantile(drawn, statistics._levels(support))), abs=1e-9)
 
 
+def test_the_roc_band_never_falls_and_ends_where_everyone_is_called_positive():
+    """All 20 ill women lie above half of the healthy: every resample reaches 1, where the exact bound is lower."""
+    random = np.random.default_rng(3)
+    labels = np.repeat([1, 0], [20, 40])
+    probabilities = np.concatenate([random.uniform(0.5, 1, 20), random.uniform(0, 1, 40)])
+    low = np.array(statistics.roc_curve(labels, probabilities, np.arange(60), seed=1).rows)[:, 3]
+    assert (np.diff(low) >= 0).all()
+    assert low[-1] == 1
+    cases = statistics._cases(labels, probabilities, np.arange(60), "test")
+    raw, _ = statistics._band(cases, statistics._Ladder(cases), 1, 2000, statistics._sensitivity_at)
+    assert raw[-1] == pytest.approx(0.025 ** (1 / 20))
+    assert raw[-1] < raw.max()
+
+
+def test_the_pr_band_is_the_interval_of_the_precision_where_a_recall_is_first_reached():
+    """At a recall of 0.5: in each drawn set of patients the precision at the highest threshold that reaches it."""
+    labels, probabilities, patients = screening(5)
+    cases = statistics._cases(labels, probabilities, patients, "test")
+    drawn = []
+    for counts in statistics._resamples(cases.cancer, 1, 300, len(labels)):
+        for count in counts:
+            precision, recall, _ = metrics.precision_recall_curve(
+                cases.labels, cases.probabilities, sample_weight=count[cases.patient]
+            )
+            enough = np.flatnonzero(recall >= 0.5 - 1e-12)[-1]  # of falling recalls, at the highest threshold
+            drawn.append(precision[enough])
+    low, high = statistics._band(cases, statistics._Ladder(cases), 1, 300, statistics._precision_at)
+    support = min(cases.cancer.sum(), (~cases.cancer).sum())
+    expected = np.quantile(drawn, statistics._levels(support))
+    assert (low[100], high[100]) == pytest.approx(tuple(expected), abs=1e-9)
+
+
 # --- Comparisons ---
 
 

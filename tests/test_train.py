@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,32 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_stage, write_params, write_prepared
+from conftest import ROOT, TRAIN_PATHS, copy_inputs, run_stage, write_params, write_prepared
 from mammo import files
 
 OUTPUTS = ("data/model/model.keras", "data/model/model.json", "plots/history.csv", "metrics/train.json")
-PATHS = ("data/prepared", "data/gate.json", "data/model", "plots/history.csv", "metrics/train.json")
 
 
 def output_bytes(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in OUTPUTS}
-
-
-def copy_inputs(source: Path, target: Path) -> None:
-    shutil.copytree(source / "data/prepared", target / "data/prepared")
-    shutil.copy(source / "data/gate.json", target / "data")
-    shutil.copy(source / "params.yaml", target)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a training has run to its end."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_prepared(folder)
-    write_params(folder)
-    done = run_stage("train", *PATHS, folder=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 def test_baseline_is_the_specified_network_weight_by_weight() -> None:
@@ -123,7 +104,7 @@ def test_history_has_a_row_per_epoch_and_split_and_the_best_epoch_is_kept(traine
 def test_the_same_inputs_give_the_same_bytes(trained: Path, tmp_path: Path) -> None:
     copy_inputs(trained, tmp_path)
     # Another hash seed and one visible core must not matter.
-    command = [sys.executable, ROOT / "stages/train.py", *PATHS]
+    command = [sys.executable, ROOT / "stages/train.py", *TRAIN_PATHS]
     one_core = {min(os.sched_getaffinity(0))}
     subprocess.run(
         command,
@@ -137,7 +118,7 @@ def test_the_same_inputs_give_the_same_bytes(trained: Path, tmp_path: Path) -> N
 
 def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(trained: Path, tmp_path: Path) -> None:
     copy_inputs(trained, tmp_path)
-    command = [sys.executable, ROOT / "stages/train.py", *PATHS]
+    command = [sys.executable, ROOT / "stages/train.py", *TRAIN_PATHS]
     first = subprocess.Popen(command, cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / "data/state/state.npz").exists():
@@ -147,7 +128,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(trained: Path, tmp
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert not (tmp_path / "data/model").exists()
-    second = run_stage("train", *PATHS, folder=tmp_path)
+    second = run_stage("train", *TRAIN_PATHS, folder=tmp_path)
     assert "going on after epoch" in second.stdout
     assert output_bytes(tmp_path) == output_bytes(trained)
     assert not (tmp_path / "data/state/state.npz").exists()
@@ -171,7 +152,7 @@ def test_a_collapsed_network_is_named_recorded_and_fails_the_stage(tmp_path: Pat
     write_params(tmp_path, train={"epochs": 1})
     images = np.load(prepared / "images.npy")
     np.save(prepared / "images.npy", np.broadcast_to(images[:1], images.shape))  # nothing can be told apart
-    done = run_stage("train", *PATHS, folder=tmp_path)
+    done = run_stage("train", *TRAIN_PATHS, folder=tmp_path)
     assert done.returncode == 1
     assert "THE NETWORK HAS COLLAPSED" in done.stderr
     assert "Traceback" not in done.stderr
@@ -182,6 +163,6 @@ def test_a_collapsed_network_is_named_recorded_and_fails_the_stage(tmp_path: Pat
 def test_a_wrong_setting_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     write_prepared(tmp_path)
     write_params(tmp_path, train={"epochs": 0})
-    done = run_stage("train", *PATHS, folder=tmp_path)
+    done = run_stage("train", *TRAIN_PATHS, folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "train: params.yaml: train.epochs is 0; allowed is greater than or equal to 1\n"

@@ -38,6 +38,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     scores.set_defaults(run=_scores)
 
+    phantoms = commands.add_parser(
+        "phantoms",
+        help="a contact sheet of the synthetic set",
+        description="Draw examples of the phantoms that params.yaml describes.",
+    )
+    phantoms.add_argument("picture", type=Path, metavar="FILE.png")
+    phantoms.set_defaults(run=_phantoms)
+
     compare = commands.add_parser(
         "compare",
         help="is one model better than another, or was it chance?",
@@ -109,3 +117,14 @@ def _score_rows(content: Mapping[str, Any], group: str = "") -> list[tuple[str, 
 
 def _number(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _phantoms(options: argparse.Namespace) -> int:
+    from mammo import settings
+    from mammo.phantom import Phantoms, contact_sheet
+
+    class Data(settings.Settings, extra="ignore"):
+        phantom: Phantoms
+
+    contact_sheet(settings.read("data", Data).phantom, options.picture)
+    return 0

@@ -71,8 +71,8 @@ def roc(
     """
     with plt.rc_context(STYLE):
         figure, axes = _square("ROC curve, test images", "1 − specificity", "Sensitivity")
-        axes.fill_between(fpr, *band, step="post", color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
-        axes.plot(fpr, tpr, color=INK, linewidth=1.5, drawstyle="steps-post", label=f"network, AUC {auc}")
+        axes.fill_between(fpr, *band, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
+        axes.plot(fpr, tpr, color=INK, linewidth=1.5, label=f"network, AUC {auc}")
         axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=0.8, linestyle="--", label="chance")
         axes.plot(*point, "o", color="black", markersize=5, label="threshold locked on validation")
         axes.legend(loc="lower right", fontsize=7)

@@ -39,6 +39,7 @@ DECIDED = ("accuracy", "balanced_accuracy", "sensitivity", "specificity")
 COMPARED = RANKED + DECIDED
 TITLES = {
     "roc_auc": "ROC AUC",
+    "shortcut_roc_auc": "ROC AUC of a forest on brightness alone",
     "patient_roc_auc": "ROC AUC per patient",
     "average_precision": "average precision",
     "accuracy": "accuracy",

@@ -1,0 +1,145 @@
+"""The notebook's way, one work a process: lists of float32 images, Keras' `ImageDataGenerator`, `fit`.
+
+    python bench/notebook.py decoding RAW | epoch PREPARED NUMBER | whole RAW EPOCHS
+
+Decoding and fitting are written as notebooks on this data set write them. Two things they do wrong are put right, so
+that both sides do the same: patients are kept apart, and scores are of the test split, with intervals. The network is
+the specified one, plain, with Adam; batch size, augmentation and learning rate are those of params.yaml.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from measure import serve
+
+ROOT = Path(__file__).resolve().parent.parent
+PARAMS = ROOT / "params.yaml"
+sys.path.insert(0, str(ROOT / "stages"))
+
+from mammo import dataset, settings
+
+SIZE = (224, 224)
+RESAMPLES = 2000
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+warnings.simplefilter("ignore")
+
+
+def decoded(raw: Path, names: list[str]) -> np.ndarray:
+    """Float32 images in [0, 1], (n, height, width, 1)."""
+    images = []
+    for name in names:
+        image = cv2.imread(str(raw / name))
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        image = cv2.resize(image, SIZE)
+        images.append(image.astype(np.float32) / 255)
+    return np.array(images)[..., None]
+
+
+def compiled():  # noqa: ANN201 (a keras.Model; Keras is imported only where it is needed)
+    """The specified network with Adam."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    network = tf.keras.Sequential(
+        [
+            tf.keras.Input((*SIZE, 1)),
+            layers.Conv2D(16, 5, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(16, activation="relu"),
+            layers.Dense(8, activation="relu"),
+            layers.Dense(2, activation="softmax"),
+        ]
+    )
+    optimizer = tf.keras.optimizers.Adam(settings.value("train", "learning_rate", PARAMS))
+    network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return network
+
+
+def flowing(images: np.ndarray, labels: np.ndarray):  # noqa: ANN201
+    """Augmented batches."""
+    import tensorflow as tf
+
+    ranges = settings._params(PARAMS)["augment"]
+    generator = tf.keras.preprocessing.image.ImageDataGenerator(**ranges)
+    return generator.flow(images, labels, batch_size=settings.value("train", "batch", PARAMS))
+
+
+def decoding(raw: Path) -> None:
+    """All images of RAW into one float32 array, one thread."""
+    names = [entry.image for entry in dataset.read_index(raw)]
+    cv2.setNumThreads(1)
+    serve(lambda: decoded(raw, names))
+
+
+def epoch(prepared: Path, number: int) -> None:
+    """`fit` for one epoch over NUMBER images with augmentation, without validation."""
+    data = dataset.load(prepared)
+    images = data.images[:number].astype(np.float32)[..., None] / 255
+    network, batches = compiled(), flowing(images, data.labels[:number])
+    serve(lambda: network.fit(batches, epochs=1, verbose=0))
+
+
+def whole(raw: Path, epochs: int) -> None:
+    """From files to scores: decode, fit with validation, score the test split with intervals over patients."""
+    from preprocess import Split, assign
+
+    entries = assign(dataset.read_index(raw), settings.read("split", Split, PARAMS))
+    parts = {}
+    for split in dataset.SPLITS:
+        chosen = [entry for entry in entries if entry.split == split]
+        images = decoded(raw, [entry.image for entry in chosen])
+        parts[split] = images, np.array([entry.label for entry in chosen])
+    patients = np.array([entry.patient for entry in entries if entry.split == "test"])
+    network = compiled()
+    network.fit(flowing(*parts["train"]), validation_data=parts["valid"], epochs=epochs, verbose=0)
+    print(scored(parts["test"][1], network.predict(parts["test"][0], verbose=0)[:, 1], patients))
+
+
+def scored(labels: np.ndarray, probability: np.ndarray, patients: np.ndarray) -> dict[str, np.ndarray]:
+    """The headline scores with 95 % intervals: patients drawn with replacement, each score by scikit-learn."""
+    from sklearn import metrics
+
+    random = np.random.default_rng(1)
+    rows = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
+    drawn = []
+    while len(drawn) < RESAMPLES:
+        chosen = np.concatenate([rows[place] for place in random.integers(0, len(rows), len(rows))])
+        truth, chance = labels[chosen], probability[chosen]
+        if truth.min() == truth.max():
+            continue
+        (tn, fp), (fn, tp) = metrics.confusion_matrix(truth, chance >= 0.5)
+        sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
+        drawn.append(
+            (
+                metrics.roc_auc_score(truth, chance),
+                metrics.average_precision_score(truth, chance),
+                (tp + tn) / len(truth),
+                (sensitivity + specificity) / 2,
+                sensitivity,
+                specificity,
+                tp / max(tp + fp, 1),
+                2 * tp / max(2 * tp + fp + fn, 1),
+            )
+        )
+    names = ("roc_auc", "average_precision", "accuracy", "balanced_accuracy")
+    names += ("sensitivity", "specificity", "precision", "f1")
+    return dict(zip(names, np.percentile(drawn, [2.5, 97.5], axis=0).T, strict=True))
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["decoding", raw]:
+            decoding(Path(raw))
+        case ["epoch", prepared, number]:
+            epoch(Path(prepared), int(number))
+        case ["whole", raw, epochs]:
+            whole(Path(raw), int(epochs))
+        case _:
+            sys.exit(__doc__)

@@ -1,0 +1,190 @@
+"""The test split scored once, with intervals, at a threshold that the test images had no part in."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_stage, write_params
+from mammo import dataset, files
+from PIL import Image
+from sklearn import metrics as reference
+
+PATHS = ("data/prepared", "data/model", "metrics/audit.json", "plots/history.csv", "metrics", "plots")
+HEADLINE = (
+    "roc_auc",
+    "shortcut_roc_auc",
+    "patient_roc_auc",
+    "average_precision",
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "f1",
+    "accuracy_at_half",
+    "majority_accuracy",
+)
+PICTURES = ("roc", "pr", "confusion", "calibration", "history")
+
+
+def evaluate(trained: Path, folder: Path, **sections: dict) -> Path:
+    """Copy a finished training into `folder` and evaluate it there."""
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    files.write_json(folder / "metrics/audit.json", {"shortcut": {"roc_auc": {"value": 0.6, "low": 0.5, "high": 0.7}}})
+    write_params(folder, **sections)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = evaluate(trained, tmp_path_factory.mktemp("evaluated"))
+    done = run_stage("evaluate", *PATHS, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def predictions(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities and calls of plots/predictions.csv."""
+    columns = ("image", "patient", "label", "probability", "predicted")
+    rows = files.read_csv(folder / "plots/predictions.csv", columns)
+    table = np.array([[float(row["label"]), float(row["probability"]), float(row["predicted"])] for row in rows])
+    return table[:, 0], table[:, 1], table[:, 2]
+
+
+def curve(folder: Path, name: str, *columns: str) -> np.ndarray:
+    rows = files.read_csv(folder / f"plots/{name}.csv", columns)
+    return np.array([[float(row[column]) for column in columns] for row in rows]).T
+
+
+def test_every_headline_score_has_an_interval_around_it(evaluated: Path) -> None:
+    content = files.read_json(evaluated / "metrics/test.json")
+    for name in HEADLINE:
+        score = content[name]
+        assert set(score) == {"value", "low", "high"}
+        assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
+        assert score["low"] < score["high"] or name == "majority_accuracy"
+    assert "leaking" not in content
+
+
+def test_the_scores_are_those_of_the_predictions(evaluated: Path) -> None:
+    labels, probability, called = predictions(evaluated)
+    content = files.read_json(evaluated / "metrics/test.json")
+    expected = {
+        "roc_auc": reference.roc_auc_score(labels, probability),
+        "average_precision": reference.average_precision_score(labels, probability),
+        "accuracy": reference.accuracy_score(labels, called),
+        "balanced_accuracy": reference.balanced_accuracy_score(labels, called),
+        "sensitivity": reference.recall_score(labels, called),
+        "specificity": reference.recall_score(labels, called, pos_label=0),
+        "precision": reference.precision_score(labels, called),
+        "f1": reference.f1_score(labels, called),
+        "accuracy_at_half": reference.accuracy_score(labels, probability >= 0.5),
+        "majority_accuracy": max(labels.mean(), 1 - labels.mean()),
+    }
+    for name, value in expected.items():
+        assert content[name]["value"] == pytest.approx(value, abs=1e-12), name
+
+
+def test_only_the_test_split_is_scored_each_image_once(evaluated: Path) -> None:
+    rows = files.read_csv(evaluated / "plots/predictions.csv", ("image", "patient", "label"))
+    entries = [entry for entry in dataset.read_index(evaluated / "data/prepared") if entry.split == "test"]
+    assert [(row["image"], row["patient"], row["label"]) for row in rows] == [
+        (entry.image, entry.patient, str(entry.label)) for entry in entries
+    ]
+
+
+def test_the_threshold_is_the_one_locked_on_validation(evaluated: Path) -> None:
+    _, probability, called = predictions(evaluated)
+    locked = files.read_json(evaluated / "data/model/model.json")["thresholds"]["balanced_accuracy"]
+    assert files.read_json(evaluated / "metrics/test.json")["threshold"]["value"] == locked
+    assert (called == (probability >= locked)).all()
+
+
+def test_another_rule_takes_another_threshold(trained: Path, tmp_path: Path) -> None:
+    folder = evaluate(trained, tmp_path, evaluate={"threshold": "half"})
+    assert run_stage("evaluate", *PATHS, folder=folder).returncode == 0
+    content = files.read_json(folder / "metrics/test.json")
+    assert content["threshold"]["value"] == 0.5
+    assert content["accuracy"] == content["accuracy_at_half"]
+
+
+def test_curves_belong_to_the_scores(evaluated: Path) -> None:
+    content = files.read_json(evaluated / "metrics/test.json")
+    labels, probability, _ = predictions(evaluated)
+    fpr, tpr, threshold = curve(evaluated, "roc", "fpr", "tpr", "threshold")
+    assert np.trapezoid(tpr, fpr) == pytest.approx(content["roc_auc"]["value"], abs=1e-12)
+    for x, y, level in zip(fpr, tpr, threshold, strict=True):
+        assert x == pytest.approx((probability[labels == 0] >= level).mean())
+        assert y == pytest.approx((probability[labels == 1] >= level).mean())
+    recall, precision, threshold = curve(evaluated, "pr", "recall", "precision", "threshold")
+    for x, y, level in zip(recall, precision, threshold, strict=True):
+        assert x == pytest.approx((probability[labels == 1] >= level).mean())
+        assert y == pytest.approx(labels[probability >= level].mean())
+
+
+def test_the_confusion_table_counts_the_predictions(evaluated: Path) -> None:
+    labels, _, called = predictions(evaluated)
+    rows = files.read_csv(evaluated / "plots/confusion.csv", ("actual", "predicted"))
+    words = {"healthy": 0, "cancer": 1}
+    assert [(words[row["actual"]], words[row["predicted"]]) for row in rows] == list(zip(labels, called, strict=True))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_drawn_and_carry_no_date(evaluated: Path, name: str) -> None:
+    with Image.open(evaluated / f"plots/{name}.png") as picture:
+        assert picture.size[0] >= 600
+        assert np.asarray(picture.convert("L")).std() > 10
+        assert "Software" not in picture.info
+        assert not [key for key in picture.info if "date" in key.lower() or "time" in key.lower()]
+
+
+def test_the_same_inputs_give_the_same_bytes(evaluated: Path, tmp_path: Path) -> None:
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
+    assert run_stage("evaluate", *PATHS, folder=tmp_path).returncode == 0
+    written = sorted(path for part in ("metrics", "plots") for path in (evaluated / part).iterdir())
+    assert len(written) >= 14
+    for path in written:
+        assert path.read_bytes() == (tmp_path / path.relative_to(evaluated)).read_bytes(), path.name
+
+
+def test_a_leak_is_carried_into_scores_and_pictures(evaluated: Path, tmp_path: Path) -> None:
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
+    card = files.read_json(tmp_path / "data/model/model.json")
+    card["audit"] = {
+        "leaking": True,
+        "sentence": "LEAKING: 9 of 24 test images show a patient who is also in training.",
+    }
+    files.write_json(tmp_path / "data/model/model.json", card)
+    assert run_stage("evaluate", *PATHS, folder=tmp_path).returncode == 0
+    content = files.read_json(tmp_path / "metrics/test.json")
+    assert list(content)[:2] == ["leaking", "sentence"]
+    assert content["leaking"] is True
+    for name in PICTURES:
+        assert (tmp_path / f"plots/{name}.png").read_bytes() != (evaluated / f"plots/{name}.png").read_bytes()
+
+
+def test_a_split_with_one_class_is_refused_by_name_and_leaves_no_score(evaluated: Path, tmp_path: Path) -> None:
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
+    entries = dataset.read_index(tmp_path / "data/prepared")
+    moved = [
+        dataset.Entry(e.image, e.label, "train" if e.split == "test" and e.label == 1 else e.split, e.patient, e.sha256)
+        for e in entries
+    ]
+    dataset.write_index(tmp_path / "data/prepared", moved)
+    done = run_stage("evaluate", *PATHS, folder=tmp_path)
+    assert done.returncode == 1
+    assert "test" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "metrics/test.json").exists(), "the scores of the run before are not this run's"
+
+
+def test_operating_points_and_calibration_have_intervals(evaluated: Path) -> None:
+    points = files.read_json(evaluated / "metrics/operating_points.json")
+    for rule in ("specificity_90", "specificity_95", "sensitivity_90"):
+        for name in ("sensitivity", "specificity"):
+            assert points[rule][name]["low"] <= points[rule][name]["value"] <= points[rule][name]["high"]
+    calibration = json.loads((evaluated / "metrics/calibration.json").read_text())
+    labels, probability, _ = predictions(evaluated)
+    assert calibration["brier"]["value"] == pytest.approx(((probability - labels) ** 2).mean(), abs=1e-12)
