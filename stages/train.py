@@ -171,6 +171,7 @@ def augmented(
     data: Dataset, training: np.ndarray, train: Train, ranges: augmentation.Augment, epoch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The augmented images and labels of one epoch in batches, the next one made while the last is learned from."""
+    labels = data.labels
     order = generator(train.seed, "order", epoch).permutation(training)
     chunks = [order[first : first + train.batch] for first in range(0, len(order), train.batch)]
 
@@ -183,7 +184,7 @@ def augmented(
             images = coming.result()
             if position + 1 < len(chunks):
                 coming = ahead.submit(make, chunks[position + 1])
-            yield images, data.labels[chunk]
+            yield images, labels[chunk]
 
 
 def training_step(
