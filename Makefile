@@ -24,8 +24,11 @@ test: .venv/tests
 proof: .venv/tests
 	pytest -m proof -s
 
+bench: .venv/installed .venv-bench/installed
+	python bench/run.py
+
 .venv/installed: requirements.txt pyproject.toml
-	$(PYTHON) -c '$(SUITABLE)' 2>/dev/null || { echo "Python 3.11, 3.12 or 3.13 is needed; found: $$(python3 --version 2>/dev/null || echo none). Install one, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -c '$(SUITABLE)' 2>/dev/null || { echo "Python 3.11, 3.12 or 3.13 is needed; found: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo none). Install one, or name it: make PYTHON=python3.12" >&2; exit 1; }
 	[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
 	echo "Installing the pinned packages into .venv (once; TensorFlow alone has 600 MB)"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -34,6 +37,12 @@ proof: .venv/tests
 
 .venv/tests: .venv/installed tests/requirements.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+.venv-bench/installed: bench/requirements.txt
+	[ -x .venv-bench/bin/python ] || $(PYTHON) -m venv .venv-bench
+	echo "Installing the peers of the benchmark into .venv-bench (once)"
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	touch $@
 
 requirements:  # pins what pyproject.toml asks for, the same versions on every Python

@@ -8,12 +8,13 @@ from pathlib import Path
 import cv2
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "stages"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
 from mammo import files, settings, sources, stage
 from mammo.dataset import Entry, write_index
 from mammo.phantom import Phantoms, generate
+
+ROOT = Path(__file__).resolve().parent.parent
 
 PATIENT = r"^(\d+)_"
 SIZE = 640  # pixels; phantoms are saved as the Kaggle set is: JPEG of this size in three equal channels

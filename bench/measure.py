@@ -17,8 +17,10 @@ POLL = 0.01  # seconds between two looks at a process's memory
 
 
 def serve(work: Callable[[], Any], **about: Any) -> None:
-    """The child's side: say that it is ready, and what is to be known `about` it; then do `work` once for every line
-    on standard input and answer with the seconds it took."""
+    """The child's side: say that it is ready and what is to be known `about` it, then work whenever it is asked.
+
+    Every line on standard input asks for `work` once; the answer is the seconds it took.
+    """
     print(json.dumps(about), flush=True)
     for _ in sys.stdin:
         begun = time.perf_counter()
@@ -32,7 +34,7 @@ class Worker:
     def __init__(self, *command: object) -> None:
         """Start `command` and wait until it is ready."""
         self.command = [str(part) for part in command]
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         self.process = subprocess.Popen(
             self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, bufsize=1
         )

@@ -16,11 +16,12 @@ import cv2
 import numpy as np
 from measure import serve
 
-ROOT = Path(__file__).resolve().parent.parent
-PARAMS = ROOT / "params.yaml"
-sys.path.insert(0, str(ROOT / "stages"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
 from mammo import dataset, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+PARAMS = ROOT / "params.yaml"
 
 SIZE = (224, 224)
 RESAMPLES = 2000
@@ -39,7 +40,7 @@ def decoded(raw: Path, names: list[str]) -> np.ndarray:
     return np.array(images)[..., None]
 
 
-def compiled():  # noqa: ANN201 (a keras.Model; Keras is imported only where it is needed)
+def compiled():
     """The specified network with Adam."""
     import tensorflow as tf
 
@@ -62,7 +63,7 @@ def compiled():  # noqa: ANN201 (a keras.Model; Keras is imported only where it 
     return network
 
 
-def flowing(images: np.ndarray, labels: np.ndarray):  # noqa: ANN201
+def flowing(images: np.ndarray, labels: np.ndarray):
     """Augmented batches."""
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""This project's own code, one work a process: `python bench/ours.py WORK …`; measure.serve says how it is asked."""
+"""The project's own code, one work a process: `python bench/ours.py WORK …`; measure.serve says how it is asked."""
 
 import itertools
 import shutil
@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from measure import serve
 
-ROOT = Path(__file__).resolve().parent.parent
-PARAMS = ROOT / "params.yaml"
-sys.path.insert(0, str(ROOT / "stages"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
 from mammo import dataset, images, settings, stage
+
+ROOT = Path(__file__).resolve().parent.parent
+PARAMS = ROOT / "params.yaml"
 
 
 def preprocessing(raw: Path, work: Path) -> None:

@@ -57,7 +57,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
         files.write_csv(plots / f"{name}.csv", table.columns, table.rows)
     draw(plots, scores, roc, recall, reliability, cases, predicted, threshold, about)
     rows = files.read_csv(history, ("epoch", "split", "loss", "roc_auc"))
-    figures.history(plots / "history.png", rows, best_epoch(rows), about)
+    figures.history(plots / "history.png", rows, card["epoch"], about)
     files.write_json(metrics / "operating_points.json", statistics.as_json(points))
     files.write_json(metrics / "calibration.json", statistics.as_json(calibration))
     leak = card["audit"] if card["audit"]["leaking"] else {}
@@ -133,12 +133,6 @@ def draw(
 def in_words(interval: statistics.Interval) -> str:
     """`0.87 (0.82–0.91)`."""
     return f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"
-
-
-def best_epoch(rows: list[dict[str, str]]) -> int:
-    """The first epoch with the best validation ROC AUC, as train chose it."""
-    validation = [row for row in rows if row["split"] == "valid"]
-    return int(max(validation, key=lambda row: (float(row["roc_auc"]), -int(row["epoch"])))["epoch"])
 
 
 def caption(card: Mapping[str, Any], data: Dataset, test: np.ndarray) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import cv2
 import numpy as np
 from mammo import files, images, settings, stage
-from mammo.dataset import SPLITS, Entry, read_index, write_index
+from mammo.dataset import SPLITS, Entry, new_array, read_index, write_index
 from mammo.errors import UserError
 from mammo.randomness import seed_of
 from pydantic import Field
@@ -59,7 +59,7 @@ def decode_all(raw: Path, entries: Sequence[Entry], size: tuple[int, int], folde
 
     """
     unreadable = {}
-    array = np.lib.format.open_memmap(folder / "all.npy", "w+", np.uint8, (len(entries), *size))
+    array = new_array(folder / "all.npy", len(entries), size)
 
     def decode(position: int) -> tuple[int, str | None]:
         try:
@@ -86,7 +86,7 @@ def _keep(folder: Path, array: np.memmap, kept: Sequence[int]) -> None:
     if len(kept) == len(array):
         (folder / "all.npy").rename(folder / "images.npy")
         return
-    chosen = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(kept), *array.shape[1:]))
+    chosen = new_array(folder / "images.npy", len(kept), array.shape[1:])
     for target, source in enumerate(kept):
         chosen[target] = array[source]
     chosen.flush()
@@ -95,7 +95,7 @@ def _keep(folder: Path, array: np.memmap, kept: Sequence[int]) -> None:
 
 def _masks(folder: Path, names: Sequence[str], size: tuple[int, int], path: Path) -> None:
     """Lesion masks of phantoms (0 or 255) in the same geometry; an image without a mask file has no lesion."""
-    masks = np.lib.format.open_memmap(path, "w+", np.uint8, (len(names), *size))
+    masks = new_array(path, len(names), size)
     for position, name in enumerate(names):
         mask = cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE) if (folder / name).is_file() else None
         if mask is not None:

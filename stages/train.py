@@ -45,6 +45,7 @@ class Progress:
     epoch: int = 0
     """Epochs finished."""
     best_epoch: int = 0
+    """0 as long as the network has not learned."""
     best_auc: float = -1.0
     history: list[list[Any]] = field(default_factory=list)
     """Rows of plots/history.csv."""
@@ -61,32 +62,33 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
     verdict_of_audit = files.read_json(gate)
     data = dataset.load(prepared)
     use_threads(train.threads)
-    state = model.parent / "state"
-    with checkpoint.locked(state):
-        asked = {"train": train.model_dump(), "augment": ranges.model_dump()}
-        key = checkpoint.digest(asked, [prepared / "images.npy", prepared / "index.csv"])
-        network, progress = fit(data, train, ranges, history, state, key)
-        step = networks.forward(network)
-        probability = {
-            split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")
-        }
-        verdict = judge(probability, data)
-        files.write_json(metrics, {"epochs": progress.epoch, "best_epoch": progress.best_epoch, **verdict})
-        if verdict["collapsed"]:
-            raise UserError(
-                "THE NETWORK HAS COLLAPSED: it says the same of every image "
-                f"(training AUC {verdict['train']['roc_auc']['value']:.3f}, interquartile range of the validation "
-                f"probabilities {verdict['valid']['probability_spread']:.4f}). Nothing was learned, "
-                "so nothing is scored. "
-                f"Try another train.seed or train.learning_rate; the figures are in {metrics}."
-            )
-        with files.written(model) as folder:
-            folder.mkdir()
-            networks.save(network, folder / "model.keras")
-            files.write_json(
-                folder / "model.json", card(network, data, train, source, verdict_of_audit, probability["valid"])
-            )
-        checkpoint.remove(state)
+    state = stage.STATE
+    asked = {"train": train.model_dump(), "augment": ranges.model_dump(), "instructions": instructions()}
+    key = checkpoint.digest(asked, [prepared / "images.npy", prepared / "index.csv"])
+    network, progress = fit(data, train, ranges, history, state, key)
+    step = networks.forward(network)
+    probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")}
+    verdict = judge(probability, data)
+    files.write_json(metrics, {"epochs": progress.epoch, "best_epoch": progress.best_epoch, **verdict})
+    if verdict["collapsed"]:
+        raise UserError(
+            "THE NETWORK HAS COLLAPSED: it says the same of every image "
+            f"(training AUC {verdict['train']['roc_auc']['value']:.3f}, interquartile range of the validation "
+            f"probabilities {verdict['valid']['probability_spread']:.4f}). Nothing was learned, "
+            "so nothing is scored. "
+            f"Try another train.seed or train.learning_rate; the figures are in {metrics}."
+        )
+    with files.written(model) as folder:
+        folder.mkdir()
+        networks.save(network, folder / "model.keras")
+        files.write_json(
+            folder / "model.json",
+            {
+                "epoch": progress.best_epoch,
+                **card(network, data, train, source, verdict_of_audit, probability["valid"]),
+            },
+        )
+    checkpoint.remove(state)
 
 
 def use_threads(threads: int) -> None:
@@ -100,8 +102,11 @@ def fit(
 ) -> tuple[keras.Model, Progress]:
     """Train until `epochs` or until `patience` epochs brought no better validation ROC AUC.
 
+    Only an epoch in which the network `has_learned` can be the best: before, its validation AUC is luck. Patience
+    counts from the first such epoch.
+
     Returns:
-        the network as specified, with the weights of the best epoch, and the progress at the end.
+        the network as specified, with the weights of the best epoch (of the last, where none can be), and the progress.
 
     """
     training, validation = data.part("train"), data.part("valid")
@@ -125,22 +130,27 @@ def fit(
         best = arrays[len(variables) :]
         print(f"train: going on after epoch {progress.epoch} of an interrupted run", flush=True)
 
-    while progress.epoch < train.epochs and progress.epoch - progress.best_epoch < train.patience:
+    def patient() -> bool:
+        return not progress.best_epoch or progress.epoch - progress.best_epoch < train.patience
+
+    labels = data.labels[validation]
+    while progress.epoch < train.epochs and patient():
         progress.epoch += 1
         batches = augmented(data, training, train, ranges, progress.epoch)
-        rows = one_epoch(batches, step, progress.epoch, -(-len(training) // train.batch))
+        truth, seen = one_epoch(batches, step, progress.epoch, -(-len(training) // train.batch))
         probability = networks.probabilities(forward, data.images, validation)
-        labels = data.labels[validation]
-        rows.append([progress.epoch, "valid", *scores(labels, probability)])
-        progress.history += rows
+        progress.history.append([progress.epoch, "train", *scores(truth, seen)])
+        progress.history.append([progress.epoch, "valid", *scores(labels, probability)])
         auc = float(roc_auc_score(labels, probability))
-        if auc > progress.best_auc:
+        if auc > progress.best_auc and has_learned(statistics.delong_interval(truth, seen), spread(probability)):
             progress.best_auc, progress.best_epoch = auc, progress.epoch
+        if progress.best_epoch in (0, progress.epoch):
             best = [variable.numpy() for variable in trained.variables]
         files.write_csv(history, HISTORY, progress.history)
         arrays = [variable.numpy() for variable in variables] + best
         checkpoint.store(state, key, {"progress": vars(progress)}, arrays)
 
+    progress.best_epoch = progress.best_epoch or progress.epoch
     files.write_csv(history, HISTORY, progress.history)
     for variable, array in zip(trained.variables, best, strict=True):
         variable.assign(array)
@@ -210,13 +220,18 @@ def one_epoch(
     step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     epoch: int,
     total: int,
-) -> list[list[Any]]:
-    """Learn from every batch; the row of plots/history.csv is of the augmented images, each before its own step."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Learn from every batch.
+
+    Returns:
+        labels and probabilities of the augmented images in the order of learning, each from before its own step.
+
+    """
     labels, probability = [], []
     for images, truth in tqdm(batches, f"epoch {epoch}", total, unit=" batches", disable=None, leave=False):
         probability.append(step(tf.constant(images), tf.constant(truth)).numpy())
         labels.append(truth)
-    return [[epoch, "train", *scores(np.concatenate(labels), np.concatenate(probability).astype(float))]]
+    return np.concatenate(labels), np.concatenate(probability).astype(float)
 
 
 def scores(labels: np.ndarray, probability: np.ndarray) -> list[float]:
@@ -225,19 +240,32 @@ def scores(labels: np.ndarray, probability: np.ndarray) -> list[float]:
     return [float(loss), float(roc_auc_score(labels, probability)), float(accuracy_score(labels, probability >= 0.5))]
 
 
-def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any]:
-    """What the fitted network makes of training (not augmented) and validation images, and whether it has collapsed.
+def spread(probability: np.ndarray) -> float:
+    """The interquartile range."""
+    lower, upper = np.percentile(probability, [25, 75])
+    return float(upper - lower)
 
-    It has where the 95 % interval (DeLong) of the AUC on its own training images does not lie above 0.5, or where the
-    interquartile range of the validation probabilities is at most `COLLAPSED_SPREAD`.
+
+def has_learned(training_auc: statistics.Interval, validation_spread: float) -> bool:
+    """Whether the network ranks its own training images better than chance and does not say the same of every image.
+
+    The first by the lower end of the 95 % interval (DeLong) of that AUC, the second by the spread of the validation
+    probabilities, which must exceed `COLLAPSED_SPREAD`.
     """
-    verdict: dict[str, Any] = {}
-    for split, values in probability.items():
-        quartiles = np.percentile(values, [25, 75])
-        auc = statistics.delong_interval(data.labels[data.part(split)], values)
-        verdict[split] = {"roc_auc": vars(auc), "probability_spread": float(quartiles[1] - quartiles[0])}
-    learned = verdict["train"]["roc_auc"]["low"] > 0.5 and verdict["valid"]["probability_spread"] > COLLAPSED_SPREAD
-    return {**verdict, "collapsed": not learned}
+    return training_auc.low > 0.5 and validation_spread > COLLAPSED_SPREAD
+
+
+def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any]:
+    """What the fitted network makes of training (not augmented) and validation images."""
+    auc = {
+        split: statistics.delong_interval(data.labels[data.part(split)], values)
+        for split, values in probability.items()
+    }
+    verdict = {
+        split: {"roc_auc": vars(auc[split]), "probability_spread": spread(values)}
+        for split, values in probability.items()
+    }
+    return {**verdict, "collapsed": not has_learned(auc["train"], spread(probability["valid"]))}
 
 
 def card(

@@ -1,13 +1,11 @@
 """The state of a training that was interrupted: kept after each epoch, used by the next run with the same inputs."""
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,33 +30,20 @@ def digest(settings: Mapping[str, Any], data: list[Path]) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder of the state, so that a run that outlived its `dvc` and a new one never write together."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            print(f"train: waiting for process {lock.read().strip()}, which still trains here", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
 def load(folder: Path, key: str) -> tuple[dict[str, Any], list[np.ndarray]] | None:
     """The notes and arrays of the last finished epoch, or None where there is no state of exactly these inputs."""
     path = folder / "state.npz"
     if not path.is_file():
         return None
-    with np.load(path) as state:
-        notes = json.loads(str(state["notes"]))
-        if notes["key"] != key:
-            return None
-        return notes, [state[f"array_{position}"] for position in range(len(state.files) - 1)]
+    try:
+        with np.load(path) as state:
+            notes = json.loads(str(state["notes"]))
+            if notes["key"] != key:
+                return None
+            return notes, [state[f"array_{position}"] for position in range(len(state.files) - 1)]
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:  # e.g. after a power failure
+        print(f"train: {path} cannot be read ({error}): beginning anew", flush=True)
+        return None
 
 
 def store(folder: Path, key: str, notes: Mapping[str, Any], arrays: list[np.ndarray]) -> None:

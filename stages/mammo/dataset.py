@@ -1,5 +1,6 @@
 """The index of images that travels from download to evaluate, and the prepared arrays beside it."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,22 @@ class Dataset:
     def part(self, split: str) -> np.ndarray:
         """Positions of one split's images, ascending."""
         return np.flatnonzero(self.splits == split)
+
+
+def new_array(path: Path, count: int, size: tuple[int, ...]) -> np.memmap:
+    """A uint8 array (count, *size) in the file `path`, zeros, to be filled in any order.
+
+    Its room on the disk is taken at once: written to through memory, a full disk would end the process by a signal.
+
+    Raises:
+        OSError: the disk is full.
+
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *size))
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def load(prepared: Path) -> Dataset:

@@ -569,9 +569,10 @@ def _write(settings: Phantoms, folder: Path, picture: Picture) -> Entry:
     return Entry(picture.path, picture.label, picture.split, str(picture.number), files.sha256(path))
 
 
-def _one_thread() -> None:
-    """Each worker has a core; OpenCV's own threads would fight over them."""
+def _begin_worker() -> None:
+    """Each worker has a core, over which OpenCV's own threads would fight; and none outlives a killed stage."""
     cv2.setNumThreads(1)
+    stage.end_with_parent()
 
 
 def generate(settings: Phantoms, folder: Path, workers: int) -> list[Entry]:
@@ -598,7 +599,7 @@ def generate(settings: Phantoms, folder: Path, workers: int) -> list[Entry]:
         return list(stage.progress(map(write, pictures), "drawing phantoms", len(pictures)))
     # spawned, not forked: a fork of a process that has threads (OpenCV, TensorFlow) can hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _one_thread) as pool:
+    with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
         return list(stage.progress(pool.map(write, pictures, chunksize=8), "drawing phantoms", len(pictures)))
 
 

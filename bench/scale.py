@@ -1,0 +1,124 @@
+"""Time and memory of preprocess, audit and one epoch of train, from 1,000 to 54,706 images (the size of the RSNA set).
+
+    python bench/scale.py [NUMBER …]
+
+The images are generated cheaply: a few hundred phantoms, each shifted, brightened and given noise of its own, as JPEG
+of 320×320, three images a patient. Each stage runs as it stands in dvc.yaml, in a process of its own, in a temporary
+folder that is removed; peak memory is anonymous memory, without mapped files (RssAnon). The slope is fitted through
+all sizes by least squares, and what a million images would take is read off the line.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
+
+import material
+from mammo import files, settings, stage
+from mammo.dataset import Entry, write_index
+from mammo.phantom import Phantoms, generate
+from mammo.randomness import generator
+from material import ROOT
+from measure import watched
+
+NUMBERS = (1_000, 3_000, 10_000, 54_706)
+MILLION = 1_000_000
+SIZE = 320  # pixels
+DRAWN = 100  # patients whose phantoms all images are made from
+PER_PATIENT = 3
+STAGES = {
+    "preprocess": ("raw", "prepared", "metrics/preprocess.json"),
+    "audit": ("prepared", "gate.json", "metrics/audit.json", "audit.csv", "pictures"),
+    "train": ("prepared", "gate.json", "model", "history.csv", "metrics/train.json"),
+}
+
+
+def originals(folder: Path) -> list[tuple[int, np.ndarray]]:
+    """Label and pixels of some phantoms."""
+    asked = settings.value("data", "phantom", ROOT / "params.yaml")
+    entries = generate(Phantoms.model_validate({**asked, "size": SIZE, "patients": DRAWN}), folder, stage.cores())
+    images = [(entry.label, cv2.imread(str(folder / entry.image), cv2.IMREAD_GRAYSCALE)) for entry in entries]
+    shutil.rmtree(folder)
+    return images
+
+
+def varied(image: np.ndarray, position: int) -> np.ndarray:
+    """An image like no other made from `image`: mirrored or not, moved, turned, brightened, with noise of its own."""
+    random = generator(1, "scale", position)
+    angle, zoom = random.uniform(-12, 12), random.uniform(0.85, 1.15)
+    matrix = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), angle, zoom)
+    matrix[:, 2] += random.uniform(-25, 25, 2)
+    image = cv2.warpAffine(image, matrix, (SIZE, SIZE)).astype(np.float32)
+    strands = cv2.resize(random.standard_normal((20, 20), np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    noise = random.standard_normal((SIZE, SIZE), np.float32)
+    image = image * (random.uniform(0.8, 1.2) + 0.2 * strands) + 3 * noise
+    return np.clip(image[:, :: random.choice([-1, 1])], 0, 255).astype(np.uint8)
+
+
+def made(images: list[tuple[int, np.ndarray]], raw: Path, number: int) -> None:
+    """`raw` as download leaves it, with so many images."""
+    classes = [[image for label, image in images if label == wanted] for wanted in (0, 1)]
+
+    def write(position: int) -> Entry:
+        patient = position // PER_PATIENT
+        label = int(patient % 3 == 0)
+        chosen = classes[label]
+        name = f"train/{label}/{patient:07d}_{position:07d}.jpg"
+        path = raw / name
+        cv2.imwrite(str(path), varied(chosen[position % len(chosen)], position))
+        return Entry(name, label, "train", f"{patient:07d}", files.sha256(path))
+
+    for label in (0, 1):
+        (raw / "train" / str(label)).mkdir(parents=True)
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(stage.cores()) as pool:
+        entries = list(stage.progress(pool.map(write, range(number)), "images", number))
+    write_index(raw, sorted(entries, key=lambda entry: entry.image))
+
+
+def measured(run: Path) -> dict[str, tuple[float, float]]:
+    """Seconds and peak anonymous memory (bytes) of every stage."""
+    material.params(run, data={"source": "folder"}, train={"epochs": 1}, audit={"on_leak": "warn"})
+    measures = {}
+    for name, paths in STAGES.items():
+        command = (sys.executable, ROOT / "stages" / f"{name}.py", *paths)
+        measures[name] = watched(command, run, may_fail_with="COLLAPSED")
+        print(f"{name}: {measures[name][0]:.0f} s, {measures[name][1] / 1e9:.2f} GB", file=sys.stderr, flush=True)
+    return measures
+
+
+def main() -> None:
+    """Measure each size; print the table with slopes and what a million would take."""
+    numbers = [int(number) for number in sys.argv[1:]] or list(NUMBERS)
+    with tempfile.TemporaryDirectory(prefix="scale_") as work:
+        images = originals(Path(work) / "drawn")
+        measures = []
+        for number in numbers:
+            run = Path(work) / str(number)
+            made(images, run / "raw", number)
+            print(f"{number:,} images", file=sys.stderr, flush=True)
+            measures.append(measured(run))
+            shutil.rmtree(run)
+    print(f"{len(os.sched_getaffinity(0))} cores; seconds and peak anonymous memory\n")
+    print("| images | " + " | ".join(f"{name}, s | {name}, GB" for name in STAGES) + " |")
+    print("|---:" * (1 + 2 * len(STAGES)) + "|")
+    for number, of in zip(numbers, measures, strict=True):
+        cells = (f"{seconds:.0f} | {peak / 1e9:.2f}" for seconds, peak in of.values())
+        print(f"| {number:,} | " + " | ".join(cells) + " |")
+    if len(numbers) > 1:
+        fits = {name: np.polyfit(numbers, [of[name] for of in measures], 1) for name in STAGES}
+        slopes = (f"{1e3 * fit[0][0]:.2f} ms | {fit[0][1] / 1e3:.2f} kB" for fit in fits.values())
+        print("| an image more | " + " | ".join(slopes) + " |")
+        far = (np.polyval(fit, MILLION) for fit in fits.values())
+        print(f"| {MILLION:,}, by the line | " + " | ".join(f"{s / 3600:.1f} h | {b / 1e9:.1f}" for s, b in far) + " |")
+
+
+if __name__ == "__main__":
+    main()

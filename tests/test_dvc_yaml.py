@@ -1,0 +1,236 @@
+"""What dvc.yaml says of the stages is what their code does."""
+
+import ast
+import importlib
+import itertools
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+from pydantic import BaseModel
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+STAGES = ["download", "preprocess", "audit", "train", "evaluate"]
+WITH_NETWORK = {"train", "evaluate"}
+MAMMO = ROOT / "stages/mammo"
+
+
+def script(stage: str) -> Path:
+    return ROOT / "stages" / f"{stage}.py"
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of all that a file imports, inside functions as well; `from a import b` gives both a and a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def reached(path: Path) -> set[Path]:
+    """The modules of mammo/ that a script reaches, and the script itself."""
+    seen, ahead = set(), [path]
+    while ahead:
+        here = ahead.pop()
+        seen.add(here)
+        parts = [name.split(".") for name in imported(here)]
+        modules = {MAMMO / f"{part[1]}.py" for part in parts if part[0] == "mammo" and len(part) > 1}
+        ahead += [module for module in modules if module.is_file() and module not in seen]
+    return seen
+
+
+def names_of(entries: list[Any]) -> list[str]:
+    """Paths of outs, metrics or plots, without their settings."""
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def outputs(stage: str) -> list[str]:
+    """All that a stage declares to write, as often as it does."""
+    declared = PIPELINE["stages"][stage]
+    return [name for kind in ("outs", "metrics", "plots") for name in names_of(declared.get(kind, []))]
+
+
+def test_there_are_five_stages_each_with_a_line_that_says_what_it_is_for() -> None:
+    assert list(PIPELINE["stages"]) == STAGES
+    for stage in PIPELINE["stages"].values():
+        assert "\n" not in stage["desc"] and 20 < len(stage["desc"]) < 100
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_its_script_every_module_it_reaches_and_no_other_code(stage: str) -> None:
+    deps = {dep for dep in PIPELINE["stages"][stage]["deps"] if dep.endswith(".py") or dep == "requirements.txt"}
+    expected = {str(path.relative_to(ROOT)) for path in reached(script(stage))}
+    assert f"stages/{stage}.py" in expected and "stages/mammo/stage.py" in expected
+    assert deps == expected | ({"requirements.txt"} if stage in WITH_NETWORK else set())
+
+
+def test_the_package_itself_runs_nothing_so_that_no_stage_depends_on_it() -> None:
+    (docstring,) = ast.parse((MAMMO / "__init__.py").read_text()).body
+    assert isinstance(docstring, ast.Expr) and isinstance(docstring.value, ast.Constant)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_what_stages_before_it_write_and_says_so(stage: str) -> None:
+    """Every path on the command line is an output of the stage, the folder of one, or a dependency."""
+    declared = PIPELINE["stages"][stage]
+    python, name, *paths = declared["cmd"].split()
+    assert (python, name) == ("python", f"stages/{stage}.py")
+    earlier = list(itertools.chain.from_iterable(outputs(one) for one in STAGES[: STAGES.index(stage)]))
+    data = {dep for dep in declared["deps"] if not dep.endswith(".py") and dep != "requirements.txt"}
+    assert data == {"${data.folder}"} if stage == "download" else data <= set(earlier)
+    written = {*outputs(stage), *(str(Path(out).parent) for out in outputs(stage))}
+    assert data <= set(paths) and set(paths) <= data | written
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - WITH_NETWORK))
+def test_a_stage_without_a_network_does_not_import_tensorflow(stage: str) -> None:
+    heavy = {"tensorflow", "keras"}
+    assert not any(name.split(".")[0] in heavy for path in reached(script(stage)) for name in imported(path))
+    code = f"import json, sys, {stage}; print(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "stages", capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert stage in loaded and "numpy" in loaded
+    assert not heavy & loaded
+
+
+# Settings
+
+
+def leaves(section: dict[str, Any], above: str) -> set[str]:
+    """Dotted keys of all values that are no sections themselves."""
+    keys = set()
+    for key, value in section.items():
+        keys |= leaves(value, f"{above}.{key}") if isinstance(value, dict) else {f"{above}.{key}"}
+    return keys
+
+
+def fields(model: type[BaseModel], above: str) -> set[str]:
+    """Dotted keys of all settings of a model, those of models within it included."""
+    keys = set()
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        nested = isinstance(inner, type) and issubclass(inner, BaseModel)
+        keys |= fields(inner, f"{above}.{name}") if nested else {f"{above}.{name}"}
+    return keys
+
+
+def settings_read(stage: str) -> set[str]:
+    """Dotted keys that a stage and the modules it reaches ask for: by `settings.read` and `settings.value`."""
+    keys = set()
+    for path in reached(script(stage)) - {MAMMO / "settings.py"}:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            if called == "settings.value":
+                keys.add(".".join(ast.literal_eval(argument) for argument in node.args))
+            elif called == "settings.read":
+                name = path.stem if path.parent.name == "stages" else f"mammo.{path.stem}"
+                model = eval(ast.unparse(node.args[1]), vars(importlib.import_module(name)))
+                keys |= fields(model, ast.literal_eval(node.args[0]))
+    return keys
+
+
+def test_params_yaml_holds_every_key_that_is_read_and_no_other() -> None:
+    held = set().union(*(leaves(section, name) for name, section in PARAMS.items()))
+    assert held == set().union(*(settings_read(stage) for stage in STAGES))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_the_settings_it_reads_leaf_by_leaf_and_no_other(stage: str) -> None:
+    """Except for download, whose whole section is its own."""
+    listed = set()
+    for key in PIPELINE["stages"][stage]["params"]:
+        value = PARAMS
+        for part in key.split("."):
+            assert part in value, f"{key} is not in params.yaml"
+            value = value[part]
+        assert not isinstance(value, dict) or (stage, key) == ("download", "data")
+        listed |= leaves(value, key) if isinstance(value, dict) else {key}
+    assert listed == settings_read(stage)
+
+
+# Metrics and plots
+
+
+def plotted() -> list[str]:
+    """Every data file that is drawn, as often as it is drawn: under a stage's own `plots` and in the top-level list."""
+    files = []
+    for stage in PIPELINE["stages"].values():
+        files += names_of(stage.get("plots", []))
+    for plot in PIPELINE["plots"]:
+        (how,) = plot.values()
+        files += list({*how["x"], *how["y"]})
+    return files
+
+
+def test_every_file_is_written_by_one_stage_and_drawn_once() -> None:
+    written = Counter(itertools.chain.from_iterable(outputs(stage) for stage in STAGES))
+    assert set(written.values()) == {1}
+    assert {name for name in written if name.startswith("metrics/")} == {
+        f"metrics/{name}.json" for name in ("preprocess", "audit", "train", "test", "operating_points", "calibration")
+    }
+    drawn = Counter(plotted())
+    assert set(drawn.values()) == {1}
+    assert set(drawn) <= set(written)
+    assert "plots/predictions.csv" in written and "plots/predictions.csv" not in drawn
+
+
+def test_metrics_and_curves_are_gits_so_that_revisions_compare_in_a_fresh_clone() -> None:
+    for stage in PIPELINE["stages"].values():
+        for entry in [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]:
+            name, how = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
+            is_result = name.startswith("metrics/") or Path(name).suffix == ".csv" or Path(name).suffix == ".png"
+            assert how.get("cache", True) is not is_result, name
+            assert not how.get("persist"), "persist switches the run cache off"
+
+
+def test_training_keeps_its_run_cache() -> None:
+    """An output without cache that is neither metric nor plot would switch it off."""
+    assert all(isinstance(out, str) for out in PIPELINE["stages"]["train"]["outs"])
+    assert not PIPELINE["stages"]["train"].get("always_changed")
+
+
+@pytest.mark.parametrize(
+    ("title", "template", "x", "y"),
+    [
+        ("ROC curve", "simple", {"plots/roc.csv": "fpr"}, {"plots/roc.csv": "tpr"}),
+        ("Precision and recall", "simple", {"plots/pr.csv": "recall"}, {"plots/pr.csv": "precision"}),
+        ("Confusion matrix", "confusion", {"plots/confusion.csv": "actual"}, {"plots/confusion.csv": "predicted"}),
+    ],
+)
+def test_a_curve_has_its_template_axes_and_titles(
+    title: str, template: str, x: dict[str, str], y: dict[str, str]
+) -> None:
+    (plot,) = [plot[title] for plot in PIPELINE["plots"] if title in plot]
+    assert (plot["template"], plot["x"], plot["y"]) == (template, x, y)
+    assert all(plot[key] for key in ("title", "x_label", "y_label"))
+
+
+def test_the_history_overlays_training_and_validation_by_line_and_revisions_by_colour() -> None:
+    (entry,) = PIPELINE["stages"]["train"]["plots"]
+    how = entry["plots/history.csv"]
+    assert (how["template"], how["x"]) == ("history", "epoch")
+    template = json.loads((ROOT / ".dvc/plots/history.json").read_text())
+    assert len(template["hconcat"]) == 2
+    for panel in template["hconcat"]:
+        assert panel["encoding"]["strokeDash"]["field"] == "split"
+        assert panel["encoding"]["strokeDash"]["scale"]["domain"] == ["valid", "train"]
+        assert panel["encoding"]["color"] == "<DVC_METRIC_COLOR>"
+
+
+def test_the_model_is_an_artifact() -> None:
+    (artifact,) = PIPELINE["artifacts"].values()
+    assert (artifact["path"], artifact["type"]) == ("data/model", "model")
+    assert "data/model" in outputs("train")

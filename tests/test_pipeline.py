@@ -1,0 +1,440 @@
+"""The pipeline in miniature, in a real clone, run by the real DVC."""
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+from kaggle_server import serve
+
+STAGES = ["download", "preprocess", "audit", "train", "evaluate"]
+MINIATURE = {
+    "data.phantom.patients": 60,
+    "data.phantom.size": 96,
+    "data.phantom.spread": 0,
+    "data.phantom.plant": {"shortcut": 1.0},  # a label in the exposure: three epochs learn it
+    "preprocess.size": [64, 64],
+    "train.epochs": 3,
+    "evaluate.resamples": 200,
+}
+IGNORED = {"data/raw/", "data/prepared/", "data/model/", "data/gate.json", "plots/audit/"}
+LITTER = re.compile(r"\.dvc/(cache|tmp)/|data/state/|.*__pycache__/")
+"""What may lie about beside DVC's outputs, ignored by git."""
+
+
+def run(
+    folder: Path, *command: str, fails: bool = False, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` in `folder`, as a user with the environment activated would."""
+    inherited = {name: text for name, text in (environment or os.environ).items() if not name.startswith("GIT_")}
+    own = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_GLOBAL_CONFIG_DIR": str(folder / ".dvc/tmp/config"),
+        "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site"),
+    }
+    done = subprocess.run(command, cwd=folder, env=inherited | own, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) is fails, done.stdout + done.stderr
+    return done
+
+
+def git(folder: Path, *command: str) -> str:
+    return run(folder, "git", *command).stdout
+
+
+def told(folder: Path, *command: str, **how: Any) -> str:
+    """All that a command writes: results first, then what it reports on standard error."""
+    done = run(folder, *command, **how)
+    return done.stdout + done.stderr
+
+
+def dvc(folder: Path, *command: str, **how: Any) -> str:
+    return told(folder, "dvc", *command, **how)
+
+
+def asked(folder: Path, *command: str) -> Any:
+    """What a command of DVC says in JSON."""
+    return json.loads(run(folder, "dvc", *command, "--json").stdout)
+
+
+def ran(output: str) -> list[str]:
+    """The stages whose command was run, as DVC told."""
+    return re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)
+
+
+def restored(output: str) -> list[str]:
+    """The stages whose results came from the run cache."""
+    return re.findall(r"^Stage '(\w+)' is cached", output, re.MULTILINE)
+
+
+def change(folder: Path, **sections: dict[str, Any]) -> None:
+    """Change values of params.yaml: `change(folder, train={"epochs": 2})`."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for section, values in sections.items():
+        params[section].update(values)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def commit(folder: Path, message: str) -> None:
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "-m", message)
+
+
+def clone(source: Path, target: Path) -> Path:
+    git(source, "clone", "--quiet", str(source), str(target))
+    return signed(target)
+
+
+def signed(folder: Path) -> Path:
+    """Give a repository a name to commit under, and nothing of the user's own git settings that would matter."""
+    for key, value in {"user.name": "A Tester", "user.email": "tester@example.org", "commit.gpgSign": "false"}.items():
+        git(folder, "config", key, value)
+    return folder
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder`."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def declared(kept_in_git: bool) -> set[str]:
+    """The outputs of all stages in dvc.yaml that are git's, or those that are DVC's."""
+    names = set()
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
+        for out in [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]:
+            name, how = next(iter(out.items())) if isinstance(out, dict) else (out, {})
+            if how.get("cache", True) is not kept_in_git:
+                names.add(name)
+    return names
+
+
+class Run:
+    """A clone in which `dvc repro` has run for the first time, and what was seen of it."""
+
+    def __init__(self, origin: Path, folder: Path) -> None:
+        self.folder = clone(origin, folder)
+        self.output = dvc(folder, "repro")
+        self.status = git(folder, "status", "--porcelain", "--untracked-files=all", "--ignored=matching").splitlines()
+        commit(folder, "main as it ran")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The first run in a clone of this working tree, uncommitted work included, with miniature settings."""
+    place = tmp_path_factory.mktemp("first")
+    origin = place / "origin"
+    results = declared(kept_in_git=True) | {"dvc.lock"}
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        if name and name not in results and (ROOT / name).is_file():
+            (origin / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, origin / name)
+    params = yaml.safe_load((origin / "params.yaml").read_text())
+    for key, value in MINIATURE.items():
+        *sections, name = key.split(".")
+        section = params
+        for part in sections:
+            section = section[part]
+        section[name] = value
+    (origin / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    git(origin, "init", "--quiet", "--initial-branch", "main")
+    commit(signed(origin), "the project in miniature")
+    return Run(origin, place / "clone")
+
+
+@pytest.fixture
+def workspace(first: Run, tmp_path: Path) -> Path:
+    """A copy of the clone after its first run, committed, for a test to change."""
+    return Path(shutil.copytree(first.folder, tmp_path / "workspace", symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def two_branches(first: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clone with a second branch, `faster`, checked out: another learning rate, run and committed."""
+    folder = Path(shutil.copytree(first.folder, tmp_path_factory.mktemp("two") / "branches", symlinks=True))
+    git(folder, "checkout", "--quiet", "-b", "faster")
+    change(folder, train={"learning_rate": 0.002})
+    assert ran(dvc(folder, "repro")) == ["train", "evaluate"]
+    commit(folder, "faster as it ran")
+    return folder
+
+
+# What runs, and what it leaves
+
+
+def test_the_first_run_goes_through_every_stage_and_leaves_its_results_for_git_and_nothing_else(first: Run) -> None:
+    assert ran(first.output) == STAGES
+    new = {line[3:] for line in first.status if not line.startswith("!!")}
+    assert {line[:2] for line in first.status} == {"??", "!!"}  # no file of the clone was changed: no .gitignore either
+    assert new == {"dvc.lock"} | declared(kept_in_git=True)
+    ignored = {line[3:] for line in first.status if line.startswith("!!")}
+    assert ignored - {name for name in ignored if LITTER.match(name)} == IGNORED
+    assert {name.rstrip("/") for name in IGNORED} == declared(kept_in_git=False)
+    assert read(first.folder / "metrics/test.json")["roc_auc"]["low"] > 0.5
+
+
+def test_a_second_run_runs_nothing(workspace: Path) -> None:
+    output = dvc(workspace, "repro")
+    assert ran(output) == restored(output) == []
+    assert "Data and pipelines are up to date." in output
+    assert git(workspace, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "stages"),
+    [
+        ("augment", {"zoom_range": 0.05}, ["train", "evaluate"]),
+        ("evaluate", {"threshold": "half", "resamples": 250}, ["evaluate"]),
+        ("audit", {"seed": 2}, ["audit", "evaluate"]),
+    ],
+)
+def test_a_change_reruns_what_depends_on_it_and_nothing_else(
+    workspace: Path, section: str, values: dict[str, Any], stages: list[str]
+) -> None:
+    before = digests(workspace / "data")
+    change(workspace, **{section: values})
+    output = dvc(workspace, "repro")
+    assert ran(output) == stages
+    changed = {name for name, digest in digests(workspace / "data").items() if digest != before.get(name)}
+    assert changed == ({"model/model.keras", "model/model.json"} if "train" in stages else set())
+    assert dvc(workspace, "status").strip() == "Data and pipelines are up to date."
+
+
+def test_the_stages_stand_in_their_order_each_with_one_line(workspace: Path) -> None:
+    lines = [line.split(maxsplit=1) for line in dvc(workspace, "stage", "list").splitlines()]
+    described = yaml.safe_load((workspace / "dvc.yaml").read_text())["stages"]
+    assert [name for name, _ in lines] == STAGES
+    assert dict(lines) == {name: stage["desc"] for name, stage in described.items()}
+    arrows = set(re.findall(r'"(\w+)" -> "(\w+)";', dvc(workspace, "dag", "--dot")))
+    assert set(itertools.pairwise(STAGES)) <= arrows
+    assert all(STAGES.index(tail) < STAGES.index(head) for tail, head in arrows)
+
+
+# Branches
+
+
+def leaves(content: Any, above: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    if not isinstance(content, dict):
+        return {above: content}
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= leaves(value, f"{above}.{key}" if above else key)
+    return flat
+
+
+def committed(folder: Path, revision: str, name: str) -> str:
+    return git(folder, "show", f"{revision}:{name}")
+
+
+@pytest.fixture(scope="module")
+def fresh(two_branches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone of both branches, nothing pulled, with `faster` checked out."""
+    folder = clone(two_branches, tmp_path_factory.mktemp("fresh") / "clone")
+    git(folder, "branch", "main", "origin/main")
+    assert not (folder / "data/model").exists()
+    return folder
+
+
+def test_params_diff_shows_the_one_setting_that_differs(fresh: Path) -> None:
+    difference = {"train.learning_rate": {"old": 0.001, "new": 0.002, "diff": 0.001}}
+    assert asked(fresh, "params", "diff", "main") == {"params.yaml": difference}
+
+
+def test_metrics_diff_shows_every_number_that_differs_in_both_revisions(fresh: Path) -> None:
+    shown = asked(fresh, "metrics", "diff", "main")
+    expected = {}
+    for path in sorted((fresh / "metrics").glob("*.json")):
+        name = f"metrics/{path.name}"
+        old, new = (leaves(json.loads(committed(fresh, revision, name))) for revision in ("main", "faster"))
+        differing = {key: (old[key], new[key]) for key in old if old[key] != new[key]}
+        if differing:
+            expected[name] = differing
+    assert set(expected) == {f"metrics/{name}.json" for name in ("train", "test", "operating_points", "calibration")}
+    assert {"roc_auc.value", "roc_auc.low"} <= set(expected["metrics/test.json"])
+    found = {name: {key: (one["old"], one["new"]) for key, one in file.items()} for name, file in shown.items()}
+    assert found == expected
+
+
+def test_plots_diff_draws_the_points_of_both_revisions(fresh: Path) -> None:
+    shown = asked(fresh, "plots", "diff", "main")
+    assert not shown.get("errors")
+    drawn = {
+        "ROC curve": "roc",
+        "Precision and recall": "pr",
+        "Calibration": "calibration",
+        "Decision curve": "decision",
+        "Confusion matrix": "confusion",
+        "plots/history.csv": "history",
+    }
+    assert set(shown["data"]) == set(drawn)
+    for title, name in drawn.items():
+        (plot,) = shown["data"][title]
+        assert plot["revisions"] == ["workspace", "main"]
+        for label, revision in (("workspace", "faster"), ("main", "main")):
+            points = [point for point in plot["content"]["data"]["values"] if point["rev"] == label]
+            rows = list(csv.DictReader(io.StringIO(committed(fresh, revision, f"plots/{name}.csv"))))
+            assert rows
+            assert [{key: point[key] for key in rows[0]} for point in points] == rows, (title, revision)
+
+
+def test_plots_diff_writes_a_page_with_both_revisions(fresh: Path) -> None:
+    dvc(fresh, "plots", "diff", "main", "--out", ".dvc/tmp/page")
+    page = (fresh / ".dvc/tmp/page/index.html").read_text()
+    assert "ROC curve, test images" in page
+    assert '"rev": "main"' in page and '"rev": "workspace"' in page
+
+
+def test_going_back_restores_the_model_without_training(two_branches: Path, tmp_path: Path, first: Run) -> None:
+    folder = Path(shutil.copytree(two_branches, tmp_path / "workspace", symlinks=True))
+    model = digests(first.folder / "data/model")
+    assert digests(folder / "data/model") != model
+    git(folder, "checkout", "--quiet", "main")
+    output = dvc(folder, "repro")
+    assert (ran(output), restored(output)) == ([], ["train"])
+    assert digests(folder / "data/model") == model
+    assert git(folder, "status", "--porcelain") == ""
+
+
+def test_a_setting_put_back_finds_its_training_in_the_run_cache(two_branches: Path, tmp_path: Path, first: Run) -> None:
+    folder = Path(shutil.copytree(two_branches, tmp_path / "workspace", symlinks=True))
+    change(folder, train={"learning_rate": 0.001})
+    output = dvc(folder, "repro")
+    assert (ran(output), restored(output)) == (["evaluate"], ["train"])
+    assert digests(folder / "data/model") == digests(first.folder / "data/model")
+    assert git(folder, "diff", "--stat", "main") == ""  # lock, metrics, curves and pictures are main's to the byte
+
+
+# Experiments
+
+
+def test_experiments_run_the_code_of_their_own_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where `mammo` of another checkout is installed or on PYTHONPATH, and also in DVC's temporary workspace."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "stages"))
+    code = workspace / "stages/mammo/networks.py"
+    probabilities = code.read_text().split("def probabilities")[1].split("\ndef ")[0]
+    assert probabilities.count("    return out\n") == 1
+    code.write_text(code.read_text().replace(probabilities, probabilities.replace("return out", "return out.round(2)")))
+
+    apart = dvc(workspace, "exp", "run", "--temp", "--name", "apart", "-S", "train.epochs=2")
+    assert ran(apart) == ["train", "evaluate"]
+    assert git(workspace, "diff", "--name-only").split() == ["stages/mammo/networks.py"]  # the workspace was left alone
+    here = dvc(workspace, "exp", "run", "--name", "here", "-S", "train.epochs=2", "-S", "evaluate.seed=2")
+    assert ran(here) == ["evaluate"]  # training was found in the run cache that the temporary workspace shares
+    assert yaml.safe_load((workspace / "params.yaml").read_text())["train"]["epochs"] == 2
+
+    (head,) = [revision for revision in asked(workspace, "exp", "show") if revision["name"] == "main"]
+    listed = {one["revs"][0]["name"]: one["revs"][0] for one in head["experiments"]}
+    assert set(listed) == {"apart", "here"}
+    for experiment in listed.values():
+        shown = experiment["data"]
+        assert shown["params"]["params.yaml"]["data"]["train"]["epochs"] == 2
+        scores = json.loads(committed(workspace, experiment["rev"], "metrics/test.json"))
+        assert shown["metrics"]["metrics/test.json"]["data"] == scores
+        table = committed(workspace, experiment["rev"], "plots/predictions.csv")
+        values = [row["probability"] for row in csv.DictReader(io.StringIO(table))]
+        assert len(values) > 20 and all(len(value) <= 4 for value in values), values
+    before = csv.DictReader(io.StringIO(committed(workspace, "main", "plots/predictions.csv")))
+    assert max(len(row["probability"]) for row in before) > 10
+
+
+# Failures
+
+
+def test_after_a_failed_stage_no_score_stands_until_a_run_succeeds(workspace: Path, first: Run) -> None:
+    scores = workspace / "metrics/test.json"
+    assert "ROC AUC" in told(workspace, "mammo", "scores")
+    change(workspace, preprocess={"size": [8, 8]})
+    output = dvc(workspace, "repro", fails=True)
+    assert "preprocess.size.0 is 8; allowed is greater than or equal to 32" in output
+    assert ran(output) == ["preprocess"]
+    assert not scores.exists()
+    assert "no run has finished here; run `dvc repro`" in told(workspace, "mammo", "scores", fails=True)
+    assert "metrics/test.json" not in asked(workspace, "metrics", "show")[""]["data"]
+    assert ran(dvc(workspace, "repro", fails=True)) == ["preprocess"]  # and again: nothing goes on from what was left
+
+    change(workspace, preprocess={"size": [64, 64]})
+    output = dvc(workspace, "repro")
+    assert (ran(output), restored(output)) == (["evaluate"], ["preprocess"])
+    assert git(workspace, "status", "--porcelain") == ""  # the scores are back, to the byte
+    assert digests(workspace / "data") == digests(first.folder / "data")
+
+
+def test_a_leak_stops_before_training_until_the_user_goes_on_and_then_marks_the_scores(workspace: Path) -> None:
+    change(workspace, split={"by": "folder"})
+    params = yaml.safe_load((workspace / "params.yaml").read_text())
+    change(workspace, data={"phantom": {**params["data"]["phantom"], "plant": {"shortcut": 1.0, "leaked_patients": 3}}})
+    for stages in (["download", "preprocess", "audit"], ["audit"]):  # the second time the leak is still one
+        output = dvc(workspace, "repro", fails=True)
+        assert ran(output) == stages
+        assert "3 patients are in more than one split" in output
+        assert not (workspace / "metrics/test.json").exists()
+    change(workspace, audit={"on_leak": "warn"})
+    assert ran(dvc(workspace, "repro")) == ["audit", "train", "evaluate"]
+    scores = read(workspace / "metrics/test.json")
+    assert scores["leaking"] is True
+    assert scores["test_images_of_training_patients"] == 3
+    assert "LEAKING" in told(workspace, "mammo", "scores")
+
+
+# Other sources
+
+
+def photographs(path: Path, patients: int = 50) -> Path:
+    """A ZIP archive laid out and named as the Kaggle set: noise, with a bright square in class 1."""
+    random = np.random.default_rng(7)
+    with zipfile.ZipFile(path, "w") as archive:
+        for patient in range(patients):
+            split, label = ("train", "train", "train", "valid", "test")[patient // 2 % 5], patient % 2
+            for view in range(2):
+                image = random.normal(90, 20, (80, 80))
+                image[30:50, 30:50] += 90 * label
+                _, jpeg = cv2.imencode(".jpg", image.clip(0, 255).astype(np.uint8))
+                name = f"{split}/{label}/{patient + 100}_{patient * 31 + view}_png.rf.{view:032x}.jpg"
+                archive.writestr(name, jpeg.tobytes())
+    return path
+
+
+def test_the_kaggle_set_runs_to_the_end_and_its_files_in_a_folder_are_prepared_to_the_same_bytes(
+    workspace: Path, tmp_path: Path
+) -> None:
+    archive = photographs(tmp_path / "archive.zip")
+    with serve(archive) as server:
+        output = dvc(workspace, "exp", "run", "-S", "data.source=kaggle", environment=server.environment)
+        assert [request.method for request in server.requests] == ["POST", "GET"]
+    assert ran(output) == STAGES
+    assert read(workspace / "data/model/model.json")["trained_on"]["source"] == "kaggle"
+    assert read(workspace / "metrics/test.json")["patients"]["value"] == 10
+    assert read(workspace / "metrics/test.json")["roc_auc"]["value"] > 0.9
+    prepared = digests(workspace / "data/prepared")
+    assert set(prepared) == {"images.npy", "index.csv"}
+    index = (workspace / "data/prepared/index.csv").read_text()
+    assert len(index.splitlines()) == 101
+
+    with zipfile.ZipFile(archive) as content:
+        content.extractall(workspace / "data/own")
+    change(workspace, data={"source": "folder"})
+    assert ran(dvc(workspace, "repro", "preprocess")) == ["download"]  # the same data/raw: nothing to prepare anew
+    shutil.rmtree(workspace / "data/prepared")
+    dvc(workspace, "repro", "--force", "--single-item", "preprocess")
+    assert digests(workspace / "data/prepared") == prepared
+    (workspace / "data/own/train/0/100_0_png.rf.00000000000000000000000000000000.jpg").unlink()
+    assert asked(workspace, "status", "download")["download"] == [{"changed deps": {"data/own": "modified"}}]
