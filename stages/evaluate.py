@@ -46,7 +46,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     calibration, reliability = statistics.calibration(**cases, **bootstrap)
     points = statistics.operating_points(**cases, thresholds=card["thresholds"], **bootstrap)
 
-    about = caption(card, data, test)
+    about = description(card, data, test)
     write_predictions(plots, data, test, probability, predicted)
     for name, table in (
         ("roc", roc),
@@ -55,7 +55,8 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
         ("decision", statistics.net_benefit(**cases, **bootstrap)),
     ):
         files.write_csv(plots / f"{name}.csv", table.columns, table.rows)
-    draw(plots, scores, roc, recall, reliability, cases, predicted, threshold, about)
+    caption = f"{about} · intervals: 95 %, bootstrap over patients"
+    draw(plots, scores, roc, recall, reliability, cases, predicted, threshold, caption)
     rows = files.read_csv(history, ("epoch", "split", "loss", "roc_auc"))
     figures.history(plots / "history.png", rows, card["epoch"], about)
     files.write_json(metrics / "operating_points.json", statistics.as_json(points))
@@ -63,6 +64,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     leak = card["audit"] if card["audit"]["leaking"] else {}
     shortcut = files.read_json(audit)["shortcut"]["roc_auc"]
     content = headline(scores, cases, how, threshold, shortcut)
+    write_scores(plots / "scores.csv", content, about)
     files.write_json(metrics / "test.json", statistics.as_json({**leak, **content}))
 
 
@@ -89,6 +91,14 @@ def headline(
         "images": {"healthy": int((cases["labels"] == 0).sum()), "cancer": int(cases["labels"].sum())},
         "patients": {"value": len(set(cases["patients"]))},
     }
+
+
+def write_scores(path: Path, content: Mapping[str, Any], about: str) -> None:
+    """plots/scores.csv: every score that has an interval, and what data it is of, for the plots page."""
+    scores = statistics.as_json(content).items()
+    intervals = {name: score for name, score in scores if isinstance(score, dict) and "low" in score}
+    rows = [(name, score["value"], score["low"], score["high"], about) for name, score in intervals.items()]
+    files.write_csv(path, ("score", "value", "low", "high", "data"), rows)
 
 
 def write_predictions(
@@ -135,13 +145,13 @@ def in_words(interval: statistics.Interval) -> str:
     return f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"
 
 
-def caption(card: Mapping[str, Any], data: Dataset, test: np.ndarray) -> str:
-    """What every picture says of its data."""
+def description(card: Mapping[str, Any], data: Dataset, test: np.ndarray) -> str:
+    """What every picture says of its data, a leak before all else."""
     source = card["trained_on"]["source"]
     kind = "PHANTOMS (synthetic mammograms)" if source == "phantom" else f"Data: {source}"
     patients = len(set(data.patients[test]))
-    text = f"{kind} · {len(test)} test images of {patients} patients · intervals: 95 %, bootstrap over patients"
-    return f"{card['audit']['sentence']}\n{text}" if card["audit"]["leaking"] else text
+    text = f"{kind} · {len(test)} test images of {patients} patients"
+    return f"{card['audit']['sentence']} {text}" if card["audit"]["leaking"] else text
 
 
 if __name__ == "__main__":

@@ -180,6 +180,15 @@ def test_a_split_with_one_class_is_refused_by_name_and_leaves_no_score(evaluated
     assert not (tmp_path / "metrics/test.json").exists(), "the scores of the run before are not this run's"
 
 
+def test_the_scores_of_the_page_are_the_headline_and_say_of_what(evaluated: Path) -> None:
+    content = files.read_json(evaluated / "metrics/test.json")
+    rows = files.read_csv(evaluated / "plots/scores.csv", ("score", "value", "low", "high", "data"))
+    assert {row["score"] for row in rows} == set(HEADLINE)
+    for row in rows:
+        assert {key: float(row[key]) for key in ("value", "low", "high")} == content[row["score"]]
+        assert row["data"] == "Data: folder · 24 test images of 12 patients"
+
+
 def test_operating_points_and_calibration_have_intervals(evaluated: Path) -> None:
     points = files.read_json(evaluated / "metrics/operating_points.json")
     for rule in ("specificity_90", "specificity_95", "sensitivity_90"):
