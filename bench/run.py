@@ -10,6 +10,7 @@ import functools
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -59,6 +60,8 @@ class Bench:
     work: Path
     """A temporary folder."""
     rounds: int
+    most: int
+    """Images at most, of every row."""
 
     @functools.cached_property
     def images(self) -> tuple[Path, str]:
@@ -67,8 +70,8 @@ class Bench:
 
     @functools.cached_property
     def size(self) -> int:
-        """How many there are."""
-        return sum(1 for _ in self.images[0].rglob("*.jpg"))
+        """How many there are, at most `most`."""
+        return min(sum(1 for _ in self.images[0].rglob("*.jpg")), self.most)
 
     def raw(self, number: int) -> Path:
         """A folder as download leaves it, with so many of the images."""
@@ -169,7 +172,8 @@ def epoch(bench: Bench) -> Iterator[Row]:
 def memory(bench: Bench) -> Iterator[Row]:
     """Peak anonymous memory of preprocess and train, one epoch, and its growth with the number of images."""
     peaks: dict[str, dict[int, float]] = {"ours": {}, "notebook": {}}
-    for number in (FEW, MANY):
+    few, many = min(FEW, bench.most // 3), min(MANY, bench.most)
+    for number in (few, many):
         raw, run = bench.raw(number), bench.work / f"memory_{number}"
         material.params(run, train={"epochs": 1}, data={"source": "folder"})
         files.write_json(run / "gate.json", {"leaking": False})
@@ -180,13 +184,13 @@ def memory(bench: Bench) -> Iterator[Row]:
             for script, *paths in (decode, learn)
         )
         peaks["notebook"][number] = watched((sys.executable, NOTEBOOK, "whole", raw, 1), run)[1]
-    ratio = peaks["ours"][MANY] / peaks["notebook"][MANY]
-    growth = {name: (peak[MANY] - peak[FEW]) / (MANY - FEW) for name, peak in peaks.items()}
-    said = {name: f"{peak[MANY] / 1e9:.2f} GB" for name, peak in peaks.items()}
-    work = f"peak anonymous memory, preprocess and train, {MANY:,} images"
+    ratio = peaks["ours"][many] / peaks["notebook"][many]
+    growth = {name: (peak[many] - peak[few]) / (many - few) for name, peak in peaks.items()}
+    said = {name: f"{peak[many] / 1e9:.2f} GB" for name, peak in peaks.items()}
+    work = f"peak anonymous memory, preprocess and train, {many:,} images"
     yield Row(work, said["ours"], f"notebook's way: {said['notebook']}", f"{ratio:.2f}", "≤ 1/3", ratio <= 1 / 3)
     share = growth["ours"] / growth["notebook"]
-    work = f"its growth an image ({FEW:,} to {MANY:,})"
+    work = f"its growth an image ({few:,} to {many:,})"
     grown = {name: f"{value / 1e3:.1f} kB" for name, value in growth.items()}
     yield Row(work, grown["ours"], f"notebook's way: {grown['notebook']}", f"{share:.3f}", "≤ 1/20", share <= 1 / 20)
 
@@ -318,13 +322,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speed and memory beside the peers'.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join((*ROWS, *TABLES)) + "; default: all")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of every row; default {ROUNDS}")
+    parser.add_argument("--images", type=int, default=MANY, help="at most, of every row; few are for a quick try alone")
     options = parser.parse_args()
     asked = options.rows or [*ROWS, *TABLES]
     if unknown := set(asked) - {*ROWS, *TABLES}:
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join((*ROWS, *TABLES))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the temporary folder is removed
     begun, load = time.perf_counter(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench_") as work:
-        bench = Bench(Path(work), options.rounds)
+        bench = Bench(Path(work), options.rounds, options.images)
         rows = []
         for name in asked:
             if name in ROWS:

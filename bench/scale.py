@@ -10,6 +10,7 @@ all sizes by least squares, and what a million images would take is read off the
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -97,6 +98,7 @@ def measured(run: Path) -> dict[str, tuple[float, float]]:
 def main() -> None:
     """Measure each size; print the table with slopes and what a million would take."""
     numbers = [int(number) for number in sys.argv[1:]] or list(NUMBERS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the temporary folder is removed
     with tempfile.TemporaryDirectory(prefix="scale_") as work:
         images = originals(Path(work) / "drawn")
         measures = []

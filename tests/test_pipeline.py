@@ -111,8 +111,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder`."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    """SHA-256 of every file below `folder`, but for the lock of the last training, which names its process."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "state")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -368,7 +368,8 @@ def test_after_a_failed_stage_no_score_stands_until_a_run_succeeds(workspace: Pa
     assert ran(output) == ["preprocess"]
     assert not scores.exists()
     assert "no run has finished here; run `dvc repro`" in told(workspace, "mammo", "scores", fails=True)
-    assert "metrics/test.json" not in asked(workspace, "metrics", "show")[""]["data"]
+    shown = asked(workspace, "metrics", "show")[""]["data"]
+    assert "data" in shown["metrics/audit.json"] and "data" not in shown["metrics/test.json"]
     assert ran(dvc(workspace, "repro", fails=True)) == ["preprocess"]  # and again: nothing goes on from what was left
 
     change(workspace, preprocess={"size": [64, 64]})
@@ -406,7 +407,7 @@ def photographs(path: Path, patients: int = 50) -> Path:
             split, label = ("train", "train", "train", "valid", "test")[patient // 2 % 5], patient % 2
             for view in range(2):
                 image = random.normal(90, 20, (80, 80))
-                image[30:50, 30:50] += 90 * label
+                image[30:50, 30:50] += 50 * label
                 _, jpeg = cv2.imencode(".jpg", image.clip(0, 255).astype(np.uint8))
                 name = f"{split}/{label}/{patient + 100}_{patient * 31 + view}_png.rf.{view:032x}.jpg"
                 archive.writestr(name, jpeg.tobytes())
@@ -417,6 +418,7 @@ def test_the_kaggle_set_runs_to_the_end_and_its_files_in_a_folder_are_prepared_t
     workspace: Path, tmp_path: Path
 ) -> None:
     archive = photographs(tmp_path / "archive.zip")
+    change(workspace, train={"epochs": 6, "batch": 8})  # 60 images to learn from: 8 steps an epoch
     with serve(archive) as server:
         output = dvc(workspace, "exp", "run", "-S", "data.source=kaggle", environment=server.environment)
         assert [request.method for request in server.requests] == ["POST", "GET"]

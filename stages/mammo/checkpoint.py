@@ -36,7 +36,7 @@ def load(folder: Path, key: str) -> tuple[dict[str, Any], list[np.ndarray]] | No
     if not path.is_file():
         return None
     try:
-        with np.load(path) as state:
+        with path.open("rb") as file, np.load(file) as state:
             notes = json.loads(str(state["notes"]))
             if notes["key"] != key:
                 return None

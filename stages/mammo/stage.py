@@ -108,14 +108,16 @@ def _end_with_dvc(name: str) -> None:
         return
     dvc = _dvc()
 
-    def watch() -> None:
+    def end_after() -> None:
         if dvc is not None:
             dvc.wait()
         with contextlib.suppress(OSError):  # standard error may have ended with dvc
             os.write(2, f"{name}: dvc, which started this stage, is gone: ending\n".encode())
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    if dvc is None:
+        end_after()
+    threading.Thread(target=end_after, daemon=True).start()
 
 
 def _dvc() -> psutil.Process | None:
