@@ -331,16 +331,19 @@ def main() -> None:
     begun, load = time.perf_counter(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench_") as work:
         bench = Bench(Path(work), options.rounds, options.images)
-        rows = []
+        rows, failed = [], False
         for name in asked:
             if name in ROWS:
                 print(f"measuring {name} …", file=sys.stderr, flush=True)
-                rows += ROWS[name](bench)
+                try:
+                    rows += ROWS[name](bench)
+                except RuntimeError as failure:  # the other rows are measured all the same
+                    print(f"{name} could not be measured: {failure}", file=sys.stderr)
+                    failed = True
         if rows:
             minutes = (time.perf_counter() - begun) / 60
             heading = f"{processor()}; {datetime.date.today()}; {bench.images[1]}; {minutes:.0f} minutes; "
             print(table(rows, heading + f"load before the run {load:.1f}"), flush=True)
-    failed = False
     for name in asked:
         if name in TABLES:
             print(f"\n{name}\n", flush=True)

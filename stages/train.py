@@ -46,7 +46,8 @@ class Progress:
     """Epochs finished."""
     best_epoch: int = 0
     """0 as long as the network has not learned."""
-    best_auc: float = -1.0
+    best: tuple[float, float] = (-1.0, -float("inf"))
+    """Validation ROC AUC of the best epoch and, to choose among equals, its cross-entropy, negative."""
     history: list[list[Any]] = field(default_factory=list)
     """Rows of plots/history.csv."""
 
@@ -72,10 +73,9 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
     files.write_json(metrics, {"epochs": progress.epoch, "best_epoch": progress.best_epoch, **verdict})
     if verdict["collapsed"]:
         raise UserError(
-            "THE NETWORK HAS COLLAPSED: it says the same of every image "
+            "THE NETWORK HAS COLLAPSED: it learned nothing or says nearly the same of every image "
             f"(training AUC {verdict['train']['roc_auc']['value']:.3f}, interquartile range of the validation "
-            f"probabilities {verdict['valid']['probability_spread']:.4f}). Nothing was learned, "
-            "so nothing is scored. "
+            f"probabilities {verdict['valid']['probability_spread']:.4f}). Nothing is scored. "
             f"Try another train.seed or train.learning_rate; the figures are in {metrics}."
         )
     with files.written(model) as folder:
@@ -141,9 +141,10 @@ def fit(
         probability = networks.probabilities(forward, data.images, validation)
         progress.history.append([progress.epoch, "train", *scores(truth, seen)])
         progress.history.append([progress.epoch, "valid", *scores(labels, probability)])
-        auc = float(roc_auc_score(labels, probability))
-        if auc > progress.best_auc and has_learned(statistics.delong_interval(truth, seen), spread(probability)):
-            progress.best_auc, progress.best_epoch = auc, progress.epoch
+        loss, auc, _ = scores(labels, probability)
+        learned = has_learned(statistics.delong_interval(truth, seen), spread(probability))
+        if learned and (auc, -loss) > tuple(progress.best):
+            progress.best, progress.best_epoch = (auc, -loss), progress.epoch
         if progress.best_epoch in (0, progress.epoch):
             best = [variable.numpy() for variable in trained.variables]
         files.write_csv(history, HISTORY, progress.history)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -205,17 +206,40 @@ def test_training_keeps_its_run_cache() -> None:
 @pytest.mark.parametrize(
     ("title", "template", "x", "y"),
     [
-        ("ROC curve", "simple", {"plots/roc.csv": "fpr"}, {"plots/roc.csv": "tpr"}),
-        ("Precision and recall", "simple", {"plots/pr.csv": "recall"}, {"plots/pr.csv": "precision"}),
-        ("Confusion matrix", "confusion", {"plots/confusion.csv": "actual"}, {"plots/confusion.csv": "predicted"}),
+        ("ROC curve", "roc", {"plots/roc.csv": "fpr"}, {"plots/roc.csv": "tpr"}),
+        ("Precision and recall", "precision_recall", {"plots/pr.csv": "recall"}, {"plots/pr.csv": "precision"}),
+        (
+            "Confusion matrix",
+            "confusion_matrix",
+            {"plots/confusion.csv": "actual"},
+            {"plots/confusion.csv": "predicted"},
+        ),
     ],
 )
-def test_a_curve_has_its_template_axes_and_titles(
+def test_a_plot_has_its_own_template_axes_and_titles(
     title: str, template: str, x: dict[str, str], y: dict[str, str]
 ) -> None:
     (plot,) = [plot[title] for plot in PIPELINE["plots"] if title in plot]
     assert (plot["template"], plot["x"], plot["y"]) == (template, x, y)
     assert all(plot[key] for key in ("title", "x_label", "y_label"))
+
+
+def within(content: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a piece of JSON."""
+    if isinstance(content, dict):
+        yield content
+    for part in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        yield from within(part)
+
+
+@pytest.mark.parametrize("template", ["roc", "precision_recall"])
+def test_a_curve_is_drawn_through_its_points_in_their_order_and_not_smoothed(template: str) -> None:
+    """DVC's `linear` smooths (LOESS), and Vega sorts a line by x unless told not to, which tears its vertical steps."""
+    parts = list(within(json.loads((ROOT / f".dvc/plots/{template}.json").read_text())))
+    assert not any({"loess", "regression", "interpolate"} & set(part) for part in parts)
+    curves = [part["encoding"] for part in parts if part.get("mark") == "line"]
+    assert [(curve["y"]["field"], curve["order"]) for curve in curves] == [("<DVC_METRIC_Y>", {"value": None})]
+    assert curves[0]["color"] == "<DVC_METRIC_COLOR>"
 
 
 def test_the_history_overlays_training_and_validation_by_line_and_revisions_by_colour() -> None:

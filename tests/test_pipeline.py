@@ -278,6 +278,7 @@ def test_plots_diff_draws_the_points_of_both_revisions(fresh: Path) -> None:
     shown = asked(fresh, "plots", "diff", "main")
     assert not shown.get("errors")
     drawn = {
+        "Scores": "scores",
         "ROC curve": "roc",
         "Precision and recall": "pr",
         "Calibration": "calibration",

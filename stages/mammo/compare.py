@@ -83,7 +83,7 @@ def read(source: str) -> Side:
     if not Path("dvc.yaml").is_file():
         raise UserError("there is no dvc.yaml here: run from the top folder of the project, or name two CSV files")
     if source == WORKSPACE:
-        _refuse_if_out_of_date()
+        refuse_if_out_of_date()
         if not PREDICTIONS.is_file():
             raise UserError(f"{PREDICTIONS} does not exist: run `dvc repro`")
         return Side(source, _parse(PREDICTIONS.read_bytes(), f"{PREDICTIONS} of the workspace"))
@@ -107,8 +107,16 @@ def _bytes_in(revision: str) -> bytes:
         raise UserError(f"{PREDICTIONS} in {revision} could not be read: {error}") from error
 
 
-def _refuse_if_out_of_date() -> None:
-    """Stop where the workspace's predictions are not what its code, data and settings give."""
+def refuse_if_out_of_date(absent_is_fine: bool = False) -> None:
+    """Stop where the workspace's results are not what its code, data and settings give.
+
+    Args:
+        absent_is_fine: data that are not here, as in a fresh clone, are no change.
+
+    Raises:
+        UserError: something has changed, or DVC cannot tell.
+
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -117,19 +125,21 @@ def _refuse_if_out_of_date() -> None:
             changed = repo.status(targets=[STAGE], with_deps=True)
     except DvcException as error:
         raise UserError(f"DVC cannot tell whether the workspace is up to date: {error}") from error
-    if changed:
-        what = "; ".join(f"{stage} ({', '.join(_reasons(why))})" for stage, why in changed.items())
+    reasons = {stage: _reasons(why, absent_is_fine) for stage, why in changed.items()}
+    what = "; ".join(f"{stage} ({', '.join(names)})" for stage, names in reasons.items() if names)
+    if what:
         raise UserError(f"the workspace's results are out of date, run `dvc repro` first. Changed: {what}")
 
 
-def _reasons(entries: Sequence[Any]) -> list[str]:
+def _reasons(entries: Sequence[Any], absent_is_fine: bool) -> list[str]:
     """What `dvc status` found, e.g. `params.yaml` or `changed command`."""
     reasons = []
     for entry in entries:
         if isinstance(entry, str):
             reasons.append(entry)
         else:
-            reasons += [name for changes in entry.values() for name in changes]
+            found = [(name, change) for changes in entry.values() for name, change in changes.items()]
+            reasons += [name for name, change in found if not (absent_is_fine and change == "deleted")]
     return sorted(set(reasons))
 
 

@@ -1,0 +1,337 @@
+"""The page of `dvc plots show` and `dvc plots diff`, opened in a real browser."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from mammo import files, statistics
+
+ROOT = Path(__file__).parent.parent
+PLOTS = ROOT / ".dvc/plots"
+REVISIONS = ("v1.0", "half-the-images", "exp/wider-network-with-a-long-name")
+DATA = "PHANTOMS (synthetic mammograms) · 240 test images of 80 patients"
+CHARTS = ["Scores", "ROC curve", "Precision and recall", "Calibration", "Decision curve", "Confusion matrix"]
+PHONE, LAPTOP = 390, 1280  # px
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe"),
+)
+
+
+class Browser:
+    """Chromium, driven over a pipe by its DevTools protocol."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        commands, self._commands = os.pipe()
+        self._answers, answers = os.pipe()
+        # The protocol is fixed to descriptors 3 and 4.
+        redirect = f'exec "$@" 3<&{commands} 4>&{answers}'
+        self.process = subprocess.Popen(
+            ["bash", "-c", redirect, "bash", program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            pass_fds=(commands, answers),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        self._numbers = itertools.count(1)
+        self._unread = b""
+        self.events: list[dict[str, Any]] = []
+        self._session: str | None = None
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.send(f"{domain}.enable")
+
+    def send(self, method: str, **params: Any) -> dict[str, Any]:
+        """One command's result; events that come meanwhile are kept."""
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self.events.append(answer)
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._unread:
+            piece = os.read(self._answers, 1 << 20)
+            assert piece, "the browser has gone"
+            self._unread += piece
+        message, _, self._unread = self._unread.partition(b"\0")
+        return json.loads(message)
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def open(self, page: Path, width: int = LAPTOP, scheme: str = "light") -> None:
+        """Show a page of plots and wait until its charts are drawn."""
+        self.events.clear()
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width == PHONE
+        )
+        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.send("Page.navigate", url=page.as_uri())
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the charts are drawn."""
+        until = time.monotonic() + 60
+        while self.run("document.readyState != 'complete' || document.body.ariaBusy != 'false'"):
+            assert time.monotonic() < until, (self.complaints(), self.run("document.body.innerText"))
+            time.sleep(0.05)
+
+    def complaints(self) -> list[dict[str, Any]]:
+        """What the console says of errors and warnings."""
+        found = [event for event in self.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
+        calls = [event for event in self.events if event["method"] == "Runtime.consoleAPICalled"]
+        return found + [call for call in calls if call["params"]["type"] in ("error", "warning", "assert")]
+
+    def requests(self) -> set[str]:
+        """Addresses of everything the page asked for."""
+        sent = [event for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        return {event["params"]["request"]["url"] for event in sent}
+
+    def close(self) -> None:
+        os.write(self._commands, json.dumps({"id": 0, "method": "Browser.close"}).encode() + b"\0")
+        self.process.wait(20)
+        os.close(self._commands)
+        os.close(self._answers)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not program:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    browser = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+def write_plots(plots: Path, seed: int, separation: float, epochs: int) -> None:
+    """The files of plots/ as train and evaluate write them, from generated probabilities."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat([0, 0, 1], 40)
+    probabilities = 1 / (1 + np.exp(-random.normal(separation * (labels - 0.5), 1)))
+    patients = np.array([f"{position // 3}" for position in range(len(labels))])
+    cases = {"labels": labels, "probabilities": probabilities, "patients": patients}
+    options = {"seed": 1, "resamples": 200}
+    plots.mkdir(exist_ok=True)
+    for name, table in (
+        ("roc", statistics.roc_curve(**cases, **options)),
+        ("pr", statistics.pr_curve(**cases, **options)),
+        ("calibration", statistics.calibration(**cases, **options)[1]),
+        ("decision", statistics.net_benefit(**cases, **options)),
+    ):
+        files.write_csv(plots / f"{name}.csv", table.columns, table.rows)
+    scores = statistics.scores(**cases, threshold=0.5, **options)
+    rows = [(name, score.value, score.low, score.high, DATA) for name, score in scores.items()]
+    files.write_csv(plots / "scores.csv", ("score", "value", "low", "high", "data"), rows)
+    words = np.array(["healthy", "cancer"])
+    called = (probabilities >= 0.5).astype(int)
+    files.write_csv(plots / "confusion.csv", ("actual", "predicted"), zip(words[labels], words[called], strict=True))
+    history = [
+        (epoch, split, 0.1 * seed + gap + 0.7 * 0.9**epoch, 0.5 + (0.3 + gap) * (1 - 0.8**epoch), 0.8)
+        for epoch in range(1, epochs + 1)
+        for split, gap in (("train", 0.0), ("valid", 0.1))
+    ]
+    files.write_csv(plots / "history.csv", ("epoch", "split", "loss", "roc_auc", "accuracy"), history)
+    cv2.imwrite(str(plots / "sheet.png"), random.integers(0, 255, (600, 1600), dtype=np.uint8))
+
+
+def run(*command: str, folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The pages for one revision (`dvc plots show`) and for three (`dvc plots diff`), by number of revisions."""
+    folder = tmp_path_factory.mktemp("repository")
+    shutil.copytree(PLOTS, folder / ".dvc/plots", ignore=shutil.ignore_patterns("page"))
+    for name in (".dvc/config", "dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    definition = (folder / "dvc.yaml").read_text().replace("\nplots:", "\nplots:\n  - plots/sheet.png: {}", 1)
+    (folder / "dvc.yaml").write_text(definition)
+    git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org")
+    run(*git, "init", "--quiet", folder=folder)
+    for seed, revision in enumerate(REVISIONS):
+        write_plots(folder / "plots", seed, 1.0 + seed, epochs=12)
+        run(*git, "add", "--all", folder=folder)
+        run(*git, "commit", "--quiet", "--message", revision, folder=folder)
+        run(*git, "tag", revision, folder=folder)
+    run(sys.executable, "-m", "dvc", "plots", "show", "-o", "elsewhere/one", folder=folder)
+    run(sys.executable, "-m", "dvc", "plots", "diff", *REVISIONS, "-o", "three", folder=folder)
+    return {1: folder / "elsewhere/one/index.html", 3: folder / "three/index.html"}
+
+
+def test_template_is_the_layout_with_vega_inside():
+    done = subprocess.run(
+        [sys.executable, "-c", "import build, sys; sys.stdout.buffer.write(build.page().encode())"],
+        cwd=PLOTS / "page",
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == (PLOTS / "page.html").read_bytes()
+    assert b"{scripts}" not in done.stdout
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_every_chart_is_drawn_in_order(browser: Browser, pages: dict[int, Path], count: int):
+    browser.open(pages[count])
+    headings = browser.run("[...document.querySelectorAll('main h2')].map((each) => each.textContent)")
+    assert [heading.removesuffix(", test images") for heading in headings] == [*CHARTS, "Training history"]
+    marks = browser.run(
+        """Object.fromEntries([...document.querySelectorAll('main > div[id]')].map((each) => [each.id,
+             Object.fromEntries(['line', 'area', 'symbol', 'rule', 'rect', 'text'].map((kind) => [kind,
+               [...each.querySelectorAll(`.role-mark.mark-${kind} > *`)].filter((mark) => {
+                 const box = mark.getBoundingClientRect();
+                 return box.width + box.height > 2;
+               }).length]))]))"""
+    )
+    scores = 11
+    assert marks["Scores"]["symbol"] == marks["Scores"]["rule"] == marks["Scores"]["text"] == scores * count
+    for curve in ("ROC_curve", "Precision_and_recall", "Decision_curve"):
+        assert marks[curve]["area"] == count
+    assert marks["ROC_curve"]["line"] == count + 1, "and the line of chance"
+    assert marks["Precision_and_recall"]["line"] == count
+    assert marks["Precision_and_recall"]["rule"] == count, "the prevalence"
+    assert marks["Calibration"]["symbol"] == marks["Calibration"]["rule"] == count * 10
+    assert marks["Decision_curve"]["line"] == 2 * count, "model and recalling everybody"
+    assert marks["Confusion_matrix"]["rect"] == marks["Confusion_matrix"]["text"] == 4 * count
+    assert marks["plots_history_csv"]["line"] == 2 * 2 * count, "two panels, two splits"
+    assert marks["plots_history_csv"]["symbol"] == 2 * 2 * count * 12
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_nothing_is_loaded_and_nothing_complains(browser: Browser, pages: dict[int, Path], count: int):
+    browser.open(pages[count])
+    page = pages[count].as_uri()
+    asked = browser.requests()
+    pictures = {url for url in asked if url.endswith("sheet.png") and url.startswith(page.removesuffix("index.html"))}
+    assert len(pictures) == count
+    assert {url for url in asked if not url.startswith("data:")} == {page, *pictures}
+    assert browser.run("[...document.images].every((each) => each.naturalWidth == 1600)")
+    assert browser.complaints() == []
+
+
+def test_a_chart_that_fails_says_so(browser: Browser, pages: dict[int, Path]):
+    broken = pages[1].with_name("broken.html")
+    broken.write_text(pages[1].read_text().replace('"mark": "line"', '"mark": "lime"', 1))
+    browser.open(broken)
+    assert "could not be drawn" in browser.run("document.getElementById('ROC_curve').innerText")
+    assert browser.complaints()
+    assert browser.run("document.querySelectorAll('main .chart-wrapper svg').length") == len(CHARTS), "the others"
+
+
+def test_legends_name_the_revisions(browser: Browser, pages: dict[int, Path]):
+    browser.open(pages[3])
+    named = browser.run(
+        """Object.fromEntries([...document.querySelectorAll('main > div[id]')].map((each) => [each.id,
+             [...each.querySelectorAll('.role-legend-label text')].map((text) => text.textContent)]))"""
+    )
+    del named["plots_sheet_png"]
+    assert len(named) == len(CHARTS) + 1
+    for chart, names in named.items():
+        assert [name for name in names if name not in ("train", "valid")] == list(REVISIONS), chart
+    colours = browser.run(
+        """[...document.querySelectorAll('main > div[id]')].map((each) =>
+             [...each.querySelectorAll('.role-legend-symbol path')].slice(0, 3).map((path) =>
+               path.closest('#Confusion_matrix') ? path.getAttribute('fill') : path.getAttribute('stroke')).join())
+           .filter(Boolean)"""
+    )
+    assert len(colours) == len(CHARTS) + 1
+    assert len(set(colours)) == 1, "a revision has one colour on the whole page"
+    assert [line.split("PHANTOMS")[0] for line in revisions(browser)] == list(REVISIONS)
+
+
+def test_the_page_names_a_single_revision_and_its_data(browser: Browser, pages: dict[int, Path]):
+    browser.open(pages[1])
+    assert revisions(browser) == [f"workspace{DATA}"]
+
+
+def revisions(browser: Browser) -> list[str]:
+    """The list above the charts."""
+    return browser.run("[...document.querySelectorAll('#revisions li')].map((each) => each.textContent)")
+
+
+OVERLAPS = """
+[...document.querySelectorAll('.chart-wrapper svg')].flatMap((svg) => {
+  const frame = svg.getBoundingClientRect();
+  const texts = [...svg.querySelectorAll('text')].filter((text) => text.textContent.trim() && text.style.opacity !== '0'
+    && text.getAttribute('opacity') !== '0').map((text) => [text.textContent, text.getBoundingClientRect()]);
+  const outside = texts.filter(([, box]) => box.left < frame.left - 1 || box.right > frame.right + 1
+    || box.top < frame.top - 1 || box.bottom > frame.bottom + 1).map(([name]) => name + ' is cut');
+  const clashes = texts.flatMap(([name, a], index) => texts.slice(index + 1).filter(([, b]) =>
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+      && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3
+  ).map(([other]) => name + ' on ' + other));
+  return [...outside, ...clashes];
+})"""
+
+
+@pytest.mark.parametrize("width", [PHONE, 800, LAPTOP])
+@pytest.mark.parametrize("count", [1, 3])
+def test_nothing_overflows_or_overlaps(browser: Browser, pages: dict[int, Path], count: int, width: int):
+    browser.open(pages[count], width)
+    assert browser.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert browser.run("innerWidth") == width
+    wider = "[...document.querySelectorAll('main *')].filter((each) => each.scrollWidth > each.clientWidth + 1 && "
+    assert browser.run(wider + "each.matches('div, p, h2, figure')).map((each) => each.outerHTML.slice(0, 80))") == []
+    assert browser.run(OVERLAPS) == []
+
+
+def test_charts_follow_the_window_and_the_scheme(browser: Browser, pages: dict[int, Path]):
+    browser.open(pages[3], LAPTOP)
+    browser.send("Emulation.setDeviceMetricsOverride", width=600, height=900, deviceScaleFactor=1, mobile=False)
+    browser.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    browser.run("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    browser.wait()
+    assert browser.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert browser.run("[...document.querySelectorAll('.chart-wrapper svg')].every((svg) => svg.clientWidth <= 600)")
+    assert browser.run(OVERLAPS) == []
+    drawn = "getComputedStyle(document.querySelector('main svg text')).fill"
+    assert luminance(browser.run(drawn)) > 0.3, "light text on the dark page"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(r, g, b)`, as WCAG 2 defines it."""
+    shares = [int(part) / 255 for part in colour[4:-1].split(",")]
+    linear = [share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_charts_are_readable_in_light_and_dark(browser: Browser, pages: dict[int, Path], scheme: str):
+    browser.open(pages[3], scheme=scheme)
+    card = luminance(browser.run("getComputedStyle(document.querySelector('main > div')).backgroundColor"))
+    assert (card < 0.1) == (scheme == "dark")
+
+    def contrasts(selector: str, property: str) -> list[float]:
+        every = f"[...document.querySelectorAll('{selector}')].map((each) => getComputedStyle(each).{property})"
+        levels = [luminance(colour) for colour in browser.run(every)]
+        return [(max(card, level) + 0.05) / (min(card, level) + 0.05) for level in levels]
+
+    assert min(contrasts("main svg text", "fill")) > 4.5, "text, WCAG AA"
+    assert min(contrasts("main h2, main p", "color")) > 4.5
+    assert min(contrasts("#ROC_curve svg .role-legend-symbol path", "stroke")) > 3, "lines, WCAG AA"
