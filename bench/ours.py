@@ -76,7 +76,7 @@ def epoch(prepared: Path, precision: str, number: int) -> None:
     ranges = settings.read("augment", Augment, PARAMS)
     data = dataset.load(prepared)
     chosen = np.arange(number)
-    train.use_threads(asked.threads)
+    networks.use_threads(asked.threads)
     with networks.arithmetic(precision):
         network = networks.trainable_baseline(data.images.shape[1:], *train.intensity(data.images, chosen), asked.seed)
     optimizer = keras.optimizers.Adam(asked.learning_rate)
@@ -100,7 +100,7 @@ def ceiling(prepared: Path, precision: str, number: int) -> None:
 
     asked = settings.read("train", train.Train, PARAMS)
     data = dataset.load(prepared)
-    train.use_threads(asked.threads)
+    networks.use_threads(asked.threads)
     with networks.arithmetic(precision):
         network = networks.trainable_baseline(data.images.shape[1:], 0.2, 0.2, asked.seed)
     network.compile(keras.optimizers.Adam(asked.learning_rate), "sparse_categorical_crossentropy")

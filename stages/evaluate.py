@@ -32,6 +32,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     how = settings.read("evaluate", Evaluate)
     data = dataset.load(prepared)
     card = files.read_json(model / "model.json")
+    networks.use_threads(card["arithmetic"]["threads"])
     network = keras.models.load_model(model / "model.keras")
     test = data.part("test")
     probability = networks.probabilities(networks.forward(network), data.images, test, "evaluate")

@@ -62,7 +62,7 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
     source = settings.value("data", "source")
     verdict_of_audit = files.read_json(gate)
     data = dataset.load(prepared)
-    use_threads(train.threads)
+    networks.use_threads(train.threads)
     state = stage.STATE
     asked = {"train": train.model_dump(), "augment": ranges.model_dump(), "instructions": instructions()}
     key = checkpoint.digest(asked, [prepared / "images.npy", prepared / "index.csv"])
@@ -89,12 +89,6 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
             },
         )
     checkpoint.remove(state)
-
-
-def use_threads(threads: int) -> None:
-    """Fix TensorFlow's threads: sums are split by their number, so the machine's own would change the bytes."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def fit(

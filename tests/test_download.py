@@ -274,6 +274,8 @@ def test_many_faults_are_counted_after_the_first_twenty(download: Download, plac
 @pytest.mark.parametrize("folder", ["data/raw", "data", "data/raw/mine"])
 def test_own_images_must_not_lie_where_the_stage_writes(download: Download, place: Path, folder: str) -> None:
     make_tree(place / folder)
+    (place / "data/state").mkdir(parents=True, exist_ok=True)
+    (place / "data/state/lock").touch()  # every stage holds it while it runs
     before = sorted(place.rglob("*"))
     run = download(folder)
     assert run.returncode == 1 and "must not contain each other" in run.stderr
@@ -601,19 +603,25 @@ def test_a_run_that_is_ended_from_outside_leaves_no_process(from_kaggle: Path, a
     with serve(archive, Behaviour(silences=9)) as server:
         variables = server.environment | {"MARK": str(from_kaggle)}
         run = subprocess.Popen(
-            COMMAND, cwd=from_kaggle, env=variables, stderr=subprocess.PIPE, text=True, start_new_session=True
+            COMMAND,
+            cwd=from_kaggle,
+            env=variables,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a run in the background ignores it
         )
         assert wait_for(lambda: server.requests)
         if number == signal.SIGINT:
             os.killpg(run.pid, number)  # a terminal sends it to the whole group
         else:
             run.send_signal(number)
-        _, error = run.communicate(timeout=30)
+        _, error = run.communicate(timeout=120)
         assert error == ("download: interrupted\n" if number == signal.SIGINT else "")
         assert wait_for(lambda: not marked(str(from_kaggle)))
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> bool:
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> bool:
     """Whether a condition holds within some seconds."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:

@@ -41,7 +41,7 @@ def verdicts(prepared: Path, source: str, scratch: Path) -> list[bool]:
     data = dataset.load(prepared)
     ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
     committed = settings.read("train", train.Train, ROOT / "params.yaml")
-    train.use_threads(committed.threads)
+    networks.use_threads(committed.threads)
     learned = []
     print(f"\n{source}, {EPOCHS[source]} epochs\n\n| seed | training AUC (95 %) | spread | validation AUC | learned |")
     print("|---:|---|---:|---:|---|", flush=True)
@@ -79,7 +79,7 @@ def test_without_lesions_the_network_is_at_chance(tmp_path: Path) -> None:
     data = dataset.load(prepare(tmp_path, "phantom", lesions=False))
     ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
     committed = settings.read("train", train.Train, ROOT / "params.yaml")
-    train.use_threads(committed.threads)
+    networks.use_threads(committed.threads)
     network, _ = train.fit(data, committed, ranges, tmp_path / "history.csv", tmp_path / "state", "no lesions")
     test = data.part("test")
     probability = networks.probabilities(networks.forward(network), data.images, test)

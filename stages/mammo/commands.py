@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +17,17 @@ EXIT_CODES = "exit codes: 0 done; 1 refused or failed, or worse with --fail-if-w
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `mammo` with `argv` (default: the command line); gives the exit code.
 
-    0 done; 1 refused or failed with one line on standard error, or worse with `--fail-if-worse`; 2 wrong usage.
+    0 done; 1 refused or failed with one line on standard error, or worse with `--fail-if-worse`; 2 wrong usage; 3 some
+    files of `predict` unreadable.
     """
     options = _parser().parse_args(argv)
     try:
         return options.run(options)
     except UserError as error:
         print(f"mammo {options.command}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, `head` for one, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print(f"mammo {options.command}: interrupted", file=sys.stderr)
@@ -64,6 +69,30 @@ def _parser() -> argparse.ArgumentParser:
         "--fail-if-worse", action="store_true", help="exit code 1 if B's ROC AUC is significantly lower (p < 0.05)"
     )
     compare.set_defaults(run=_compare)
+
+    predict = commands.add_parser(
+        "predict",
+        help="the probability of cancer for images or DICOM files never seen before",
+        description="Score images (JPEG, PNG, PGM, TIFF) and DICOM files with a trained model. For research only.",
+        epilog="exit codes: 0 all files read; 1 refused or failed; 2 wrong usage; 3 some unreadable, the rest done",
+    )
+    predict.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
+    predict.add_argument(
+        "--model", type=Path, default=Path("data/model"), metavar="FOLDER", help="default: %(default)s"
+    )
+    predict.add_argument(
+        "--threshold",
+        default="balanced_accuracy",
+        metavar="RULE",
+        help="which threshold locked on validation calls a scan suspect: balanced_accuracy (default), half, "
+        "specificity_90, specificity_95 or sensitivity_90",
+    )
+    predict.add_argument("--csv", type=Path, metavar="FILE", help="write the answers there instead of printing them")
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.add_argument(
+        "--despite-phantoms", action="store_true", help="go on although the model was trained on synthetic images only"
+    )
+    predict.set_defaults(run=_predict)
     return parser
 
 
@@ -83,11 +112,38 @@ def _compare(options: argparse.Namespace) -> int:
     return 1 if options.fail_if_worse and compare.worse(comparison) else 0
 
 
+def _predict(options: argparse.Namespace) -> int:
+    from mammo import predict
+
+    card = predict.read_card(options.model)
+    threshold = predict.threshold_of(card, options.threshold)
+    predict.refuse_phantoms(card, options.despite_phantoms)
+    paths, others = predict.find(options.paths)
+    answers = predict.Predictor(options.model, card, threshold).predict(paths)
+    counted = predict.Counted(answers, len(paths))
+    about = predict.about(card, options.threshold, threshold)
+    if card.leak:
+        predict.warn(card.leak)
+    if others:
+        predict.warn(f"{others} files in the folders are not called like images and were left out")
+    if options.csv:
+        predict.write_csv(counted, options.csv, about)
+    elif options.json:
+        predict.print_json(counted, {"notice": predict.NOTICE, "model": about})
+    else:
+        predict.print_table(counted, about, paths)
+    return 3 if counted.unreadable else 0
+
+
 def _scores(options: argparse.Namespace) -> int:
     from mammo import files
 
     if not HEADLINE.is_file():
         raise UserError(f"{HEADLINE} does not exist: no run has finished here; run `dvc repro`")
+    if Path("dvc.yaml").is_file():
+        from mammo.compare import refuse_if_out_of_date
+
+        refuse_if_out_of_date(absent_is_fine=True)
     rows = _score_rows(files.read_json(HEADLINE))
     if not rows:
         raise UserError(f"{HEADLINE} holds no scores: run `dvc repro`")

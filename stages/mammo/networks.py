@@ -47,6 +47,13 @@ Forward = Callable[[tf.Tensor], tf.Tensor]
 BATCH = 32  # images a prediction step; always full, so that a score does not depend on its neighbours
 
 
+def use_threads(threads: int) -> None:
+    """Fix TensorFlow's threads: sums are split by their number, so the machine's own would change the bytes."""
+    if tf.config.threading.get_intra_op_parallelism_threads() != threads:  # cannot be set again once it computes
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
 @contextmanager
 def arithmetic(precision: str) -> Iterator[None]:
     """Layers made inside compute in `float32` or `bfloat16`; their weights are float32 either way."""

@@ -1,0 +1,63 @@
+"""How long `mammo predict` takes for one image, from the start of Python and once loaded, and its images a second.
+
+Run: `python bench/predict.py [IMAGES]`; wants data/model, so `dvc repro` first. Real mammograms where MAMMOGRAMS names
+their folder, phantoms otherwise.
+"""
+
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import material
+from mammo import predict
+
+MODEL = material.ROOT / "data/model"
+COMMAND = (sys.executable, "-c", "import sys; from mammo.commands import main; sys.exit(main())", "predict")
+STARTS, SINGLES = 3, 20
+
+
+def cold(image: Path) -> float:
+    """Seconds of the whole command for one image."""
+    begun = time.perf_counter()
+    subprocess.run(
+        [*COMMAND, "--model", MODEL, "--despite-phantoms", image],
+        cwd=material.ROOT / "stages",
+        check=True,
+        capture_output=True,
+    )
+    return time.perf_counter() - begun
+
+
+def main(number: int) -> None:
+    """Print one row."""
+    with tempfile.TemporaryDirectory() as work:
+        folder, what = material.tree(Path(work))
+        material.raw(folder, Path(work) / "raw", number)
+        paths, _ = predict.find([work + "/raw"])
+        starts = [cold(paths[0]) for _ in range(STARTS)]
+        card = predict.read_card(MODEL)
+        predictor = predict.Predictor(MODEL, card, card.thresholds["half"])
+        list(predictor.predict(paths[:64]))
+        singles = []
+        for path in paths[:SINGLES]:
+            begun = time.perf_counter()
+            list(predictor.predict([path]))
+            singles.append(time.perf_counter() - begun)
+        begun, processor = time.perf_counter(), time.process_time()
+        unreadable = sum(answer.probability is None for answer in predictor.predict(paths))
+        seconds, processor = time.perf_counter() - begun, time.process_time() - processor
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print("| predict | one image, cold | one image, loaded | many |\n|---|---:|---:|---:|")
+    print(
+        f"| {what} | {statistics.median(starts):.1f} s | {statistics.median(singles) * 1000:.0f} ms "
+        f"| {len(paths) / seconds:.0f} images/s ({len(paths):,} images, {unreadable} unreadable; "
+        f"{len(paths) / processor:.0f} per second of processor time; {memory:.0f} MB) |"
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1200)
