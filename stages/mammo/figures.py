@@ -94,7 +94,7 @@ def precision_recall(
         axes.fill_between(recall, *band, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
         axes.plot(recall, precision, color=INK, linewidth=1.5, label=f"network, average precision {average}")
         axes.axhline(prevalence, color=REFERENCE, linewidth=0.8, linestyle="--", label=f"chance ({prevalence:.2f})")
-        axes.legend(loc="upper right", fontsize=7)
+        axes.legend(loc="lower left", fontsize=7)
         save(figure, path, caption)
 
 
