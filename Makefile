@@ -14,6 +14,7 @@ unexport PYTHONHOME
 all: .venv/installed
 	dvc repro
 	mammo scores
+	echo "The report, to open in a browser: report/report.html"
 
 test: .venv/tests
 	ruff check .

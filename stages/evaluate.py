@@ -1,11 +1,12 @@
 """The test split scored and drawn: every number with its interval, the threshold as locked on validation."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
+import matplotlib.pyplot as plt
 import numpy as np
-from mammo import dataset, figures, files, networks, settings, stage, statistics
+from mammo import dataset, explanation, figures, files, networks, settings, stage, statistics
 from mammo.dataset import Dataset
 from pydantic import Field
 from sklearn.metrics import confusion_matrix
@@ -14,6 +15,11 @@ from sklearn.metrics import confusion_matrix
 import keras  # after networks, which quietens TensorFlow
 
 CLASSES = ("healthy", "cancer")
+OUTCOMES = (("true positives", 1, 1), ("false negatives", 1, 0), ("false positives", 0, 1), ("true negatives", 0, 0))
+"""Name, actual class and predicted class."""
+SHEET, COLUMNS = 9, 3  # cases on a sheet of heat maps, and side by side
+SHEET_WIDTH, GAP, HEADING = 9.0, 0.15, 0.22  # inches
+SANITY_IMAGES = 100  # on which the map of a randomised network is compared, spread evenly over the test images
 
 
 class Evaluate(settings.Settings):
@@ -27,7 +33,7 @@ class Evaluate(settings.Settings):
 def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path, plots: Path) -> None:
     """Score MODEL on the test split of PREPARED; write tables and pictures to the folders METRICS and PLOTS.
 
-    The shortcut baseline of AUDIT stands beside the scores, HISTORY is drawn.
+    The shortcut baseline of AUDIT stands beside the scores, HISTORY is drawn. Heat maps show where the network looked.
     """
     how = settings.read("evaluate", Evaluate)
     data = dataset.load(prepared)
@@ -60,6 +66,13 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     draw(plots, scores, roc, recall, reliability, cases, predicted, threshold, caption)
     rows = files.read_csv(history, ("epoch", "split", "loss", "roc_auc"))
     figures.history(plots / "history.png", rows, card["epoch"], about)
+    maps = explanation.explainer(network)
+    lesions = np.load(prepared / "masks.npy", mmap_mode="r") if (prepared / "masks.npy").is_file() else None
+    looks = where_it_looks(network, maps, data, lesions, test, predicted, how)
+    files.write_json(metrics / "explanation.json", statistics.as_json(looks))
+    with files.written(plots / "explanation") as folder:
+        folder.mkdir()
+        draw_sheets(folder, maps, data, lesions, test, probability, predicted, about)
     files.write_json(metrics / "operating_points.json", statistics.as_json(points))
     files.write_json(metrics / "calibration.json", statistics.as_json(calibration))
     leak = card["audit"] if card["audit"]["leaking"] else {}
@@ -139,6 +152,109 @@ def draw(
     matrix = confusion_matrix(cases["labels"], predicted, labels=[0, 1])
     figures.confusion(plots / "confusion.png", matrix, threshold, below)
     figures.calibration(plots / "calibration.png", np.array(reliability.rows), below)
+
+
+def where_it_looks(
+    network: keras.Model,
+    maps: networks.Forward,
+    data: Dataset,
+    lesions: np.ndarray | None,
+    test: np.ndarray,
+    predicted: np.ndarray,
+    how: Evaluate,
+) -> dict[str, Any]:
+    """The content of metrics/explanation.json: the pointing game where lesions are known, and the sanity check."""
+    content: dict[str, Any] = {}
+    found = test[(data.labels[test] == 1) & (predicted == 1)]
+    if lesions is not None:
+        found = np.array([position for position in found if lesions[position].any()], dtype=int)
+    if lesions is not None and len(found):
+        peaks = np.array([explanation.peak(heat) for heat in explanation.heat_maps(maps, data.images, found, "point")])
+        content["true_positives"] = len(found)
+        content |= explanation.pointing_game(
+            peaks, data.images, lesions, found, data.patients[found], how.seed, how.resamples
+        )
+    some = test[np.unique(np.linspace(0, len(test) - 1, SANITY_IMAGES).round().astype(int))]
+    blank = explanation.explainer(explanation.randomised(network, how.seed))
+    pairs = (explanation.heat_maps(step, data.images, some, "sanity") for step in (maps, blank))
+    similar = [
+        explanation.rank_correlation(heat, other, explanation.breast(data.images[position]))
+        for position, heat, other in zip(some, *pairs, strict=True)
+    ]
+    content["randomised_network"] = {"rank_correlation": {"value": float(np.mean(similar))}, "images": len(some)}
+    return content
+
+
+def draw_sheets(
+    folder: Path,
+    maps: networks.Forward,
+    data: Dataset,
+    lesions: np.ndarray | None,
+    test: np.ndarray,
+    probability: np.ndarray,
+    predicted: np.ndarray,
+    about: str,
+) -> None:
+    """For each outcome that occurs `folder`/OUTCOME.png: the cases of which the network was most certain."""
+    outlined = "" if lesions is None else "; dotted: the lesion"
+    caption = (
+        f"{about}\nRight of each image what speaks for cancer, brightest where most (every map by its own scale), "
+        f"its peak circled{outlined}. Number: probability of cancer."
+    )
+    for outcome, actual, called in OUTCOMES:
+        here = np.flatnonzero((data.labels[test] == actual) & (predicted == called))
+        certain = np.argsort(-probability[here] if called else probability[here], kind="stable")
+        shown = here[certain[:SHEET]]
+        if not len(shown):
+            continue
+        heats = explanation.heat_maps(maps, data.images, test[shown])
+        title = f"{outcome.capitalize()}: the {len(shown)} most certain of {len(here)}"
+        cases = [
+            (
+                f"{short(data.entries[position].image)}   {chance:.3f}",
+                data.images[position],
+                heat,
+                None if lesions is None else lesions[position],
+            )
+            for position, chance, heat in zip(test[shown], probability[shown], heats, strict=True)
+        ]
+        sheet(folder / f"{outcome.replace(' ', '_')}.png", title, cases, caption)
+
+
+def short(image: str) -> str:
+    """A file's name without folder, ending and what the Kaggle set adds to it."""
+    return PurePosixPath(image).name.split("_png")[0].rsplit(".", 1)[0][:24]
+
+
+def sheet(
+    path: Path, title: str, cases: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]], caption: str
+) -> None:
+    """A contact sheet; a case is its heading, the image, its heat map and its lesion, if known."""
+    rows = -(-len(cases) // COLUMNS)
+    across = (SHEET_WIDTH - (COLUMNS + 1) * GAP) / (2 * COLUMNS)  # inches
+    down = across * cases[0][1].shape[0] / cases[0][1].shape[1]
+    height = rows * (down + HEADING) + 0.4 + 0.45
+    with plt.rc_context(figures.STYLE | {"axes.grid": False}):
+        figure = plt.figure(figsize=(SHEET_WIDTH, height))
+        figure.text(GAP / SHEET_WIDTH, 1 - 0.12 / height, title, fontsize=11, va="top")
+        for number, (heading, image, heat, lesion) in enumerate(cases):
+            row, column = divmod(number, COLUMNS)
+            left = GAP + column * (2 * across + GAP)
+            bottom = height - 0.4 - (row + 1) * (down + HEADING)
+            place = (left / SHEET_WIDTH, (bottom + down + 0.04) / height)
+            figure.text(*place, heading, fontsize=7, va="bottom")
+            panels = []
+            for offset, picture in ((0, image), (across, explanation.overlay(image, heat))):
+                box = ((left + offset) / SHEET_WIDTH, bottom / height, across / SHEET_WIDTH, down / height)
+                panels.append(figure.add_axes(box))
+                panels[-1].imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto")
+                panels[-1].axis("off")
+            if lesion is not None and lesion.any():
+                panels[0].contour(lesion, levels=[127], colors="white", linewidths=0.6, linestyles="dotted")
+            if heat.any():
+                row, column = explanation.peak(heat)
+                panels[1].plot(column, row, "o", ms=7, mfc="none", mec="white", mew=0.8)
+        figures.save(figure, path, caption)
 
 
 def in_words(interval: statistics.Interval) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from mammo import augmentation, checkpoint, dataset, files, networks, settings, stage, statistics
+from mammo import augmentation, checkpoint, dataset, files, networks, novelty, settings, stage, statistics
 from mammo.dataset import Dataset
 from mammo.errors import UserError
 from mammo.randomness import generator
@@ -266,8 +266,10 @@ def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any
 def card(
     network: keras.Model, data: Dataset, train: Train, source: str, audit: dict[str, Any], probability: np.ndarray
 ) -> dict[str, Any]:
-    """What a prediction needs to know: data, geometry, thresholds locked on validation, arithmetic, intensities."""
+    """What a prediction needs to know: data, geometry, thresholds locked on validation, arithmetic, what is usual."""
     training, validation = data.part("train"), data.part("valid")
+    look = networks.features(network)
+    features = [networks.probabilities(look, data.images, part) for part in (training, validation)]
     means = np.array([data.images[position].mean() for position in training])
     return {
         "network": train.network,
@@ -291,6 +293,7 @@ def card(
         "training_intensity": {
             f"percentile_{share}": float(np.percentile(means, share)) for share in (0, 1, 25, 50, 75, 99, 100)
         },
+        "training_features": novelty.reference(*features),
     }
 
 

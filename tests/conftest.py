@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from mammo import dataset
-
-ROOT = Path(__file__).parent.parent
+from miniature import ROOT, Run, first_run
 
 
 def run_stage(name: str, *paths: str, folder: Path, environment: dict[str, str] | None = None):
@@ -100,3 +99,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_stage("train", *TRAIN_PATHS, folder=folder)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A clone in miniature after its first run; not to be changed."""
+    return first_run(tmp_path_factory.mktemp("first"))
+
+
+@pytest.fixture
+def workspace(first: Run, tmp_path: Path) -> Path:
+    """A copy of the clone after its first run, committed, for a test to change."""
+    return Path(shutil.copytree(first.folder, tmp_path / "workspace", symlinks=True))

@@ -9,7 +9,7 @@ from conftest import ROOT
 from mammo import files
 
 LOCK = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
-IN_GIT = ("stages/", "requirements.txt", "metrics/", "plots/")
+IN_GIT = ("stages/", "requirements.txt", "metrics/", "plots/", "report/model_card.md")
 
 
 def kept_in_git() -> list[tuple[str, dict]]:

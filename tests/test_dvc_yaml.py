@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
-STAGES = ["download", "preprocess", "audit", "train", "evaluate"]
+STAGES = ["download", "preprocess", "audit", "train", "evaluate", "report"]
 WITH_NETWORK = {"train", "evaluate"}
 MAMMO = ROOT / "stages/mammo"
 
@@ -62,7 +62,7 @@ def outputs(stage: str) -> list[str]:
     return [name for kind in ("outs", "metrics", "plots") for name in names_of(declared.get(kind, []))]
 
 
-def test_there_are_five_stages_each_with_a_line_that_says_what_it_is_for() -> None:
+def test_there_are_six_stages_each_with_a_line_that_says_what_it_is_for() -> None:
     assert list(PIPELINE["stages"]) == STAGES
     for stage in PIPELINE["stages"].values():
         assert "\n" not in stage["desc"] and 20 < len(stage["desc"]) < 100
@@ -83,15 +83,16 @@ def test_the_package_itself_runs_nothing_so_that_no_stage_depends_on_it() -> Non
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_what_stages_before_it_write_and_says_so(stage: str) -> None:
-    """Every path on the command line is an output of the stage, the folder of one, or a dependency."""
+    """Every path on the command line is an output of the stage or a dependency, or the folder of some."""
     declared = PIPELINE["stages"][stage]
     python, name, *paths = declared["cmd"].split()
     assert (python, name) == ("python", f"stages/{stage}.py")
     earlier = list(itertools.chain.from_iterable(outputs(one) for one in STAGES[: STAGES.index(stage)]))
     data = {dep for dep in declared["deps"] if not dep.endswith(".py") and dep != "requirements.txt"}
     assert data == {"${data.folder}"} if stage == "download" else data <= set(earlier)
-    written = {*outputs(stage), *(str(Path(out).parent) for out in outputs(stage))}
-    assert data <= set(paths) and set(paths) <= data | written
+    named = data | set(outputs(stage))
+    assert all(dep in paths or str(Path(dep).parent) in paths for dep in data)
+    assert set(paths) <= named | {str(Path(name).parent) for name in named}
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - WITH_NETWORK))
@@ -127,7 +128,7 @@ def fields(model: type[BaseModel], above: str) -> set[str]:
 
 
 def settings_read(stage: str) -> set[str]:
-    """Dotted keys that a stage and the modules it reaches ask for: by `settings.read` and `settings.value`."""
+    """Dotted keys that a stage and the modules it reaches ask for: by `settings.read`, `.value` and `.everything`."""
     keys = set()
     for path in reached(script(stage)) - {MAMMO / "settings.py"}:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -136,6 +137,8 @@ def settings_read(stage: str) -> set[str]:
             called = ast.unparse(node.func)
             if called == "settings.value":
                 keys.add(".".join(ast.literal_eval(argument) for argument in node.args))
+            elif called == "settings.everything":
+                keys |= set().union(*(leaves(section, name) for name, section in PARAMS.items()))
             elif called == "settings.read":
                 name = path.stem if path.parent.name == "stages" else f"mammo.{path.stem}"
                 model = eval(ast.unparse(node.args[1]), vars(importlib.import_module(name)))
@@ -145,19 +148,19 @@ def settings_read(stage: str) -> set[str]:
 
 def test_params_yaml_holds_every_key_that_is_read_and_no_other() -> None:
     held = set().union(*(leaves(section, name) for name, section in PARAMS.items()))
-    assert held == set().union(*(settings_read(stage) for stage in STAGES))
+    assert held == set().union(*(settings_read(stage) for stage in STAGES if stage != "report"))
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_lists_the_settings_it_reads_leaf_by_leaf_and_no_other(stage: str) -> None:
-    """Except for download, whose whole section is its own."""
+    """Except for download, whose whole section is its own, and report, which shows them all."""
     listed = set()
     for key in PIPELINE["stages"][stage]["params"]:
         value = PARAMS
         for part in key.split("."):
             assert part in value, f"{key} is not in params.yaml"
             value = value[part]
-        assert not isinstance(value, dict) or (stage, key) == ("download", "data")
+        assert not isinstance(value, dict) or (stage, key) == ("download", "data") or stage == "report"
         listed |= leaves(value, key) if isinstance(value, dict) else {key}
     assert listed == settings_read(stage)
 
@@ -180,7 +183,8 @@ def test_every_file_is_written_by_one_stage_and_drawn_once() -> None:
     written = Counter(itertools.chain.from_iterable(outputs(stage) for stage in STAGES))
     assert set(written.values()) == {1}
     assert {name for name in written if name.startswith("metrics/")} == {
-        f"metrics/{name}.json" for name in ("preprocess", "audit", "train", "test", "operating_points", "calibration")
+        f"metrics/{name}.json"
+        for name in ("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation")
     }
     drawn = Counter(plotted())
     assert set(drawn.values()) == {1}
@@ -192,7 +196,7 @@ def test_metrics_and_curves_are_gits_so_that_revisions_compare_in_a_fresh_clone(
     for stage in PIPELINE["stages"].values():
         for entry in [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]:
             name, how = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
-            is_result = name.startswith("metrics/") or Path(name).suffix == ".csv" or Path(name).suffix == ".png"
+            is_result = name.startswith("metrics/") or Path(name).suffix in (".csv", ".png", ".md")
             assert how.get("cache", True) is not is_result, name
             assert not how.get("persist"), "persist switches the run cache off"
 

@@ -58,9 +58,18 @@ def test_scaled_decoding_is_used_only_where_enough_pixels_are_left() -> None:
     data = encoded(Image.fromarray(breast(640, 640)), "JPEG", quality=95)
     full = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     half = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_2)
-    assert (images.decode(data, (224, 224)) == cv2.resize(half, (224, 224), interpolation=cv2.INTER_AREA)).all()
+    assert (images.decode(data, (224, 224)) == cv2.resize(half, (224, 224), interpolation=cv2.INTER_LINEAR_EXACT)).all()
     assert (images.decode(data, (400, 300)) == cv2.resize(full, (300, 400), interpolation=cv2.INTER_AREA)).all()
     assert (images.decode(data, (320, 320)) == half).all()
+
+
+def test_less_than_twofold_shrinking_counts_every_pixel() -> None:
+    for side in (225, 300, 320, 440, 447):
+        image = np.zeros((side, side), np.uint8)
+        image[side // 3, :] = image[:, side // 2] = 255
+        shrunk = images.resized(image, (224, 224))
+        assert shrunk.any(axis=0).all(), f"the line across {side} pixels is broken"
+        assert shrunk.any(axis=1).all(), f"the line down {side} pixels is broken"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "PPM", "TIFF"])

@@ -1,15 +1,11 @@
 """The pipeline in miniature, in a real clone, run by the real DVC."""
 
 import csv
-import hashlib
 import io
 import itertools
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,150 +16,27 @@ import pytest
 import yaml
 from conftest import ROOT
 from kaggle_server import serve
+from miniature import (
+    IGNORED,
+    LITTER,
+    STAGES,
+    Run,
+    asked,
+    change,
+    clone,
+    commit,
+    declared,
+    digests,
+    dvc,
+    git,
+    ran,
+    read,
+    restored,
+    told,
+)
+from readme import block, link_environment, shell
 
-STAGES = ["download", "preprocess", "audit", "train", "evaluate"]
-MINIATURE = {
-    "data.phantom.patients": 60,
-    "data.phantom.size": 96,
-    "data.phantom.spread": 0,
-    "data.phantom.plant": {"shortcut": 1.0},  # a label in the exposure: three epochs learn it
-    "preprocess.size": [64, 64],
-    "train.epochs": 3,
-    "evaluate.resamples": 200,
-}
-IGNORED = {"data/raw/", "data/prepared/", "data/model/", "data/gate.json", "plots/audit/"}
-LITTER = re.compile(r"\.dvc/(cache|tmp)/|data/state/|.*__pycache__/")
-"""What may lie about beside DVC's outputs, ignored by git."""
-
-
-def run(
-    folder: Path, *command: str, fails: bool = False, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run `command` in `folder`, as a user with the environment activated would."""
-    inherited = {name: text for name, text in (environment or os.environ).items() if not name.startswith("GIT_")}
-    own = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "DVC_GLOBAL_CONFIG_DIR": str(folder / ".dvc/tmp/config"),
-        "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site"),
-    }
-    done = subprocess.run(command, cwd=folder, env=inherited | own, capture_output=True, text=True, check=False)
-    assert (done.returncode != 0) is fails, done.stdout + done.stderr
-    return done
-
-
-def git(folder: Path, *command: str) -> str:
-    return run(folder, "git", *command).stdout
-
-
-def told(folder: Path, *command: str, **how: Any) -> str:
-    """All that a command writes: results first, then what it reports on standard error."""
-    done = run(folder, *command, **how)
-    return done.stdout + done.stderr
-
-
-def dvc(folder: Path, *command: str, **how: Any) -> str:
-    return told(folder, "dvc", *command, **how)
-
-
-def asked(folder: Path, *command: str) -> Any:
-    """What a command of DVC says in JSON."""
-    return json.loads(run(folder, "dvc", *command, "--json").stdout)
-
-
-def ran(output: str) -> list[str]:
-    """The stages whose command was run, as DVC told."""
-    return re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)
-
-
-def restored(output: str) -> list[str]:
-    """The stages whose results came from the run cache."""
-    return re.findall(r"^Stage '(\w+)' is cached", output, re.MULTILINE)
-
-
-def change(folder: Path, **sections: dict[str, Any]) -> None:
-    """Change values of params.yaml: `change(folder, train={"epochs": 2})`."""
-    path = folder / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    for section, values in sections.items():
-        params[section].update(values)
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
-
-
-def commit(folder: Path, message: str) -> None:
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "-m", message)
-
-
-def clone(source: Path, target: Path) -> Path:
-    git(source, "clone", "--quiet", str(source), str(target))
-    return signed(target)
-
-
-def signed(folder: Path) -> Path:
-    """Give a repository a name to commit under, and nothing of the user's own git settings that would matter."""
-    for key, value in {"user.name": "A Tester", "user.email": "tester@example.org", "commit.gpgSign": "false"}.items():
-        git(folder, "config", key, value)
-    return folder
-
-
-def read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder`, but for the lock of the last training, which names its process."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "state")
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-def declared(kept_in_git: bool) -> set[str]:
-    """The outputs of all stages in dvc.yaml that are git's, or those that are DVC's."""
-    names = set()
-    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
-        for out in [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]:
-            name, how = next(iter(out.items())) if isinstance(out, dict) else (out, {})
-            if how.get("cache", True) is not kept_in_git:
-                names.add(name)
-    return names
-
-
-class Run:
-    """A clone in which `dvc repro` has run for the first time, and what was seen of it."""
-
-    def __init__(self, origin: Path, folder: Path) -> None:
-        self.folder = clone(origin, folder)
-        self.output = dvc(folder, "repro")
-        self.status = git(folder, "status", "--porcelain", "--untracked-files=all", "--ignored=matching").splitlines()
-        commit(folder, "main as it ran")
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The first run in a clone of this working tree, uncommitted work included, with miniature settings."""
-    place = tmp_path_factory.mktemp("first")
-    origin = place / "origin"
-    results = declared(kept_in_git=True) | {"dvc.lock"}
-    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
-        if name and name not in results and (ROOT / name).is_file():
-            (origin / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, origin / name)
-    params = yaml.safe_load((origin / "params.yaml").read_text())
-    for key, value in MINIATURE.items():
-        *sections, name = key.split(".")
-        section = params
-        for part in sections:
-            section = section[part]
-        section[name] = value
-    (origin / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    git(origin, "init", "--quiet", "--initial-branch", "main")
-    commit(signed(origin), "the project in miniature")
-    return Run(origin, place / "clone")
-
-
-@pytest.fixture
-def workspace(first: Run, tmp_path: Path) -> Path:
-    """A copy of the clone after its first run, committed, for a test to change."""
-    return Path(shutil.copytree(first.folder, tmp_path / "workspace", symlinks=True))
+FROM_KAGGLE = block("mammo", 1)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +45,7 @@ def two_branches(first: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(first.folder, tmp_path_factory.mktemp("two") / "branches", symlinks=True))
     git(folder, "checkout", "--quiet", "-b", "faster")
     change(folder, train={"learning_rate": 0.002})
-    assert ran(dvc(folder, "repro")) == ["train", "evaluate"]
+    assert ran(dvc(folder, "repro")) == ["train", "evaluate", "report"]
     commit(folder, "faster as it ran")
     return folder
 
@@ -201,9 +74,9 @@ def test_a_second_run_runs_nothing(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "values", "stages"),
     [
-        ("augment", {"zoom_range": 0.05}, ["train", "evaluate"]),
-        ("evaluate", {"threshold": "half", "resamples": 250}, ["evaluate"]),
-        ("audit", {"seed": 2}, ["audit", "evaluate"]),
+        ("augment", {"zoom_range": 0.05}, ["train", "evaluate", "report"]),
+        ("evaluate", {"threshold": "half", "resamples": 250}, ["evaluate", "report"]),
+        ("audit", {"seed": 2}, ["audit", "evaluate", "report"]),
     ],
 )
 def test_a_change_reruns_what_depends_on_it_and_nothing_else(
@@ -268,7 +141,8 @@ def test_metrics_diff_shows_every_number_that_differs_in_both_revisions(fresh: P
         differing = {key: (old[key], new[key]) for key in old if old[key] != new[key]}
         if differing:
             expected[name] = differing
-    assert set(expected) == {f"metrics/{name}.json" for name in ("train", "test", "operating_points", "calibration")}
+    changed = ("train", "test", "operating_points", "calibration", "explanation")
+    assert set(expected) == {f"metrics/{name}.json" for name in changed}
     assert {"roc_auc.value", "roc_auc.low"} <= set(expected["metrics/test.json"])
     found = {name: {key: (one["old"], one["new"]) for key, one in file.items()} for name, file in shown.items()}
     assert found == expected
@@ -310,7 +184,7 @@ def test_going_back_restores_the_model_without_training(two_branches: Path, tmp_
     assert digests(folder / "data/model") != model
     git(folder, "checkout", "--quiet", "main")
     output = dvc(folder, "repro")
-    assert (ran(output), restored(output)) == ([], ["train"])
+    assert (ran(output), restored(output)) == (["evaluate", "report"], ["train"])
     assert digests(folder / "data/model") == model
     assert git(folder, "status", "--porcelain") == ""
 
@@ -319,7 +193,7 @@ def test_a_setting_put_back_finds_its_training_in_the_run_cache(two_branches: Pa
     folder = Path(shutil.copytree(two_branches, tmp_path / "workspace", symlinks=True))
     change(folder, train={"learning_rate": 0.001})
     output = dvc(folder, "repro")
-    assert (ran(output), restored(output)) == (["evaluate"], ["train"])
+    assert (ran(output), restored(output)) == (["evaluate", "report"], ["train"])
     assert digests(folder / "data/model") == digests(first.folder / "data/model")
     assert git(folder, "diff", "--stat", "main") == ""  # lock, metrics, curves and pictures are main's to the byte
 
@@ -332,14 +206,15 @@ def test_experiments_run_the_code_of_their_own_workspace(workspace: Path, monkey
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "stages"))
     code = workspace / "stages/mammo/networks.py"
     probabilities = code.read_text().split("def probabilities")[1].split("\ndef ")[0]
-    assert probabilities.count("    return out\n") == 1
-    code.write_text(code.read_text().replace(probabilities, probabilities.replace("return out", "return out.round(2)")))
+    assert probabilities.count(".astype(float)\n") == 1
+    rounded = probabilities.replace(".astype(float)\n", ".astype(float).round(2)\n")
+    code.write_text(code.read_text().replace(probabilities, rounded))
 
     apart = dvc(workspace, "exp", "run", "--temp", "--name", "apart", "-S", "train.epochs=2")
-    assert ran(apart) == ["train", "evaluate"]
+    assert ran(apart) == ["train", "evaluate", "report"]
     assert git(workspace, "diff", "--name-only").split() == ["stages/mammo/networks.py"]  # the workspace was left alone
     here = dvc(workspace, "exp", "run", "--name", "here", "-S", "train.epochs=2", "-S", "evaluate.seed=2")
-    assert ran(here) == ["evaluate"]  # training was found in the run cache that the temporary workspace shares
+    assert ran(here) == ["evaluate", "report"]  # training was found in the run cache that both share
     assert yaml.safe_load((workspace / "params.yaml").read_text())["train"]["epochs"] == 2
 
     (head,) = [revision for revision in asked(workspace, "exp", "show") if revision["name"] == "main"]
@@ -390,7 +265,7 @@ def test_a_leak_stops_before_training_until_the_user_goes_on_and_then_marks_the_
         assert "3 patients are in more than one split" in output
         assert not (workspace / "metrics/test.json").exists()
     change(workspace, audit={"on_leak": "warn"})
-    assert ran(dvc(workspace, "repro")) == ["audit", "train", "evaluate"]
+    assert ran(dvc(workspace, "repro")) == ["audit", "train", "evaluate", "report"]
     scores = read(workspace / "metrics/test.json")
     assert scores["leaking"] is True
     assert scores["test_images_of_training_patients"] == 3
@@ -418,10 +293,11 @@ def photographs(path: Path, patients: int = 50) -> Path:
 def test_the_kaggle_set_runs_to_the_end_and_its_files_in_a_folder_are_prepared_to_the_same_bytes(
     workspace: Path, tmp_path: Path
 ) -> None:
+    link_environment(workspace)
     archive = photographs(tmp_path / "archive.zip")
     change(workspace, train={"epochs": 6, "batch": 8})  # 60 images to learn from: 8 steps an epoch
     with serve(archive) as server:
-        output = dvc(workspace, "exp", "run", "-S", "data.source=kaggle", environment=server.environment)
+        output = shell(workspace, FROM_KAGGLE, server.environment)
         assert [request.method for request in server.requests] == ["POST", "GET"]
     assert ran(output) == STAGES
     assert read(workspace / "data/model/model.json")["trained_on"]["source"] == "kaggle"

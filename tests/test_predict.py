@@ -486,7 +486,7 @@ def test_a_mistake_is_told_in_one_line(
     assert len(error.splitlines()) == 1
 
 
-CARD = predict.Card("kaggle", 100, (224, 224), {"half": 0.5}, 2, (20.0, 100.0), "")
+CARD = predict.Card("kaggle", 100, (224, 224), {"half": 0.5}, 2, (20.0, 100.0), {}, "")
 
 
 def warnings_for(image: np.ndarray, folder: Path) -> str:
@@ -503,6 +503,18 @@ def test_an_image_unlike_the_training_images_is_warned_of(tmp_path: Path) -> Non
     speck = np.zeros((400, 400), np.uint8)
     speck[200:206, 200:206] = 255
     assert "no breast" in warnings_for(speck, tmp_path)
+
+
+def test_what_the_network_never_saw_is_warned_of_though_its_brightness_is_usual(trained: Path, tmp_path: Path) -> None:
+    data = dataset.load(trained / "data/prepared")
+    usual = data.images[data.part("valid")]
+    stripes = np.where(np.arange(40) % 4 < 2, 60, 120).astype(np.uint8) * np.ones((40, 1), np.uint8)
+    for number, image in enumerate([*usual, stripes]):
+        Image.fromarray(image).save(tmp_path / f"{number:02d}.png")
+    done = mammo(".", "--model", trained / "data/model", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    warned = [predict.STRANGE in answer["warnings"] for answer in json.loads(done.stdout)["images"]]
+    assert warned == [False] * len(usual) + [True]
 
 
 def test_files_are_found_in_a_fixed_order_and_nothing_else_is_opened(tmp_path: Path) -> None:

@@ -11,6 +11,14 @@ from typing import Any
 from mammo.errors import UserError
 
 HEADLINE = Path("metrics/test.json")
+LOOKS = Path("metrics/explanation.json")
+LOOKS_TITLES = {
+    "pointing_game": "true positives whose heat map peaks in the lesion",
+    "chance": "points drawn in the breast that lie in the lesion",
+    "other_patients_peaks": "other patients' peaks that lie in the lesion",
+    "randomised_network": "a network with randomised weights",
+    "rank_correlation": "rank correlation with its heat maps",
+}
 EXIT_CODES = "exit codes: 0 done; 1 refused or failed, or worse with --fail-if-worse; 2 wrong usage"
 
 
@@ -77,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 all files read; 1 refused or failed; 2 wrong usage; 3 some unreadable, the rest done",
     )
     predict.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
-    predict.add_argument(
-        "--model", type=Path, default=Path("data/model"), metavar="FOLDER", help="default: %(default)s"
-    )
+    _model_options(predict)
     predict.add_argument(
         "--threshold",
         default="balanced_accuracy",
@@ -90,10 +96,29 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--csv", type=Path, metavar="FILE", help="write the answers there instead of printing them")
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.add_argument(
-        "--despite-phantoms", action="store_true", help="go on although the model was trained on synthetic images only"
+        "--heatmaps", type=Path, metavar="FOLDER", help="write a picture there of what speaks for cancer in each image"
     )
     predict.set_defaults(run=_predict)
+
+    explain = commands.add_parser(
+        "explain",
+        help="where the network looks: heat maps, and how well they point at lesions",
+        description="With PATH: what `mammo predict PATH --heatmaps FOLDER` does. "
+        f"Without: how well the last run's heat maps point, {LOOKS}, as a table.",
+        epilog="exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 some files unreadable, the rest done",
+    )
+    explain.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
+    explain.add_argument("--out", type=Path, dest="heatmaps", metavar="FOLDER", help="for the heat maps of PATH; new")
+    _model_options(explain)
+    explain.set_defaults(run=_explain, misused=explain.error, threshold="balanced_accuracy", csv=None, json=False)
     return parser
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, default=Path("data/model"), metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument(
+        "--despite-phantoms", action="store_true", help="go on although the model was trained on synthetic images only"
+    )
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -119,7 +144,9 @@ def _predict(options: argparse.Namespace) -> int:
     threshold = predict.threshold_of(card, options.threshold)
     predict.refuse_phantoms(card, options.despite_phantoms)
     paths, others = predict.find(options.paths)
-    answers = predict.Predictor(options.model, card, threshold).predict(paths)
+    if options.heatmaps:
+        predict.new_folder(options.heatmaps)
+    answers = predict.Predictor(options.model, card, threshold, options.heatmaps).predict(paths)
     counted = predict.Counted(answers, len(paths))
     about = predict.about(card, options.threshold, threshold)
     if card.leak:
@@ -131,37 +158,56 @@ def _predict(options: argparse.Namespace) -> int:
     elif options.json:
         predict.print_json(counted, {"notice": predict.NOTICE, "model": about})
     else:
-        predict.print_table(counted, about, paths)
+        predict.print_table(counted, about, paths, bool(options.heatmaps))
     return 3 if counted.unreadable else 0
 
 
+def _explain(options: argparse.Namespace) -> int:
+    if bool(options.paths) != bool(options.heatmaps):
+        options.misused("PATH and --out FOLDER go together")
+    if options.paths:
+        return _predict(options)
+    _print_last_run(LOOKS, LOOKS_TITLES)
+    return 0
+
+
 def _scores(options: argparse.Namespace) -> int:
+    from mammo.statistics import TITLES
+
+    _print_last_run(HEADLINE, TITLES)
+    return 0
+
+
+def _print_last_run(path: Path, titles: Mapping[str, str]) -> None:
+    """Print a file of the last run's numbers as a table.
+
+    Raises:
+        UserError: it does not exist, holds nothing, or something that it depends on has changed since.
+
+    """
     from mammo import files
 
-    if not HEADLINE.is_file():
-        raise UserError(f"{HEADLINE} does not exist: no run has finished here; run `dvc repro`")
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: no run has finished here; run `dvc repro`")
     if Path("dvc.yaml").is_file():
         from mammo.compare import refuse_if_out_of_date
 
         refuse_if_out_of_date(absent_is_fine=True)
-    rows = _score_rows(files.read_json(HEADLINE))
+    rows = _rows(files.read_json(path), titles)
     if not rows:
-        raise UserError(f"{HEADLINE} holds no scores: run `dvc repro`")
+        raise UserError(f"{path} holds no scores: run `dvc repro`")
     width = max(len(name) for name, _, _ in rows)
     for name, value, interval in rows:
         print(f"{name:<{width}}  {value:>8}  {interval}".rstrip())
-    return 0
 
 
-def _score_rows(content: Mapping[str, Any], group: str = "") -> list[tuple[str, str, str]]:
+def _rows(content: Mapping[str, Any], titles: Mapping[str, str], group: str = "") -> list[tuple[str, str, str]]:
     """Name, value and interval of each score, in the order of the file; groups are named before their scores."""
-    from mammo.statistics import TITLES
-
     rows = []
     for key, entry in content.items():
-        name = group + TITLES.get(key, key.replace("_", " "))
+        name = group + titles.get(key, key.replace("_", " "))
         if isinstance(entry, Mapping) and "value" not in entry:
-            rows += _score_rows(entry, f"{name}: ")
+            rows += _rows(entry, titles, f"{name}: ")
         elif isinstance(entry, Mapping):
             known = "low" in entry and "high" in entry
             interval = f"95 % {_number(entry['low'])} to {_number(entry['high'])}" if known else ""

@@ -28,8 +28,9 @@ def read(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Read an image file as 8-bit grey of one size.
 
     Colour becomes luma (ITU-R 601), a transparency channel is dropped, 16-bit and floating grey are scaled from their
-    own minimum and maximum. Resizing averages over areas (`cv2.INTER_AREA`). A JPEG with at least twice the wanted
-    height and width is decoded at half, a quarter or an eighth of its size, straight from its frequency coefficients.
+    own minimum and maximum. A JPEG with at least twice the wanted height and width is decoded at half, a quarter or an
+    eighth of its size, straight from its frequency coefficients; what is left to shrink is averaged over areas, or
+    interpolated where it is less than twofold (`resized`).
 
     Args:
         path: a JPEG, PNG, PGM or TIFF file.
@@ -54,9 +55,21 @@ def decode(data: bytes, size: tuple[int, int]) -> np.ndarray:
     grey = _grey(data, size)
     if grey.min() == grey.max():
         raise UnreadableError(f"has no contrast: every pixel is {grey.flat[0]}")
+    return _eight_bit(resized(grey, size))
+
+
+def resized(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image (height, width) in another size.
+
+    Shrunk twofold or more, every pixel becomes the mean of the area it covers. Below that, 8-bit images are
+    interpolated between the four nearest pixels (every pixel still counts), in integers: a third of the time, and the
+    same on every processor.
+    """
     height, width = size
-    resized = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    return _eight_bit(resized)
+    small_step = grey.shape[0] < 2 * height and grey.shape[1] < 2 * width
+    exact = small_step and grey.dtype == np.uint8
+    how = cv2.INTER_LINEAR_EXACT if exact else cv2.INTER_AREA
+    return cv2.resize(grey, (width, height), interpolation=how)
 
 
 def _grey(data: bytes, size: tuple[int, int]) -> np.ndarray:

@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mammo import dicom, files, images, stage
+from mammo import dicom, files, images, novelty, stage
 from mammo.appearance import appearance
 from mammo.errors import UserError
 
 NOTICE = "For research only: not a medical device, no finding, no advice."
+STRANGE = "the network sees something that no training image showed"
 SUSPECTED, UNSUSPECTED, UNREADABLE = "cancer suspected", "no suspicion", "unreadable"
-COLUMNS = ("file", "probability", "reading", "warnings", "reason")
+COLUMNS = ("file", "probability", "reading", "warnings", "reason", "heatmap")
 MAX_BYTES = 500_000_000  # of a file; an uncompressed full-field mammogram has 10 to 60 million
 DECODERS = 4  # threads at most, since each may hold a full-field mammogram as floating point; the network is slower
 WIDEST_NAME = 80  # characters for which the table leaves room
@@ -46,6 +47,8 @@ class Card:
     """Of TensorFlow in training."""
     intensity: tuple[float, float]
     """Lowest and highest mean grey level of a training image."""
+    features: Mapping[str, Any]
+    """What `novelty.distances` needs, and its limit."""
     leak: str
     """What the audit said of a leak between the splits; empty where there was none."""
 
@@ -75,6 +78,8 @@ class Prediction:
     warnings: tuple[str, ...]
     reason: str
     """Why it could not be read."""
+    heatmap: str = ""
+    """Name of the picture of its heat map; empty without one."""
 
 
 def read_card(model: Path) -> Card:
@@ -98,6 +103,7 @@ def read_card(model: Path) -> Card:
             thresholds={str(rule): float(value) for rule, value in card["thresholds"].items()},
             threads=int(card["arithmetic"]["threads"]),
             intensity=(float(intensity["percentile_0"]), float(intensity["percentile_100"])),
+            features={name: card["training_features"][name] for name in ("mean", "covariance", "limit")},
             leak=str(audit["sentence"]) if audit["leaking"] else "",
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -201,8 +207,11 @@ def _unlike(image: np.ndarray, intensity: tuple[float, float]) -> Iterator[str]:
 class Predictor:
     """A model, loaded once."""
 
-    def __init__(self, model: Path, card: Card, threshold: float) -> None:
-        """Load MODEL/model.keras.
+    def __init__(self, model: Path, card: Card, threshold: float, heatmaps: Path | None = None) -> None:
+        """Load MODEL/model.keras; a picture of each image's heat map goes to the folder `heatmaps`, if one is given.
+
+        The pictures are numbered as the files are: a name made from the file's could tell the patient's, or be another
+        file's as well.
 
         Raises:
             UserError: it cannot be loaded.
@@ -220,31 +229,56 @@ class Predictor:
             raise UserError(
                 f"{model / 'model.keras'} cannot be loaded: {' '.join(str(error).split())[:200]}"
             ) from error
-        self.card, self.threshold = card, threshold
-        self._step = networks.forward(network)
+        self.card, self.threshold, self._heatmaps = card, threshold, heatmaps
+        self._step, self._look = networks.forward(network), networks.features(network)
+        if heatmaps:
+            from mammo import explanation
+
+            self._explain = explanation.explainer(network)
+        kind = "phantoms (synthetic images)" if card.source == "phantom" else card.source
+        self._about = " ".join(filter(None, (f"Model trained on {kind}.", card.leak, NOTICE)))
 
     def predict(self, paths: Sequence[Path]) -> Iterator[Prediction]:
         """The answers in the order of `paths`, as they come; memory does not grow with their number."""
         from mammo.networks import BATCH
 
         scans = _ahead(paths, self.card)
-        while batch := list(islice(scans, BATCH)):
-            yield from self._answers(batch)
+        digits = len(str(len(paths)))
+        for first in range(0, len(paths), BATCH):
+            names = [f"{number + 1:0{digits}}.png" for number in range(first, min(first + BATCH, len(paths)))]
+            yield from self._answers(list(islice(scans, BATCH)), names)
 
-    def _answers(self, scans: list[Scan]) -> Iterator[Prediction]:
+    def _answers(self, scans: list[Scan], names: list[str]) -> Iterator[Prediction]:
         from mammo.networks import probabilities
 
+        if self._heatmaps:
+            from mammo import explanation
         pictures = [scan.image for scan in scans if scan.image is not None]
-        answers: Iterator[float] = iter(())
+        images = np.stack(pictures) if pictures else np.empty((0, *self.card.size), np.uint8)
+        every = np.arange(len(images))
+        chances: Iterator[float] = iter(())
+        strange: Iterator[bool] = iter(())
+        heats: Iterator[np.ndarray] = iter(())
         if pictures:
-            answers = iter(probabilities(self._step, np.stack(pictures), np.arange(len(pictures))).tolist())
-        for scan in scans:
-            probability = None if scan.image is None else next(answers)
-            yield Prediction(scan.path, probability, self._reading(probability), scan.warnings, scan.reason)
+            chances = iter(probabilities(self._step, images, every).tolist())
+            distances = novelty.distances(probabilities(self._look, images, every), self.card.features)
+            strange = iter(distances > self.card.features["limit"])
+            if self._heatmaps:
+                heats = explanation.heat_maps(self._explain, images, every)
+        for scan, name in zip(scans, names, strict=True):
+            if scan.image is None:
+                yield Prediction(scan.path, None, UNREADABLE, scan.warnings, scan.reason)
+                continue
+            chance = next(chances)
+            warnings = (*scan.warnings, *([STRANGE] if next(strange) else []))
+            answer = Prediction(scan.path, chance, self._reading(chance), warnings, scan.reason)
+            if self._heatmaps:
+                caption = f"Probability of cancer {chance:.4f}: {answer.reading}. {self._about}"
+                explanation.write_picture(self._heatmaps / name, scan.image, next(heats), caption)
+                answer = replace(answer, heatmap=name)
+            yield answer
 
-    def _reading(self, probability: float | None) -> str:
-        if probability is None:
-            return UNREADABLE
+    def _reading(self, probability: float) -> str:
         return SUSPECTED if probability >= self.threshold else UNSUSPECTED
 
 
@@ -263,6 +297,21 @@ def _ahead(paths: Sequence[Path], card: Card) -> Iterator[Scan]:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def new_folder(path: Path) -> None:
+    """Make the folder for heat maps.
+
+    Raises:
+        UserError: it cannot be made, or holds something: pictures of other scans would stand among the new ones.
+
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise UserError(f"{shown(path)} is not empty: name a new folder for the heat maps")
+    except OSError as error:
+        raise UserError(f"{shown(path)} cannot be the folder for the heat maps: {error.strerror}") from error
 
 
 def about(card: Card, rule: str, threshold: float) -> str:
@@ -305,14 +354,16 @@ class Counted:
             yield answer
 
 
-def print_table(answers: Counted, description: str, paths: Sequence[Path]) -> None:
-    """One line a file on standard output, as they come."""
+def print_table(answers: Counted, description: str, paths: Sequence[Path], heatmaps: bool = False) -> None:
+    """One line a file on standard output, as they come; with the names of the heat maps, if there are any."""
     width = min(max(len(shown(path)) for path in paths), WIDEST_NAME)
-    print(f"{NOTICE}\n{description}\n\n{'file':<{width}}  {'probability':>11}  {'reading':<16}  warnings")
+    column = "heat map  " if heatmaps else ""
+    print(f"{NOTICE}\n{description}\n\n{'file':<{width}}  {'probability':>11}  {'reading':<16}  {column}warnings")
     for answer in answers:
         chance = "–" if answer.probability is None else f"{answer.probability:.6f}"
+        picture = f"{answer.heatmap:<8}  " if heatmaps else ""
         remark = answer.reason or "; ".join(answer.warnings)
-        text = f"{shown(answer.path):<{width}}  {chance:>11}  {answer.reading:<16}  {remark}"
+        text = f"{shown(answer.path):<{width}}  {chance:>11}  {answer.reading:<16}  {picture}{remark}"
         tqdm.write(text.rstrip())  # above the bar, where there is one
     sys.stdout.flush()
 
@@ -333,7 +384,8 @@ def print_json(answers: Counted, head: Mapping[str, Any]) -> None:
 
 
 def _row(answer: Prediction) -> tuple[Any, ...]:
-    return (shown(answer.path), answer.probability, answer.reading, "; ".join(answer.warnings), answer.reason)
+    warnings = "; ".join(answer.warnings)
+    return (shown(answer.path), answer.probability, answer.reading, warnings, answer.reason, answer.heatmap)
 
 
 def _aloud(answers: Counted) -> Iterator[Prediction]:

@@ -91,3 +91,17 @@ def value(section: str, key: str, path: Path = PARAMS) -> Any:
         return _params(path)[section][key]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: {section}.{key} is missing") from error
+
+
+def everything(path: Path = PARAMS) -> dict[str, Any]:
+    """All sections as they stand, each checked by the stages that read it: for showing, not for use.
+
+    Raises:
+        UserError: the file or a section is missing, or a section is unknown.
+
+    """
+    params = _params(path)
+    for section in SECTIONS:
+        if section not in params:
+            raise UserError(f"{path}: the section {section!r} is missing")
+    return {section: params[section] for section in SECTIONS}

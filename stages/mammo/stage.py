@@ -32,12 +32,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run(main: Callable[..., Any]) -> None:
+def run(main: Callable[..., Any], reads_scores: bool = False) -> None:
     """Run a stage: its parameters are the paths on the command line, its docstring the help.
 
     A `UserError` ends the process with one line on standard error and exit code 1, wrong usage with 2. The headline
     scores of the run before are removed first: a stage runs because something before them changed, so they no longer
-    describe this workspace, and evaluate, the last stage, writes them anew.
+    describe this workspace, and evaluate writes them anew. Only a stage after it, which `reads_scores`, leaves them.
     """
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(description=inspect.getdoc(main))
@@ -47,7 +47,8 @@ def run(main: Callable[..., Any]) -> None:
     try:
         _end_with_dvc(name)
         with _alone(name, STATE / "lock"):
-            HEADLINE.unlink(missing_ok=True)
+            if not reads_scores:
+                HEADLINE.unlink(missing_ok=True)
             main(**paths)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)

@@ -446,6 +446,29 @@ def operating_points(
     return points
 
 
+def share(held: np.ndarray, patients: np.ndarray, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """The share of images of which something holds, e.g. of true positives whose heat map points at the lesion.
+
+    Args:
+        held: (n,) bool, whether it holds; at least one image.
+        patients: (n,) names.
+        seed: of the resamples.
+        resamples: number of bootstrap resamples.
+
+    """
+    names, patient = np.unique(np.asarray(patients).astype(str), return_inverse=True)
+    order = np.argsort(patient, kind="stable")
+    holds = np.asarray(held, dtype=bool)[order]
+    cases = _Cases(order, holds, holds.astype(np.float64), patient[order], np.ones(len(names), bool))
+    cells = _sums(cases, np.stack([holds, np.ones(len(holds))], axis=1))
+
+    def score(counts: np.ndarray) -> dict[str, np.ndarray]:
+        holding, images = (counts @ cells).T
+        return {"share": holding / images}
+
+    return _interval(_collect(cases, seed, resamples, len(names), score)["share"], len(names))
+
+
 # --- Calibration and net benefit ---
 
 

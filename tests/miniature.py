@@ -1,0 +1,152 @@
+"""The pipeline in miniature: a real clone of this working tree in which the real DVC has run it, and how to use one."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+STAGES = ["download", "preprocess", "audit", "train", "evaluate", "report"]
+MINIATURE = {
+    "data.phantom.patients": 60,
+    "data.phantom.size": 96,
+    "data.phantom.spread": 0,
+    "data.phantom.plant": {"shortcut": 1.0},  # a label in the exposure: three epochs learn it
+    "preprocess.size": [64, 64],
+    "train.epochs": 3,
+    "evaluate.resamples": 200,
+}
+IGNORED = {"data/raw/", "data/prepared/", "data/model/", "data/gate.json", "plots/audit/", "plots/explanation/"} | {
+    "report/report.html"
+}
+LITTER = re.compile(r"\.dvc/(cache|tmp)/|data/state/|.*__pycache__/")
+"""What may lie about beside DVC's outputs, ignored by git."""
+
+
+def run(
+    folder: Path, *command: str, fails: bool = False, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` in `folder`, as a user with the environment activated would."""
+    inherited = {name: text for name, text in (environment or os.environ).items() if not name.startswith("GIT_")}
+    own = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_GLOBAL_CONFIG_DIR": str(folder / ".dvc/tmp/config"),
+        "DVC_SITE_CACHE_DIR": str(folder / ".dvc/tmp/site"),
+    }
+    done = subprocess.run(command, cwd=folder, env=inherited | own, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) is fails, done.stdout + done.stderr
+    return done
+
+
+def git(folder: Path, *command: str) -> str:
+    return run(folder, "git", *command).stdout
+
+
+def told(folder: Path, *command: str, **how: Any) -> str:
+    """All that a command writes: results first, then what it reports on standard error."""
+    done = run(folder, *command, **how)
+    return done.stdout + done.stderr
+
+
+def dvc(folder: Path, *command: str, **how: Any) -> str:
+    return told(folder, "dvc", *command, **how)
+
+
+def asked(folder: Path, *command: str) -> Any:
+    """What a command of DVC says in JSON."""
+    return json.loads(run(folder, "dvc", *command, "--json").stdout)
+
+
+def ran(output: str) -> list[str]:
+    """The stages whose command was run, as DVC told."""
+    return re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE)
+
+
+def restored(output: str) -> list[str]:
+    """The stages whose results came from the run cache."""
+    return re.findall(r"^Stage '(\w+)' is cached", output, re.MULTILINE)
+
+
+def change(folder: Path, **sections: dict[str, Any]) -> None:
+    """Change values of params.yaml: `change(folder, train={"epochs": 2})`."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for section, values in sections.items():
+        params[section].update(values)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def commit(folder: Path, message: str) -> None:
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "-m", message)
+
+
+def clone(source: Path, target: Path) -> Path:
+    git(source, "clone", "--quiet", str(source), str(target))
+    return signed(target)
+
+
+def signed(folder: Path) -> Path:
+    """Give a repository a name to commit under, and nothing of the user's own git settings that would matter."""
+    for key, value in {"user.name": "A Tester", "user.email": "tester@example.org", "commit.gpgSign": "false"}.items():
+        git(folder, "config", key, value)
+    return folder
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder`, but for the lock of the last training, which names its process."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name != "state")
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def declared(kept_in_git: bool) -> set[str]:
+    """The outputs of all stages in dvc.yaml that are git's, or those that are DVC's."""
+    names = set()
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
+        for out in [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]:
+            name, how = next(iter(out.items())) if isinstance(out, dict) else (out, {})
+            if how.get("cache", True) is not kept_in_git:
+                names.add(name)
+    return names
+
+
+class Run:
+    """A clone in which `dvc repro` has run for the first time, and what was seen of it."""
+
+    def __init__(self, origin: Path, folder: Path) -> None:
+        self.folder = clone(origin, folder)
+        self.output = dvc(folder, "repro")
+        self.status = git(folder, "status", "--porcelain", "--untracked-files=all", "--ignored=matching").splitlines()
+        commit(folder, "main as it ran")
+
+
+def first_run(place: Path) -> Run:
+    """The first run in a clone of this working tree, uncommitted work included, with miniature settings."""
+    origin = place / "origin"
+    results = declared(kept_in_git=True) | {"dvc.lock"}
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        if name and name not in results and (ROOT / name).is_file():
+            (origin / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, origin / name)
+    params = yaml.safe_load((origin / "params.yaml").read_text())
+    for key, value in MINIATURE.items():
+        *sections, name = key.split(".")
+        section = params
+        for part in sections:
+            section = section[part]
+        section[name] = value
+    (origin / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    git(origin, "init", "--quiet", "--initial-branch", "main")
+    commit(signed(origin), "the project in miniature")
+    return Run(origin, place / "clone")

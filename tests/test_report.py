@@ -1,0 +1,505 @@
+"""The report of a run: what it says, that it says it to the byte, and how it looks in a real browser."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, run_stage
+from mammo import files
+from mammo.errors import UserError
+from test_page import LAPTOP, PHONE, Browser, luminance
+
+import report
+
+STAGE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]
+DEPENDENCIES = [dep for dep in STAGE["deps"] if dep.startswith(("data/", "metrics/", "plots/"))]
+PATHS = tuple(STAGE["cmd"].split()[2:])
+LEAK = "LEAKING: 7 of 240 test images and 0 of 240 validation images show a patient who is also in training."
+MODEL = {
+    "epoch": 17,
+    "network": "baseline",
+    "weights": 1498218,
+    "trained_on": {"source": "phantom", "images": 720, "patients": 240, "cancer": 240},
+    "audit": {"leaking": False},
+    "preprocess": {"size": [224, 224]},
+    "arithmetic": {
+        "precision": "float32",
+        "threads": 2,
+        "tensorflow": "2.21.0",
+        "keras": "3.15.1",
+        "instructions": "avx2",
+    },
+}
+EXPLANATION = {
+    "true_positives": 61,
+    "pointing_game": {"value": 0.87, "low": 0.75, "high": 0.95},
+    "chance": {"value": 0.0625},
+    "randomised_network": {"rank_correlation": {"value": -0.0312}, "images": 100},
+}
+
+
+def picture(path: Path, width: int = 640, height: int = 480) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grey = np.linspace(0, 255, width * height).reshape(height, width).astype(np.uint8)
+    cv2.imwrite(str(path), grey)
+
+
+def write_run(folder: Path) -> Path:
+    """What the stage depends on and nothing else: git's files as committed, DVC's in miniature."""
+    for name in DEPENDENCIES:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    shutil.copy(ROOT / "params.yaml", folder)
+    files.write_json(folder / "data/model/model.json", MODEL)
+    files.write_json(folder / "metrics/explanation.json", EXPLANATION)
+    picture(folder / "plots/audit/splits.png")
+    picture(folder / "plots/explanation/false_negatives.png", 1350, 900)
+    return folder
+
+
+def change(path: Path, **keys: Any) -> None:
+    """Replace values at the top of a JSON or YAML file."""
+    content = yaml.safe_load(path.read_text())
+    path.write_text(json.dumps(content | keys))
+
+
+def leaking(folder: Path) -> None:
+    change(folder / "data/model/model.json", audit={"leaking": True, "sentence": LEAK})
+
+
+def of_own_images(folder: Path, where: str = "data/own") -> None:
+    """The run as if on images of a folder."""
+    change(folder / "data/model/model.json", trained_on={"source": "folder"})
+    data = yaml.safe_load((folder / "params.yaml").read_text())["data"]
+    change(folder / "params.yaml", data=data | {"source": "folder", "folder": where})
+
+
+def written(folder: Path) -> tuple[str, str]:
+    """The page and the model card of the run in `folder`, made in this process."""
+    report.main(*map(Path, PATHS))
+    return (folder / "report/report.html").read_text(), (folder / "report/model_card.md").read_text()
+
+
+def text_of(page: str) -> str:
+    """What a reader sees of a page, on one line."""
+    body = page.split("</head>")[1]
+    text = re.sub(r"<[^>]*>", " ", body)
+    for entity, character in (("&lt;", "<"), ("&gt;", ">"), ("&#x27;", "'"), ("&quot;", '"'), ("&amp;", "&")):
+        text = text.replace(entity, character)
+    return " ".join(text.split())
+
+
+def items(page: str) -> dict[int, str]:
+    """What a reader sees of each item of the checklist, by number."""
+    parts = re.split(r'<section class="item[^>]* id="item-(\d+)">', page)
+    return {
+        int(number): text_of("</head>" + part.split("</section>")[0])
+        for number, part in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    _, head, _ = card.split("---\n", 2)
+    return yaml.safe_load(head)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to change and to report on, the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return write_run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The committed run, reported as DVC does it."""
+    folder = write_run(tmp_path_factory.mktemp("reported"))
+    done = run_stage("report", *PATHS, folder=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "report: report/report.html\n"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(reported: Path) -> str:
+    return (reported / "report/report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def card(reported: Path) -> str:
+    return (reported / "report/model_card.md").read_text()
+
+
+def scores() -> dict[str, dict[str, float]]:
+    """The committed headline scores."""
+    content = files.read_json(ROOT / "metrics/test.json")
+    return {key: entry for key, entry in content.items() if isinstance(entry, dict) and "low" in entry}
+
+
+# What it says
+
+
+def test_every_headline_score_stands_with_its_interval_on_the_page_and_in_the_card(page: str, card: str) -> None:
+    assert len(scores()) >= 12
+    shown = items(page)[37]
+    for key, score in scores().items():
+        with_interval = f"{score['value']:.3f} ({score['low']:.3f}–{score['high']:.3f})"
+        assert with_interval in shown, key
+        assert with_interval in card, key
+
+
+def test_operating_points_calibration_and_heat_maps_stand_with_their_intervals(page: str, card: str) -> None:
+    shown = items(page)
+    points = files.read_json(ROOT / "metrics/operating_points.json")
+    calibration = files.read_json(ROOT / "metrics/calibration.json")
+    entries = [point[name] for point in points.values() for name in ("sensitivity", "specificity")]
+    for score in [*entries, *calibration.values()]:
+        with_interval = f"{score['value']:.3f} ({score['low']:.3f}–{score['high']:.3f})"
+        assert with_interval in shown[38] and with_interval in card
+    for point in points.values():
+        assert f"{point['threshold']:.3f}" in shown[38]
+    assert "0.870 (0.750–0.950)" in shown[31]
+    assert "-0.031" in shown[31] and "61" in shown[31] and "0.062" in shown[31]
+
+
+def test_the_scores_stay_where_evaluate_wrote_them(reported: Path) -> None:
+    """Unlike the stages before it, which remove what no longer describes the workspace."""
+    assert (reported / "metrics/test.json").read_bytes() == (ROOT / "metrics/test.json").read_bytes()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_all_items_of_the_checklist_stand_in_their_order_and_none_is_empty(run: Path, own: bool) -> None:
+    if own:
+        of_own_images(run)
+    shown = items(written(run)[0])
+    assert list(shown) == list(range(1, 45))
+    headings = {4: "Aims", 11: "De-identification", 20: "Level at which partitions are disjoint", 21: "sample size"}
+    headings |= {29: "Uncertainty", 33: "external data", 39: "Failure analysis", 40: "Limitations", 44: "Funding"}
+    for number, heading in headings.items():
+        assert heading in shown[number]
+    assert all(len(text.split()) > 4 for text in shown.values())
+
+
+def test_what_no_file_can_say_is_left_to_the_authors_and_phantoms_leave_less(run: Path) -> None:
+    unknown = "Not known to this pipeline: to be filled in by the authors."
+    of_phantoms = {number for number, text in items(written(run)[0]).items() if "filled in by the authors" in text}
+    of_own_images(run)
+    page, _ = written(run)
+    shown = items(page)
+    own = {number for number, text in shown.items() if "filled in by the authors" in text}
+    assert unknown in shown[4] and unknown in shown[13] and unknown in shown[44]
+    assert {4, 44} <= of_phantoms < own
+    assert {7, 11, 13, 14, 15, 16, 34, 36} <= own - of_phantoms
+    alone = sum(unknown in text for text in shown.values())
+    assert f"{44 - len(own)} are answered from the files of this run and {len(own) - alone} in part" in page
+    assert f"{alone} only the authors can answer" in page
+
+
+def test_failures_are_counted_from_the_predictions(page: str) -> None:
+    rows = files.read_csv(ROOT / "plots/predictions.csv", ("image", "patient", "label", "probability", "predicted"))
+    cancer = [row for row in rows if row["label"] == "1"]
+    missed = [row for row in cancer if row["predicted"] == "0"]
+    false = [row for row in rows if (row["label"], row["predicted"]) == ("0", "1")]
+    found = {row["patient"] for row in rows if row["predicted"] == "1"}
+    patients = {row["patient"] for row in cancer}
+    shown = items(page)[39]
+    assert f"Missed: {len(missed)} of {len(cancer)} images" in shown
+    assert f"Called wrongly: {len(false)} of {len(rows) - len(cancer)} healthy" in shown
+    assert f"Of {len(patients)} patients with cancer, {len(patients - found)} had no image called" in shown
+    assert min(missed, key=lambda row: float(row["probability"]))["image"] in shown
+    assert max(false, key=lambda row: float(row["probability"]))["image"] in shown
+
+
+def test_every_setting_in_force_is_shown_and_none_of_a_source_that_was_not_used(run: Path) -> None:
+    def settings(page: str) -> dict[str, str]:
+        table = page.split('id="settings-of-this-run"')[1]
+        return dict(re.findall(r'<th scope="row">([^<]*)</th><td[^>]*>([^<]*)</td>', table))
+
+    drawn = settings(written(run)[0])
+    assert drawn["train.learning_rate"] == "0.001" and drawn["preprocess.size"] == "[224, 224]"
+    assert drawn["data.phantom.lesions"] == "true" and drawn["data.patient"] == r"^(\d+)_"
+    assert not {"data.kaggle", "data.folder"} & set(drawn)
+    of_own_images(run)
+    own = settings(written(run)[0])
+    assert own["data.folder"] == "data/own"
+    assert not any(key.startswith(("data.phantom", "data.kaggle")) for key in own)
+    assert {key for key in drawn if not key.startswith("data.")} == {key for key in own if not key.startswith("data.")}
+
+
+def test_a_network_no_better_than_brightness_or_the_commoner_class_is_said_to_be(run: Path) -> None:
+    assert "the intervals do not overlap" in items(written(run)[0])[40]
+    score = {"value": 0.6, "low": 0.5, "high": 0.7}
+    change(run / "metrics/test.json", roc_auc=score, shortcut_roc_auc=score, accuracy=score)
+    page, card = written(run)
+    for text in (items(page)[40], card):
+        assert "this run does not show that the network sees more than brightness" in text
+        assert (
+            "Accuracy, 0.600 (0.500–0.700), is not shown to be above that of always saying the commoner class" in text
+        )
+
+
+# Leaks, phantoms, research
+
+
+@pytest.mark.parametrize(
+    ("leak", "own", "kinds"),
+    [
+        (False, False, ["phantoms", "research"]),
+        (True, False, ["leak", "phantoms", "research"]),
+        (True, True, ["leak", "research"]),
+        (False, True, ["research"]),
+    ],
+)
+def test_a_leak_then_phantoms_then_research_only_are_named_before_all_else(
+    run: Path, leak: bool, own: bool, kinds: list[str]
+) -> None:
+    if leak:
+        leaking(run)
+    if own:
+        of_own_images(run)
+    page, card = written(run)
+    body = page.split("<body>")[1]
+    assert re.findall(r'<p class="notice (\w+)">', body.split("<header>")[0]) == kinds
+    assert body.startswith(f'<p class="notice {kinds[0]}">')
+    assert ("<title>LEAKING" in page) == (LEAK in text_of(page)) == leak
+    assert "Research only: not a medical device." in text_of(page)
+    said = "These are phantoms, synthetic mammograms: the scores say nothing about women."
+    assert (said in text_of(page)) == (said in card) == (not own)
+    assert "Research only: not a medical device." in card
+    assert card.startswith(f"---\n# {LEAK}\n") == leak
+    (result,) = front_matter(card)["model-index"][0]["results"]
+    assert result["dataset"]["name"].startswith("LEAKING") == leak
+    assert ("PHANTOMS" in result["dataset"]["name"]) == (not own)
+    first = card.split("---\n", 2)[2].strip().splitlines()[0]
+    assert first.startswith({"leak": "> **LEAKING", "phantoms": "> **These are ph", "research": "> **Res"}[kinds[0]])
+
+
+# The model card
+
+
+def test_the_cards_metadata_have_the_hubs_form_and_the_values_of_the_run(card: str) -> None:
+    head = front_matter(card)
+    assert (head["library_name"], head["pipeline_tag"]) == ("keras", "image-classification")
+    (model,) = head["model-index"]
+    (result,) = model["results"]
+    assert result["task"]["type"] == "image-classification"
+    assert result["dataset"]["type"] and result["dataset"]["split"] == "test"
+    found = {metric["type"]: metric for metric in result["metrics"]}
+    expected = {key: score for key, score in scores().items() if key not in ("shortcut_roc_auc", "majority_accuracy")}
+    expected["recall"] = expected.pop("sensitivity")
+    assert {key: metric["value"] for key, metric in found.items()} == {
+        key: score["value"] for key, score in expected.items()
+    }
+    for key, score in expected.items():
+        assert found[key]["name"].endswith(f"95 % interval {score['low']:.3f}–{score['high']:.3f}")
+    assert head["metrics"] == list(found)
+
+
+def test_the_card_is_text_and_has_the_hubs_headings(card: str) -> None:
+    assert "data:image" not in card and "![" not in card
+    headings = ["Model Details", "Uses", "Bias, Risks, and Limitations", "How to Get Started with the Model"]
+    assert re.findall(r"^## (.*)$", card, re.MULTILINE) == [*headings, "Training Details", "Evaluation"]
+    for line in card.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|") and len(re.findall(r"(?<!\\)\|", line)) >= 3
+
+
+def test_neither_patients_of_real_images_nor_places_outside_the_project_reach_the_card(run: Path) -> None:
+    of_own_images(run, "/home/somebody/scans of clinic")
+    page, card = written(run)
+    assert "/home" not in page and "/home" not in card
+    assert "…/scans of clinic" in text_of(page)
+    for row in files.read_csv(run / "plots/predictions.csv", ("image",)):
+        assert row["image"] not in card
+
+
+# Same bytes
+
+
+def test_the_same_inputs_give_the_same_bytes_at_any_place_and_time(reported: Path, tmp_path: Path) -> None:
+    write_run(tmp_path)
+    odd = {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    assert run_stage("report", *PATHS, folder=tmp_path, environment=odd).returncode == 0
+    for name in ("report.html", "model_card.md"):
+        content = (tmp_path / "report" / name).read_bytes()
+        assert content == (reported / "report" / name).read_bytes()
+        assert str(tmp_path).encode() not in content
+        assert not re.search(rb"\b20[2-9]\d-\d\d-\d\d\b", content), "a date"
+
+
+def test_git_keeps_the_card_and_not_the_page_which_may_show_scans() -> None:
+    assert "/report.html" in (ROOT / "report/.gitignore").read_text().splitlines()
+    kept = {next(iter(out)): out for out in STAGE["outs"] if isinstance(out, dict)}
+    assert kept == {"report/model_card.md": {"report/model_card.md": {"cache": False}}}
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize("name", DEPENDENCIES)
+def test_a_missing_file_is_named_in_one_line(run: Path, name: str) -> None:
+    """So every dependency in dvc.yaml is read, and none is left out in silence."""
+    shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
+    with pytest.raises(UserError, match=f"^{re.escape(name)}.*$") as failure:
+        report.main(*map(Path, PATHS))
+    assert "\n" not in str(failure.value)
+    assert not (run / "report").exists()
+
+
+def a_picture_that_is_none(run: Path) -> None:
+    (run / "plots/roc.png").write_bytes(b"GIF89a")
+
+
+def a_score_that_is_missing(run: Path) -> None:
+    content = files.read_json(run / "metrics/test.json")
+    del content["roc_auc"]
+    files.write_json(run / "metrics/test.json", content)
+
+
+def settings_that_are_missing(run: Path) -> None:
+    content = yaml.safe_load((run / "params.yaml").read_text())
+    del content["train"]
+    (run / "params.yaml").write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (a_picture_that_is_none, "plots/roc.png is no PNG picture: run `dvc repro`"),
+        (a_score_that_is_missing, "data/model, metrics or params.yaml lacks 'roc_auc': they are not of one run; run"),
+        (settings_that_are_missing, "params.yaml: the section 'train' is missing"),
+    ],
+)
+def test_a_wrong_file_is_named_in_one_line(run: Path, spoil: Callable[[Path], None], message: str) -> None:
+    spoil(run)
+    done = run_stage("report", *PATHS, folder=run)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"report: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+# In the browser
+
+
+class Reader(Browser):
+    """The browser, with a page that has no script to wait for."""
+
+    def wait(self) -> None:
+        """Until the page is complete."""
+        until = time.monotonic() + 30
+        while self.run("document.readyState != 'complete'"):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not program:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    browser = Reader(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [PHONE, 700, LAPTOP])
+def test_the_page_fits_loads_nothing_and_complains_of_nothing(
+    browser: Reader, reported: Path, width: int, scheme: str
+) -> None:
+    path = reported / "report/report.html"
+    browser.open(path, width, scheme)
+    assert {url for url in browser.requests() if not url.startswith("data:")} == {path.as_uri()}
+    assert browser.complaints() == []
+    assert browser.run("document.scripts.length") == 0
+    assert browser.run("document.images.length") == 7
+    assert browser.run("[...document.images].every((each) => each.complete && each.naturalWidth >= 600)")
+    assert browser.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    beyond = """[...document.querySelectorAll('body *')].filter((each) => {
+      const box = each.getBoundingClientRect();
+      return box.width && (box.left < -1 || box.right > document.documentElement.clientWidth + 1);
+    }).map((each) => each.outerHTML.slice(0, 80))"""
+    assert browser.run(beyond) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_in_light_and_dark(browser: Reader, reported: Path, scheme: str) -> None:
+    browser.open(reported / "report/report.html", scheme=scheme)
+    pairs = browser.run(
+        """[...document.querySelectorAll('h1, h2, h3, p, th, td, li, a, span, b, figcaption, svg text')].map((each) => {
+             let behind = each;
+             while (getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)') behind = behind.parentElement;
+             const style = getComputedStyle(each);
+             return [each.closest('svg') ? style.fill : style.color, getComputedStyle(behind).backgroundColor];
+           })"""
+    )
+    assert len(pairs) > 200
+    assert (luminance(pairs[0][1]) < 0.2) == (scheme == "dark")
+    for colour, background in {tuple(pair) for pair in pairs}:
+        lighter, darker = sorted((luminance(colour), luminance(background)), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) > 4.5, (colour, background, "WCAG AA")
+
+
+@pytest.mark.parametrize("width", [PHONE, LAPTOP])
+def test_each_score_is_drawn_where_its_numbers_say(browser: Reader, reported: Path, width: int) -> None:
+    browser.open(reported / "report/report.html", width)
+    rows = browser.run(
+        """[...document.querySelectorAll('#item-37 .scores tbody tr')].map((row) => {
+             const frame = row.querySelector('svg').getBoundingClientRect();
+             const place = (x) => (x - frame.left) / frame.width;
+             const line = row.querySelector('.interval');
+             const dot = row.querySelector('circle').getBoundingClientRect();
+             const ends = ['x1', 'x2'].map((end) => line[end].baseVal.value / frame.width);
+             return [row.querySelector('.value').textContent, place((dot.left + dot.right) / 2), ...ends, frame.width];
+           })"""
+    )
+    assert len(rows) == len(scores())
+    for (text, value, low, high, wide), score in zip(rows, scores().values(), strict=True):
+        assert text.startswith(f"{score['value']:.3f}")
+        assert [value, low, high] == pytest.approx([score[key] for key in ("value", "low", "high")], abs=2e-3)
+        assert wide > 200
+
+
+def test_what_the_data_say_is_shown_and_never_run(browser: Reader, run: Path) -> None:
+    evil = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
+    rows = files.read_csv(run / "plots/predictions.csv", ("image",))
+    missed = next(row for row in rows if row["label"] == "1")
+    missed |= {"image": f"test/1/{evil}.png", "predicted": "0", "probability": "0.0"}
+    files.write_csv(run / "plots/predictions.csv", list(rows[0]), [list(row.values()) for row in rows])
+    with (run / "plots/audit.csv").open("a") as findings:
+        findings.write(f"{evil.replace(chr(34), '')},warning,,,,a|b `c` *d* {evil.replace(chr(34), '')}\n")
+    of_own_images(run, f"data/{evil}")
+    change(run / "data/model/model.json", audit={"leaking": True, "sentence": f"LEAKING: {evil}\n---\nlicense: mit"})
+    picture(run / "plots/audit/<script>1<script>.png")
+    _, card = written(run)
+    browser.open(run / "report/report.html")
+    assert browser.run("document.title").startswith("LEAKING · Mammograms")
+    assert browser.run("document.scripts.length") == 0 and browser.complaints() == []
+    assert browser.run("document.querySelectorAll('img:not([src^=\"data:image/png;base64,\"])').length") == 0
+    seen = browser.run("document.body.textContent")
+    assert seen.count(evil) >= 4
+    body = card.split("---\n", 2)[2]
+    assert "<script" not in re.sub(r"\\.", "", body) and "<img" not in re.sub(r"\\.", "", body)
+    assert r"a\|b \`c\` \*d\*" in body
+    assert "license" not in front_matter(card)
+
+
+def test_it_prints_in_dark_ink_on_white_without_the_list_of_sections(browser: Reader, reported: Path) -> None:
+    browser.open(reported / "report/report.html", scheme="dark")
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.send("Emulation.setEmulatedMedia", media="print", features=dark)
+    try:
+        assert luminance(browser.run("getComputedStyle(document.body).backgroundColor")) == 1
+        assert luminance(browser.run("getComputedStyle(document.querySelector('.item p')).color")) == 0
+        assert browser.run("getComputedStyle(document.querySelector('nav')).display") == "none"
+    finally:
+        browser.send("Emulation.setEmulatedMedia", media="")
