@@ -92,7 +92,10 @@ def epoch(prepared: Path, precision: str, number: int) -> None:
 
 
 def ceiling(prepared: Path, precision: str, number: int) -> None:
-    """As many steps of Keras' `train_on_batch` as an epoch has, on one batch that already lies in memory."""
+    """As many steps of Keras' `train_on_batch` as an epoch has, on one batch that already lies in memory.
+
+    The network is the specified one as Keras' users write it: without the batch normalisation of ours.
+    """
     import keras
     import tensorflow as tf
     import train
@@ -102,7 +105,7 @@ def ceiling(prepared: Path, precision: str, number: int) -> None:
     data = dataset.load(prepared)
     networks.use_threads(asked.threads)
     with networks.arithmetic(precision):
-        network = networks.trainable_baseline(data.images.shape[1:], 0.2, 0.2, asked.seed)
+        network = networks.baseline(data.images.shape[1:], 0.2, 0.2)
     network.compile(keras.optimizers.Adam(asked.learning_rate), "sparse_categorical_crossentropy")
     batch = tf.constant(data.images[: asked.batch, :, :, None].astype(np.float32))
     labels = tf.constant(data.labels[: asked.batch])

@@ -1,0 +1,67 @@
+"""Proof: what bfloat16 costs in ROC AUC, over ten seeds, paired; the figures behind the default of train.precision."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from mammo import augmentation, dataset, settings
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+from test_seeds import prepare
+
+SEEDS = range(1, 11)
+EPOCHS = {"phantom": 15, "folder": 8}
+MARGIN = 0.03  # ROC AUC; a loss this large would speak against a precision
+
+pytestmark = pytest.mark.proof
+
+
+def aucs(prepared: Path, source: str, precision: str, scratch: Path) -> Iterator[float]:
+    """ROC AUC on the test split, seed by seed."""
+    import train
+    from mammo import networks
+
+    data = dataset.load(prepared)
+    ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
+    committed = settings.read("train", train.Train, ROOT / "params.yaml")
+    networks.use_threads(committed.threads)
+    test = data.part("test")
+    for seed in SEEDS:
+        changed = {"seed": seed, "epochs": EPOCHS[source], "patience": EPOCHS[source], "precision": precision}
+        setting = committed.model_copy(update=changed)
+        key = f"{source} {precision} {seed}"
+        network, _ = train.fit(data, setting, ranges, scratch / "history.csv", scratch / "state", key)
+        yield roc_auc_score(data.labels[test], networks.probabilities(networks.forward(network), data.images, test))
+
+
+def compared(prepared: Path, source: str, scratch: Path) -> float:
+    """Print each seed's pair; gives the lower end of the 95 % interval of the mean difference (paired t)."""
+    pairs = zip(
+        aucs(prepared, source, "float32", scratch / "f"),
+        aucs(prepared, source, "bfloat16", scratch / "b"),
+        strict=True,
+    )
+    print(
+        f"\n{source}, {EPOCHS[source]} epochs, test ROC AUC\n\n| seed | float32 | bfloat16 |\n|---:|---:|---:|",
+        flush=True,
+    )
+    values = []
+    for seed, pair in zip(SEEDS, pairs, strict=True):
+        values.append(pair)
+        print(f"| {seed} | {pair[0]:.3f} | {pair[1]:.3f} |", flush=True)
+    float32, bfloat16 = np.array(values).T
+    gap = bfloat16 - float32
+    low, high = stats.t.interval(0.95, len(gap) - 1, gap.mean(), stats.sem(gap))
+    print(f"| mean | {float32.mean():.3f} | {bfloat16.mean():.3f} |")
+    print(f"\nbfloat16 less float32: {gap.mean():+.3f} ({low:+.3f} to {high:+.3f})")
+    return float(low)
+
+
+def test_bfloat16_costs_no_accuracy_on_phantoms(tmp_path: Path) -> None:
+    assert compared(prepare(tmp_path, "phantom"), "phantom", tmp_path) > -MARGIN
+
+
+def test_bfloat16_costs_no_accuracy_on_real_mammograms(tmp_path: Path, mammograms: Path) -> None:
+    assert compared(prepare(tmp_path, "folder", mammograms), "folder", tmp_path) > -MARGIN

@@ -1,0 +1,104 @@
+"""Proof: what differs between classes of processors, by having the libraries pretend to run on a lesser one.
+
+`pytest -m proof -s tests/test_processors.py` prints the table. A library that is told to leave out instruction sets
+chooses the code that it would choose on a processor without them.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, TRAIN_PATHS, run_stage, write_params, write_prepared
+
+pytestmark = [
+    pytest.mark.proof,
+    pytest.mark.skipif(
+        not Path("/proc/cpuinfo").is_file() or "avx512_bf16" not in Path("/proc/cpuinfo").read_text(),
+        reason="only a processor with avx512_bf16 can pretend to be each of the others",
+    ),
+]
+AVX512 = "AVX512_COMMON,AVX512_SKX,AVX512_CLX,AVX512_CNL,AVX512_ICL"
+PROCESSORS = {
+    "as it is (avx512_bf16)": {},
+    "with avx512 only": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    "with avx2 only": {
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "OPENCV_CPU_DISABLE": AVX512,
+        "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL",
+        "OPENBLAS_CORETYPE": "Haswell",
+    },
+}
+
+
+def digest(*paths: Path) -> str:
+    """SHA-256 of files and of all files in folders."""
+    found = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in found if file.is_file())).hexdigest()
+
+
+def drawn(folder: Path, environment: dict[str, str]) -> tuple[str, str]:
+    """Digests of some phantoms and of the array made of them."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["data"]["phantom"]["patients"] = 24
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "own").mkdir()
+    for name, *paths in (
+        ("download", "own", "data/raw"),
+        ("preprocess", "data/raw", "data/prepared", "metrics/preprocess.json"),
+    ):
+        done = run_stage(name, *paths, folder=folder, environment={**os.environ, **environment})
+        assert done.returncode == 0, done.stderr
+    return digest(folder / "data/raw"), digest(folder / "data/prepared")
+
+
+def trained(folder: Path, environment: dict[str, str], **train: object) -> str:
+    """Digest of a model's weights and of its history."""
+    write_prepared(folder)
+    write_params(folder, train=train)
+    done = run_stage("train", *TRAIN_PATHS, folder=folder, environment={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr
+    return digest(folder / "data/model/model.keras", folder / "plots/history.csv")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Digest by output and processor."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, environment in PROCESSORS.items():
+        folder = tmp_path_factory.mktemp("processor")
+        for part in ("drawn", "float32", "bfloat16", "threads"):
+            (folder / part).mkdir()
+        raw, prepared = drawn(folder / "drawn", environment)
+        digests = {
+            "phantoms": raw,
+            "prepared": prepared,
+            "float32": trained(folder / "float32", environment),
+            "float32, threads: 1": trained(folder / "threads", environment, threads=1),
+        }
+        if name != "with avx2 only":  # there oneDNN refuses bfloat16, and TensorFlow does not know that it is there
+            digests["bfloat16"] = trained(folder / "bfloat16", environment, precision="bfloat16")
+        for output, value in digests.items():
+            rows.setdefault(output, {})[name] = value[:8]
+    print("\n\n| output | " + " | ".join(PROCESSORS) + " |\n|---|" + "---|" * len(PROCESSORS))
+    for output, values in rows.items():
+        print(f"| {output} | " + " | ".join(values.get(name, "–") for name in PROCESSORS) + " |")
+    return rows
+
+
+def test_phantoms_and_prepared_images_are_the_same_on_all(table: dict[str, dict[str, str]]) -> None:
+    assert len(set(table["phantoms"].values())) == 1
+    assert len(set(table["prepared"].values())) == 1
+
+
+def test_float32_is_the_same_with_and_without_avx512_bf16_and_differs_with_avx2(
+    table: dict[str, dict[str, str]],
+) -> None:
+    whole, avx512, avx2 = table["float32"].values()
+    assert whole == avx512 != avx2
+
+
+def test_threads_and_precision_are_part_of_the_bytes(table: dict[str, dict[str, str]]) -> None:
+    here = next(iter(PROCESSORS))
+    assert len({table[output][here] for output in ("float32", "float32, threads: 1", "bfloat16")}) == 3
