@@ -1,0 +1,128 @@
+"""Every command of README.md is run, as it stands there, by a test: here, or where its subject is tested."""
+
+import os
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import test_experiments
+import test_pipeline
+from conftest import ROOT
+from miniature import clone, ran, run
+from readme import BLOCKS, RUN, TEXT, block, link_environment, shell
+
+ELSEWHERE = (test_experiments, test_pipeline)  # imported for the blocks that they run
+MAKE, MAKE_TEST = block("mammo")
+OLDER_RUNS = block("Comparing", 1)
+PREDICTING = block("Predicting")
+PROGRAMS = ("dvc", "git", "make", "mammo", "pip", "pytest", "python")
+
+
+def test_every_block_is_run_by_a_test() -> None:
+    assert set(BLOCKS) == RUN
+    assert len(BLOCKS) > 5
+
+
+# Blocks
+
+
+def test_make_runs_the_pipeline_and_shows_the_scores(workspace: Path) -> None:
+    link_environment(workspace)
+    output = shell(workspace, [MAKE])
+    assert "Data and pipelines are up to date." in output  # the run itself: test_pipeline.py
+    assert re.search(r"^ROC AUC +\d\.\d{3}  95 % \d\.\d{3} to \d\.\d{3}$", output, re.MULTILINE)
+
+
+@pytest.mark.proof
+def test_make_test_checks_and_tests(workspace: Path) -> None:
+    link_environment(workspace)
+    some = {**os.environ, "PYTEST_ADDOPTS": "tests/test_settings.py"}  # all of them would run this one again
+    output = shell(workspace, [MAKE_TEST], some)
+    assert "All checks passed" in output and "Success: no issues found" in output
+    assert re.search(r"^\d+ passed", output, re.MULTILINE)
+
+
+def runs_of_the_table() -> list[str]:
+    """The commits of README's table of results; skips where the history does not reach back to them."""
+    commits = re.findall(r"^\| `(\w{7})` \|", TEXT, re.MULTILINE)
+    assert commits
+    known = run(ROOT, "bash", "-c", f"git cat-file -e {' && git cat-file -e '.join(commits)} || echo unknown")
+    if "unknown" in known.stdout:
+        pytest.skip("not in a clone with the whole history")
+    return commits
+
+
+def test_the_runs_of_the_table_are_compared_in_a_clone_without_data(tmp_path: Path) -> None:
+    first, second, *_ = runs_of_the_table()
+    folder = clone(ROOT, tmp_path / "clone")
+    output = shell(folder, OLDER_RUNS)
+    assert re.search(rf"^Path +Metric +{first} +{second} +Change$", output, re.MULTILINE)
+    assert re.search(r"^metrics/test.json +roc_auc.value +0\.\d+ +0\.\d+ +-?0\.\d+$", output, re.MULTILINE)
+    assert f"A: {first}\nB: {second}\n" in output
+    page = (folder / "dvc_plots/index.html").read_text()
+    assert all(f'"rev": "{revision}"' in page for revision in (first, second, "HEAD"))
+
+
+def test_a_folder_of_scans_is_predicted(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(trained / "data")
+    (tmp_path / "scans").mkdir()
+    random = np.random.default_rng(1)
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / "scans" / name), random.integers(0, 256, (80, 60), np.uint8))
+    output = shell(tmp_path, PREDICTING)
+    assert len(re.findall(r"scans/[ab]\.png.* 0\.\d+", output)) == 2
+
+
+# Commands inside a sentence
+
+
+def in_sentences() -> list[str]:
+    """Commands between backticks, with arguments, that are in no block."""
+    sentences = re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)
+    found = re.findall(rf"`((?:{'|'.join(PROGRAMS)})\s[^`]+)`", sentences)
+    blocks = [command for commands in BLOCKS.values() for command in commands]
+    return sorted({" ".join(command.split()) for command in found} - set(blocks))
+
+
+INSTALL, MINUTES, OF_THE_TABLE = r"pip install ", r"(pytest|python bench/|make) ?", r"git show COMMIT"
+
+
+def those(pattern: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("command", [each for each in in_sentences() if re.match(pattern, each)])
+
+
+@those(INSTALL)
+def test_a_command_that_installs_is_one_of_the_makefile(command: str) -> None:
+    arguments = command.removesuffix(" && dvc repro").removeprefix("pip install ")
+    assert re.search(rf"pip install .*{re.escape(arguments)}$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@those(MINUTES)
+def test_a_command_that_takes_minutes_exists(command: str) -> None:
+    *program, what = command.split()
+    if program == ["make"]:
+        assert re.search(rf"^{what}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    elif program == ["python"]:
+        assert 'if __name__ == "__main__":' in (ROOT / what).read_text()
+    else:
+        assert program == ["pytest", "-m", "proof", "-s"]
+        assert "pytest.mark.proof" in (ROOT / what).read_text()
+
+
+@those(OF_THE_TABLE)
+def test_a_command_for_every_run_of_the_table_works(command: str) -> None:
+    for commit in runs_of_the_table():
+        assert "roc_auc" in run(ROOT, *command.replace("COMMIT", commit).split()).stdout
+
+
+@pytest.mark.proof
+@those("dvc exp run ")
+def test_an_experiment_in_a_sentence_works(command: str, workspace: Path) -> None:
+    assert ran(run(workspace, *command.split()).stdout)
+
+
+@those(f"(?!{INSTALL}|{MINUTES}|{OF_THE_TABLE}|dvc exp run )")
+def test_any_other_command_in_a_sentence_works(command: str, workspace: Path) -> None:
+    run(workspace, *command.split())
