@@ -125,7 +125,7 @@ from mammo import predict
 def peak():  # ru_maxrss would begin at that of the process which forked this one
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024
-card = predict.Card("kaggle", 100, (224, 224), {"half": 0.5}, 2, (0.0, 255.0), "")
+card = predict.Card("kaggle", 100, (224, 224), {"half": 0.5}, 2, (0.0, 255.0), {}, "")
 for path in predict.find([sys.argv[1]])[0]:
     begun = time.process_time()
     scan = predict.read(path, card)
