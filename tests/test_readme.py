@@ -17,6 +17,7 @@ ELSEWHERE = (test_experiments, test_pipeline)  # imported for the blocks that th
 MAKE, MAKE_TEST = block("mammo")
 OLDER_RUNS = block("Comparing", 1)
 PREDICTING = block("Predicting")
+EXPLAINING = block("Where it looks")
 PROGRAMS = ("dvc", "git", "make", "mammo", "pip", "pytest", "python")
 
 
@@ -65,14 +66,25 @@ def test_the_runs_of_the_table_are_compared_in_a_clone_without_data(tmp_path: Pa
     assert all(f'"rev": "{revision}"' in page for revision in (first, second, "HEAD"))
 
 
-def test_a_folder_of_scans_is_predicted(trained: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def scans(trained: Path, tmp_path: Path) -> Path:
+    """A folder with a model and the folder `scans` that README speaks of."""
     (tmp_path / "data").symlink_to(trained / "data")
     (tmp_path / "scans").mkdir()
     random = np.random.default_rng(1)
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / "scans" / name), random.integers(0, 256, (80, 60), np.uint8))
-    output = shell(tmp_path, PREDICTING)
+    return tmp_path
+
+
+def test_a_folder_of_scans_is_predicted(scans: Path) -> None:
+    output = shell(scans, PREDICTING)
     assert len(re.findall(r"scans/[ab]\.png.* 0\.\d+", output)) == 2
+
+
+def test_a_folder_of_scans_is_explained(scans: Path) -> None:
+    shell(scans, EXPLAINING)
+    assert sorted(path.name for path in (scans / "maps").iterdir()) == ["1.png", "2.png"]
 
 
 # Commands inside a sentence
