@@ -49,6 +49,16 @@ def test_the_number_of_workers_changes_no_byte(clean, tmp_path):
     assert files_below(tmp_path) == files_below(folder)
 
 
+def test_an_image_is_the_same_wherever_its_arrays_lie_in_memory():
+    settings = LARGE.model_copy(update={"seed": 1, "patients": 400})
+    patient = patient_of(settings, 220)
+    first = draw(settings, patient, "L", "MLO")
+    for size in range(1, 40_000, 977):  # OpenCV's distance transform differed from call to call, by alignment
+        elsewhere = np.empty(size, np.uint8)
+        assert all((one == other).all() for one, other in zip(draw(settings, patient, "L", "MLO"), first, strict=True))
+        del elsewhere
+
+
 def test_more_patients_change_no_image_of_the_others(clean, tmp_path):
     _, entries = clean
     fewer = generate(SMALL.model_copy(update={"patients": 10}), tmp_path, workers=1)

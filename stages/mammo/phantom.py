@@ -22,7 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from pydantic import Field
-from scipy import fft
+from scipy import fft, ndimage
 
 from mammo import files, stage
 from mammo.dataset import Entry
@@ -265,7 +265,7 @@ def _depth_below_skin(patient: Patient, view: str, depth: float, nipple: float, 
     x = (np.arange(-margin, size) + 0.5) * pitch
     breast = np.maximum(x, 0)[None, :] <= _skin(patient, view, depth, nipple, y)[:, None]
     breast |= np.hypot((x - depth)[None, :] / 4.5, (y - nipple)[:, None] / 4.0) <= 1
-    distance = cv2.distanceTransform(breast.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = ndimage.distance_transform_edt(breast).astype(np.float32)  # OpenCV's differs from call to call
     distance = cv2.GaussianBlur(distance, (0, 0), 0.8)
     return distance[margin : margin + size, margin:] * pitch
 
