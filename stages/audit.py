@@ -11,18 +11,15 @@ from typing import Any, Literal
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-from mammo import figures, files, settings, stage, statistics
+from mammo import figures, files, settings, shortcut, stage, statistics
 from mammo.appearance import HISTOGRAM_BINS, Appearance, appearance, intensity_figures
 from mammo.dataset import SPLITS, Dataset, load
 from mammo.duplicates import HOWS, Pair, same_images
 from mammo.errors import UserError
-from mammo.randomness import seed_of
-from sklearn.ensemble import RandomForestClassifier
 
 ASSUMED_AUC = 0.75  # at which the width of an interval is foretold
 WIDEST_USEFUL = 0.1  # half-width of the interval: beyond it an AUC of 0.75 cannot be told from 0.65
 SMALLEST_CLASS = 0.1  # share of a split's images
-TREES = 300
 EXAMPLES = 12  # on a picture
 WORDS = ("healthy", "cancer")
 COLUMNS = ("kind", "severity", "image", "other", "patient", "detail")
@@ -66,7 +63,7 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
     refuse_unusable(data)
     pairs = same_images(data.images, [entry.sha256 for entry in data.entries])
     looks, intensities = look_at_all(data.images)
-    shortcut = intensity_forest(data, intensities, how.seed)
+    forest = intensity_forest(data, intensities, how.seed)
 
     found = [
         *patients_across_splits(data),
@@ -75,12 +72,12 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
         *unknown_patients(data),
         *split_sizes(data),
         *odd_scans(data, looks),
-        *intensity_shortcut(shortcut),
+        *intensity_shortcut(forest),
     ]
     found.sort(key=lambda row: (SEVERITIES.index(row.severity), row.kind, row.image, row.other, row.patient))
     verdict = leak_verdict(data, found)
 
-    files.write_json(metrics, counts(data, found, pairs, shortcut))
+    files.write_json(metrics, counts(data, found, pairs, forest))
     files.write_csv(findings, COLUMNS, ([getattr(row, column) for column in COLUMNS] for row in found))
     draw(pictures, data, found, intensities, "PHANTOMS (synthetic mammograms). " if phantoms else "")
     files.write_json(gate, verdict)
@@ -273,17 +270,8 @@ def intensity_forest(data: Dataset, intensities: np.ndarray, seed: int) -> stati
 
     A network that does not beat it has not been shown to see anything.
     """
-    forest = RandomForestClassifier(
-        TREES,
-        min_samples_leaf=5,
-        class_weight="balanced",
-        random_state=seed_of(seed, "intensity forest") % 2**32,
-        n_jobs=stage.cores(),
-    )
     train, test = data.part("train"), data.part("test")
-    forest.fit(intensities[train], data.labels[train])
-    forest.set_params(n_jobs=1)  # threads would add the trees' votes in changing order, with changing last digits
-    probabilities = forest.predict_proba(intensities[test])[:, 1]
+    probabilities = shortcut.learned_and_asked(intensities[train], data.labels[train], intensities[test], seed)
     scores = statistics.scores(data.labels[test], probabilities, data.patients[test], 0.5, seed)
     return scores["roc_auc"]
 

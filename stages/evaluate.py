@@ -41,7 +41,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     networks.use_threads(card["arithmetic"]["threads"])
     network = keras.models.load_model(model / "model.keras")
     test = data.part("test")
-    probability = networks.probabilities(networks.forward(network), data.images, test, "evaluate")
+    probability = networks.probabilities(networks.forward(network, card["flip_at_test"]), data.images, test, "evaluate")
     cases = {"labels": data.labels[test], "probabilities": probability, "patients": data.patients[test]}
     bootstrap = {"seed": how.seed, "resamples": how.resamples}
     threshold = card["thresholds"][how.threshold]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from mammo import files, images, settings, stage
+from mammo import canonical, files, images, settings, stage
 from mammo.dataset import SPLITS, Entry, new_array, read_index, write_index
 from mammo.errors import UserError
 from mammo.randomness import seed_of
@@ -34,6 +34,7 @@ class Preprocess(settings.Settings):
 
     size: Annotated[list[Pixels], Field(min_length=2, max_length=2)]
     on_unreadable: Literal["stop", "skip"]
+    canonical: canonical.Steps
 
 
 def main(raw: Path, prepared: Path, metrics: Path) -> None:
@@ -43,14 +44,14 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
     delivered = read_index(raw)
     with files.written(prepared) as folder:
         folder.mkdir()
-        unreadable = decode_all(raw, delivered, (how.size[0], how.size[1]), folder)
+        unreadable = decode_all(raw, delivered, how, folder)
         report(unreadable, how.on_unreadable)
         entries = assign([entry for entry in delivered if entry.image not in unreadable], split)
         write_index(folder, entries)
         files.write_json(metrics, counts(entries, unreadable))
 
 
-def decode_all(raw: Path, entries: Sequence[Entry], size: tuple[int, int], folder: Path) -> dict[str, str]:
+def decode_all(raw: Path, entries: Sequence[Entry], how: Preprocess, folder: Path) -> dict[str, str]:
     """Decode into `folder/images.npy` (uint8, n × height × width) and, where raw/masks exists, `folder/masks.npy`.
 
     Images are decoded on all visible cores straight into the file, so memory does not grow with their number.
@@ -60,13 +61,14 @@ def decode_all(raw: Path, entries: Sequence[Entry], size: tuple[int, int], folde
 
     """
     unreadable: dict[str, str] = {}
+    size = how.size[0], how.size[1]
     array = new_array(folder / "all.npy", len(entries), size)
 
     def decode(first: int) -> dict[str, str]:
         reasons = {}
         for position in range(first, min(first + TOGETHER, len(entries))):
             try:
-                array[position] = images.read(raw / entries[position].image, size)
+                array[position] = images.read(raw / entries[position].image, size, how.canonical)
             except images.UnreadableError as error:
                 reasons[entries[position].image] = str(error)
         return reasons
@@ -79,7 +81,7 @@ def decode_all(raw: Path, entries: Sequence[Entry], size: tuple[int, int], folde
     kept = [position for position, entry in enumerate(entries) if entry.image not in unreadable]
     _keep(folder, array, kept)
     if (raw / "masks").is_dir():
-        _masks(raw / "masks", [entries[position].image for position in kept], size, folder / "masks.npy")
+        _masks(raw, [entries[position].image for position in kept], how, folder / "masks.npy")
     return unreadable
 
 
@@ -95,13 +97,15 @@ def _keep(folder: Path, array: np.memmap, kept: Sequence[int]) -> None:
     (folder / "all.npy").unlink()
 
 
-def _masks(folder: Path, names: Sequence[str], size: tuple[int, int], path: Path) -> None:
+def _masks(raw: Path, names: Sequence[str], how: Preprocess, path: Path) -> None:
     """Lesion masks of phantoms (0 or 255) in the same geometry; an image without a mask file has no lesion."""
+    size = how.size[0], how.size[1]
     masks = new_array(path, len(names), size)
     for position, name in enumerate(names):
-        mask = cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE) if (folder / name).is_file() else None
+        file = raw / "masks" / name
+        mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) if file.is_file() else None
         if mask is not None:
-            covered = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+            covered = images.moved_along(mask, raw / name, size, how.canonical)
             masks[position] = np.where(covered >= 64, 255, 0)  # a pixel a quarter covered belongs to the lesion
     masks.flush()
 

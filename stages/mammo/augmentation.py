@@ -1,4 +1,4 @@
-"""Zoom, shift and rotation with the names and meanings of Keras' ImageDataGenerator, as one affine warp an image."""
+"""Zoom, shift, rotation and flips as of Keras' ImageDataGenerator, as one affine warp an image; intensity, erasing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from pydantic import Field
 from mammo import settings
 from mammo.randomness import generator
 
+ERASED = (0.1, 1 / 3)  # of either side: the least and the greatest rectangle
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -25,6 +26,14 @@ class Augment(settings.Settings):
     """Share of the height, drawn from [-h, h]."""
     zoom_range: Fraction
     """Both zooms are drawn independently from [1 - z, 1 + z]; below 1 enlarges."""
+    horizontal_flip: bool
+    """Left and right are exchanged in half of the draws."""
+    vertical_flip: bool
+    """The same of above and below."""
+    intensity_range: Fraction
+    """Contrast is raised to the power e^u (gamma) and brightness multiplied by 1 + v / 2, u and v from [-i, i]."""
+    erase: Fraction
+    """Share of images in which a rectangle becomes black, a tenth to a third of either side."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Warp:
     zx: float = 1.0
     """Zoom along the width."""
     zy: float = 1.0
-    """Zoom along the height."""
+    """Zoom along the height; negative zooms flip."""
 
 
 def draw(ranges: Augment, size: tuple[int, int], seed: int, epoch: int, index: int) -> Warp:
@@ -49,13 +58,13 @@ def draw(ranges: Augment, size: tuple[int, int], seed: int, epoch: int, index: i
     `width_shift_range` moves along the width, as its name and Keras' documentation say (Keras 3.15 itself draws it for
     the height).
     """
-    random = generator(seed, "augment", epoch, index).uniform(-1, 1, 5)
+    random = generator(seed, "augment", epoch, index).uniform(-1, 1, 7)
     return Warp(
         theta=random[0] * ranges.rotation_range,
         tx=random[1] * ranges.width_shift_range * size[1],
         ty=random[2] * ranges.height_shift_range * size[0],
-        zx=1 + random[3] * ranges.zoom_range,
-        zy=1 + random[4] * ranges.zoom_range,
+        zx=(1 + random[3] * ranges.zoom_range) * (-1 if ranges.horizontal_flip and random[5] > 0 else 1),
+        zy=(1 + random[4] * ranges.zoom_range) * (-1 if ranges.vertical_flip and random[6] > 0 else 1),
     )
 
 
@@ -85,10 +94,34 @@ def apply(image: np.ndarray, warp: Warp) -> np.ndarray:
     )
 
 
+def restyled(image: np.ndarray, ranges: Augment, seed: int, epoch: int, index: int) -> np.ndarray:
+    """Another gamma and brightness, and perhaps a black rectangle (Zhong et al. 2020), as drawn for this image."""
+    random = generator(seed, "restyle", epoch, index)
+    power, gain, chance, *place = random.uniform(-1, 1, 7)
+    if ranges.intensity_range:
+        curve = (np.arange(256) / 255) ** np.exp(power * ranges.intensity_range)
+        curve *= 1 + gain * ranges.intensity_range / 2
+        image = cv2.LUT(image, np.rint(255 * np.minimum(curve, 1)).astype(np.uint8))
+    if (chance + 1) / 2 < ranges.erase:
+        down, across, top, left = (np.array(place) + 1) / 2
+        sides = [
+            round(side * (ERASED[0] + part * (ERASED[1] - ERASED[0])))
+            for side, part in zip(image.shape, (down, across), strict=True)
+        ]
+        first = [
+            int(part * (side - erased)) for side, erased, part in zip(image.shape, sides, (top, left), strict=True)
+        ]
+        image = image.copy()
+        image[first[0] : first[0] + sides[0], first[1] : first[1] + sides[1]] = 0
+    return image
+
+
 def batch(images: np.ndarray, indices: Sequence[int], ranges: Augment, seed: int, epoch: int) -> np.ndarray:
     """The augmented images at `indices` of an array (n, height, width) as uint8 (batch, height, width, 1)."""
     size = images.shape[1:]
+    styled = ranges.intensity_range > 0 or ranges.erase > 0
     out = np.empty((len(indices), *size, 1), np.uint8)
     for row, index in enumerate(indices):
-        out[row, :, :, 0] = apply(images[index], draw(ranges, size, seed, epoch, int(index)))
+        image = apply(images[index], draw(ranges, size, seed, epoch, int(index)))
+        out[row, :, :, 0] = restyled(image, ranges, seed, epoch, int(index)) if styled else image
     return out

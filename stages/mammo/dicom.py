@@ -19,7 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mammo import images
+from mammo import canonical, images
 from mammo.images import UnreadableError
 
 SUFFIXES = (".dcm", ".dicom")
@@ -67,7 +67,7 @@ def is_dicom(path: Path) -> bool:
         return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
 
 
-def read(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
+def read(path: Path, size: tuple[int, int], steps: canonical.Steps = images.PLAIN) -> tuple[np.ndarray, list[str]]:
     """Read a DICOM image as 8-bit grey of one size.
 
     Stored values go through the modality LUT or rescale slope and intercept, then through the first VOI LUT or window
@@ -77,6 +77,7 @@ def read(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
     Args:
         path: a file with DICOM's mark.
         size: height and width in pixels.
+        steps: of `canonical`.
 
     Returns:
         uint8, (height, width), and remarks: what makes the file another thing than a mammogram for the eye.
@@ -95,7 +96,7 @@ def read(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
         raise UnreadableError("has no contrast: every pixel is the same at its window")
     grey = np.rint((shown - low) * (65535 / (high - low))).astype(">u2")
     header = f"P5 {grey.shape[1]} {grey.shape[0]} 65535\n"
-    return images.decode(header.encode() + grey.tobytes(), size), _remarks(dataset)
+    return images.decode(header.encode() + grey.tobytes(), size, steps), _remarks(dataset)
 
 
 def _opened(path: Path) -> Dataset:

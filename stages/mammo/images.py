@@ -8,10 +8,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mammo import canonical
+
 MAX_PIXELS = 100_000_000  # a full-field mammogram has 5 to 30 million; more is damage or an attack on memory
 MIN_SIDE = 32  # pixels; nothing smaller shows a breast
 SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "PPM", "TIFF")
+PLAIN = canonical.Steps()
 
 # What Pillow warns of is either an error here, told with the file's name, or of no consequence for the pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -24,8 +27,8 @@ class UnreadableError(Exception):
     """The file gives no image; the text is the reason in plain words."""
 
 
-def read(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Read an image file as 8-bit grey of one size.
+def read(path: Path, size: tuple[int, int], steps: canonical.Steps = PLAIN) -> np.ndarray:
+    """Read an image file as 8-bit grey of one size, made canonical by `steps`.
 
     Colour becomes luma (ITU-R 601), a transparency channel is dropped, 16-bit and floating grey are scaled from their
     own minimum and maximum. A JPEG with at least twice the wanted height and width is decoded at half, a quarter or an
@@ -35,6 +38,7 @@ def read(path: Path, size: tuple[int, int]) -> np.ndarray:
     Args:
         path: a JPEG, PNG, PGM or TIFF file.
         size: height and width in pixels.
+        steps: of `canonical`; none are taken by default.
 
     Returns:
         uint8, (height, width).
@@ -47,15 +51,35 @@ def read(path: Path, size: tuple[int, int]) -> np.ndarray:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UnreadableError(f"cannot be opened: {error.strerror}") from error
-    return decode(data, size)
+    return decode(data, size, steps)
 
 
-def decode(data: bytes, size: tuple[int, int]) -> np.ndarray:
+def decode(data: bytes, size: tuple[int, int], steps: canonical.Steps = PLAIN) -> np.ndarray:
     """`read` for the bytes of a file."""
+    if not steps.any:
+        return _eight_bit(resized(_contrasting(data, size), size))
+    image = _for_canonical(data, size)
+    return canonical.applied(image, canonical.view(image, steps), size)
+
+
+def moved_along(mask: np.ndarray, path: Path, size: tuple[int, int], steps: canonical.Steps) -> np.ndarray:
+    """A mask (height, width) of the image in the file `path` in another size, moved as `read` moves that image."""
+    if not steps.any:
+        return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    image = _for_canonical(path.read_bytes(), size)
+    return canonical.applied(mask, canonical.view(image, steps), size, of_mask=True)
+
+
+def _for_canonical(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    """The 8-bit grey image that `canonical` looks at: a breast may fill a part of it, so it is twice `size` or whole."""
+    return _eight_bit(_contrasting(data, (2 * size[0], 2 * size[1])))
+
+
+def _contrasting(data: bytes, size: tuple[int, int]) -> np.ndarray:
     grey = _grey(data, size)
     if grey.min() == grey.max():
         raise UnreadableError(f"has no contrast: every pixel is {grey.flat[0]}")
-    return _eight_bit(resized(grey, size))
+    return grey
 
 
 def resized(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:

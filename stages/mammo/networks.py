@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mammo import files, stage
+from mammo.errors import UserError
 from mammo.randomness import seed_of
 
 
@@ -42,8 +43,18 @@ with _greetings_kept_back():
 
     tf.config.list_physical_devices()
 
-NAMES = ("baseline",)
 Forward = Callable[[tf.Tensor], tf.Tensor]
+WEIGHTS = Path("data/weights")
+BACKBONES = {
+    "DenseNet121": (1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "EfficientNetV2B0": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "MobileNetV3Small": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "ResNet50V2": (1 / 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+}
+"""Networks of keras.applications, with the scale, means and deviations of red, green and blue that each was trained
+with on ImageNet (the two with 1 bring their own)."""
+FEATURES = 128  # of `features` at most: neighbouring maps are averaged where there are more
+DROPOUT = 0.3  # of the pooled features of `compact`
 BATCH = 32  # images a prediction step; always full, so that a score does not depend on its neighbours
 
 
@@ -89,6 +100,175 @@ class _PooledConvolution(layers.Conv2D):
         return count, height // 2, width // 2, channels
 
 
+def build(
+    name: str, size: tuple[int, int], mean: float, deviation: float, seed: int, weights: str = "none"
+) -> keras.Model:
+    """A network by its name, as it is trained: grey levels of 0 to 255 in, the probabilities of both classes out.
+
+    Args:
+        name: `baseline`, `compact` or one of `BACKBONES`.
+        size: height and width in pixels.
+        mean: of the training images' pixels in [0, 1].
+        deviation: the same.
+        seed: of the initial weights.
+        weights: to start from: `none`; `imagenet` (of a backbone, through the internet); or a file in data/weights: the
+            model.keras of a network of the same name, whose last layer is left out, or the weights of a backbone
+            without its last layer as Keras publishes them (…_notop.h5).
+
+    Raises:
+        UserError: the weights cannot be had or are those of another network.
+
+    """
+    if weights != "none" and name == "baseline":
+        raise UserError(f"train.weights is {weights!r}; baseline starts from none")
+    if name == "baseline":
+        return trainable_baseline(size, mean, deviation, seed)
+    trained = weights.endswith(".keras")
+    if name in BACKBONES:
+        model = _backbone(name, size, seed, "none" if trained else weights)
+    elif weights == "none" or trained:
+        model = compact(size, mean, deviation, seed)
+    else:
+        raise UserError(f"train.weights is {weights!r}; allowed for {name} are none and a .keras file in {WEIGHTS}")
+    if trained:
+        _start_from(model, WEIGHTS / weights)
+    return model
+
+
+def _start_from(model: keras.Model, path: Path) -> None:
+    """Give `model` the weights of a trained network of its kind, but for the last layer.
+
+    Raises:
+        UserError: the file cannot be read, or holds another network.
+
+    """
+    _refuse_missing(path)
+    try:
+        found = {layer.name: layer.get_weights() for layer in keras.models.load_model(path).layers}
+    except Exception as error:  # Keras raises by what it stumbles over
+        raise UserError(f"train.weights: {path} cannot be read: {_line(error)}") from error
+    for layer in model.layers[:-1]:
+        given = found.get(layer.name, [])
+        if [array.shape for array in given] != [array.shape for array in layer.get_weights()]:
+            raise UserError(f"train.weights: {path} is another network: its layer {layer.name} is missing or differs")
+        layer.set_weights(given)
+
+
+def _refuse_missing(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"train.weights: {path} does not exist; {WEIGHTS / 'README.md'} says what belongs there")
+
+
+def given(weights: str) -> list[Path]:
+    """The file in data/weights that a training starts from, if it starts from one.
+
+    Raises:
+        UserError: there is no such file.
+
+    """
+    if weights in ("none", "imagenet"):
+        return []
+    _refuse_missing(WEIGHTS / weights)
+    return [WEIGHTS / weights]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def finished(name: str, trained: keras.Model, mean: float, deviation: float) -> keras.Model:
+    """The trained network as it is saved: in float32, and `baseline` as specified, folded.
+
+    Args:
+        name: of the network.
+        trained: of `build`.
+        mean: as given to `build`.
+        deviation: the same.
+
+    """
+    size = trained.input_shape[1:3]
+    with arithmetic("float32"):
+        if name == "baseline":
+            model = baseline(size, mean, deviation)
+            fold(trained, model)
+        else:
+            model = build(name, size, mean, deviation, seed=0)
+            model.set_weights(trained.get_weights())
+    return model
+
+
+def compact(size: tuple[int, int], mean: float, deviation: float, seed: int) -> keras.Model:
+    """A small residual network (He et al. 2016) for any input size: 304,722 weights, made for two cores.
+
+    Four halvings of the resolution with 16 to 128 feature maps, batch-normalised throughout, so that at 0.5 mm a pixel
+    the last maps see some 25 mm around each place. Their means tell what the breast is like as a whole, their maxima
+    whether something stands anywhere in it: a lesion counts wherever it lies.
+    """
+    image, *scaling = _normalised(size, mean, deviation)
+    values = image
+    for layer in scaling:
+        values = layer(values)
+    values = layers.ReLU(name="stem_relu")(_convolution(values, 16, 5, 2, "stem", seed))
+    for number, channels in enumerate((32, 64, 128), 1):
+        values = _residual(values, channels, f"block_{number}", seed)
+    values = layers.Activation("linear", dtype="float32", name="maps")(values)
+    pooled = [layers.GlobalAveragePooling2D(name="mean")(values), layers.GlobalMaxPooling2D(name="maximum")(values)]
+    pooled = layers.Concatenate(name="pooled")(pooled)
+    dropped = layers.Dropout(DROPOUT, seed=seed_of(seed, "dropout") % 2**31, name="dropout")(pooled)
+    return keras.Model(image, _classes()(dropped), name="compact")
+
+
+def _convolution(values: Any, channels: int, width: int, stride: int, name: str, seed: int) -> Any:
+    start = keras.initializers.HeNormal(seed=seed_of(seed, "weights", name) % 2**31)
+    values = layers.Conv2D(
+        channels, width, stride, padding="same", use_bias=False, kernel_initializer=start, name=name
+    )(values)
+    return layers.BatchNormalization(momentum=0.9, name=f"{name}_normalisation")(values)
+
+
+def _residual(values: Any, channels: int, name: str, seed: int) -> Any:
+    """Two convolutions at half the resolution beside one of a single pixel on the mean of each four."""
+    within = layers.ReLU(name=f"{name}_relu_1")(_convolution(values, channels, 3, 2, f"{name}_1", seed))
+    within = _convolution(within, channels, 3, 1, f"{name}_2", seed)
+    beside = layers.AveragePooling2D(2, padding="same", name=f"{name}_half")(values)
+    beside = _convolution(beside, channels, 1, 1, f"{name}_beside", seed)
+    return layers.ReLU(name=f"{name}_relu_2")(layers.Add(name=f"{name}_sum")([within, beside]))
+
+
+def _backbone(name: str, size: tuple[int, int], seed: int, weights: str) -> keras.Model:
+    """A network of keras.applications on the grey image as all three of its colours, with the mean of its last maps.
+
+    Raises:
+        UserError: the weights cannot be had.
+
+    """
+    scale, means, deviations = BACKBONES[name]
+    image = keras.Input((*size, 1), name="image")
+    colours = layers.Concatenate(name="colours")([image, image, image])
+    factors = [scale / deviation for deviation in deviations]
+    offsets = [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
+    scaled = layers.Rescaling(factors, offsets, name="scaled")(colours)
+    if weights not in ("none", "imagenet"):
+        _refuse_missing(WEIGHTS / weights)
+    keras.utils.set_random_seed(seed_of(seed, "weights", name) % 2**31)
+    source = {"none": None, "imagenet": "imagenet"}.get(weights, str(WEIGHTS / weights))
+    try:
+        body = getattr(keras.applications, name)(include_top=False, weights=source, input_tensor=scaled)
+    except Exception as error:  # no connection, or what Keras stumbles over in the file
+        hint = (
+            f"download the …_notop.h5 of {name} where there is internet, put it into {WEIGHTS} and name it here"
+            if weights == "imagenet"
+            else "is it the …_notop.h5 of this network?"
+        )
+        raise UserError(f"train.weights: {weights} cannot be had: {_line(error)}; {hint}") from error
+    pooled = layers.GlobalAveragePooling2D(name="mean")(body.output)
+    return keras.Model(image, _classes()(pooled), name=name)
+
+
+def _classes() -> layers.Layer:
+    return layers.Dense(2, activation="softmax", kernel_initializer="zeros", dtype="float32", name="class")
+
+
 def trainable_baseline(size: tuple[int, int], mean: float, deviation: float, seed: int) -> keras.Model:
     """`baseline` as it is trained: with batch normalisation before the two dense ReLUs.
 
@@ -123,7 +303,7 @@ def trainable_baseline(size: tuple[int, int], mean: float, deviation: float, see
             layers.Flatten(name="flatten"),
             *dense(16, "dense_1"),
             *dense(8, "dense_2"),
-            layers.Dense(2, activation="softmax", kernel_initializer="zeros", dtype="float32", name="class"),
+            _classes(),
         ],
         name="baseline",
     )
@@ -178,18 +358,35 @@ def fold(trained: keras.Model, plain: keras.Model) -> None:
         layer.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
 
 
-def forward(model: keras.Model) -> Forward:
-    """The compiled forward pass: float32 images (batch, height, width, 1) to the probability of cancer of each."""
-    return tf.function(lambda images: model(images, training=False)[:, 1], jit_compile=False)
+def forward(model: keras.Model, flip: str = "none") -> Forward:
+    """The compiled forward pass: float32 images (batch, height, width, 1) to the probability of cancer of each.
+
+    With `flip` it is the mean of that of the image and that of its mirror image, `horizontal` or `vertical`.
+    """
+    axis = {"none": None, "vertical": 1, "horizontal": 2}[flip]
+
+    def chance(images: tf.Tensor) -> tf.Tensor:
+        seen = model(images, training=False)[:, 1]
+        return seen if axis is None else (seen + model(tf.reverse(images, [axis]), training=False)[:, 1]) / 2
+
+    return tf.function(chance, jit_compile=False)
 
 
 def features(model: keras.Model) -> Forward:
-    """The compiled features of `novelty`: images as for `forward` to the mean of each of the last feature maps."""
+    """The compiled features of `novelty`: images as for `forward` to the mean of each of the last feature maps.
+
+    Where there are more than `FEATURES` maps, neighbours are averaged.
+    """
     last = next(layer for layer in reversed(model.layers) if len(layer.output.shape) == 4)
     inner = keras.Model(model.inputs, last.output)
-    return tf.function(
-        lambda images: tf.reduce_mean(tf.cast(inner(images, training=False), tf.float32), (1, 2)), jit_compile=False
-    )
+    channels = last.output.shape[-1]
+    groups = next(count for count in range(min(channels, FEATURES), 0, -1) if channels % count == 0)
+
+    def means(images: tf.Tensor) -> tf.Tensor:
+        values = tf.reduce_mean(tf.cast(inner(images, training=False), tf.float32), (1, 2))
+        return tf.reduce_mean(tf.reshape(values, (-1, groups, channels // groups)), 2)
+
+    return tf.function(means, jit_compile=False)
 
 
 def probabilities(step: Forward, images: np.ndarray, positions: np.ndarray, what: str = "") -> np.ndarray:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mammo import dicom, files, images, novelty, stage
+from mammo import canonical, dicom, files, images, novelty, stage
 from mammo.appearance import appearance
 from mammo.errors import UserError
 
@@ -41,6 +41,10 @@ class Card:
     """Number of training images."""
     size: tuple[int, int]
     """Height and width in pixels."""
+    steps: canonical.Steps
+    """How images were made canonical."""
+    flip: str
+    """Which mirror image is seen as well, for the mean of both: `none`, `horizontal` or `vertical`."""
     thresholds: dict[str, float]
     """By rule, locked on validation."""
     threads: int
@@ -100,6 +104,8 @@ def read_card(model: Path) -> Card:
             source=str(card["trained_on"]["source"]),
             images=int(card["trained_on"]["images"]),
             size=(int(height), int(width)),
+            steps=canonical.Steps.model_validate(card["preprocess"]["canonical"]),
+            flip=str(card["flip_at_test"]),
             thresholds={str(rule): float(value) for rule, value in card["thresholds"].items()},
             threads=int(card["arithmetic"]["threads"]),
             intensity=(float(intensity["percentile_0"]), float(intensity["percentile_100"])),
@@ -171,13 +177,13 @@ def _is_image(path: Path) -> bool:
 def read(path: Path, card: Card) -> Scan:
     """Read one file as preprocessing does, and look whether it resembles what the model was trained on."""
     try:
-        image, remarks = _pixels(path, card.size)
+        image, remarks = _pixels(path, card)
     except images.UnreadableError as error:
         return Scan(path, None, reason=str(error))
     return Scan(path, image, (*remarks, *_unlike(image, card.intensity)))
 
 
-def _pixels(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
+def _pixels(path: Path, card: Card) -> tuple[np.ndarray, list[str]]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
@@ -185,10 +191,10 @@ def _pixels(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
         if status.st_size > MAX_BYTES:
             raise images.UnreadableError(f"has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
         if dicom.is_dicom(path):
-            return dicom.read(path, size)
+            return dicom.read(path, card.size, card.steps)
     except OSError as error:
         raise images.UnreadableError(f"cannot be opened: {error.strerror}") from error
-    return images.read(path, size), []
+    return images.read(path, card.size, card.steps), []
 
 
 def _unlike(image: np.ndarray, intensity: tuple[float, float]) -> Iterator[str]:
@@ -230,7 +236,7 @@ class Predictor:
                 f"{model / 'model.keras'} cannot be loaded: {' '.join(str(error).split())[:200]}"
             ) from error
         self.card, self.threshold, self._heatmaps = card, threshold, heatmaps
-        self._step, self._look = networks.forward(network), networks.features(network)
+        self._step, self._look = networks.forward(network, card.flip), networks.features(network)
         if heatmaps:
             from mammo import explanation
 

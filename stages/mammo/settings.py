@@ -1,6 +1,7 @@
 """params.yaml read into typed, checked settings; every error is one line that names key, value and what is allowed."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,12 +33,7 @@ _Loader.add_implicit_resolver(
 
 
 def _params(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: run from the top folder of the project")
-    try:
-        params = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    params = loaded(path)
     if not isinstance(params, dict):
         raise UserError(f"{path} must hold the sections {', '.join(SECTIONS)}")
     for section in params:
@@ -58,13 +54,16 @@ def _plainly(error: Any, section: str, model: type[BaseModel]) -> str:
     return f"{key} is {error['input']!r}; allowed is {message}"
 
 
-def read(section: str, model: type[AnySettings], path: Path = PARAMS) -> AnySettings:
+def read(
+    section: str, model: type[AnySettings], path: Path = PARAMS, instead: Mapping[str, Any] | None = None
+) -> AnySettings:
     """The checked settings of one section of params.yaml.
 
     Args:
         section: name of the section, e.g. `"train"`.
         model: the settings model of the stage that asks.
         path: the file.
+        instead: values that take the place of the file's.
 
     Raises:
         UserError: the file or section is missing, a key is unknown, a value has the wrong type or is out of range.
@@ -74,10 +73,20 @@ def read(section: str, model: type[AnySettings], path: Path = PARAMS) -> AnySett
     if section not in params:
         raise UserError(f"{path}: the section {section!r} is missing")
     try:
-        return model.model_validate(params[section])
+        return model.model_validate(_merged(params[section], instead or {}))
     except ValidationError as failure:
         text = "; ".join(_plainly(error, section, model) for error in failure.errors())
         raise UserError(f"{path}: {text}") from None
+
+
+def _merged(values: Any, instead: Mapping[str, Any]) -> Any:
+    if not isinstance(values, dict):
+        return values
+    merged = {**values, **instead}
+    for key, inner in instead.items():
+        if isinstance(inner, Mapping):
+            merged[key] = _merged(values.get(key, {}), inner)
+    return merged
 
 
 def value(section: str, key: str, path: Path = PARAMS) -> Any:
@@ -91,6 +100,21 @@ def value(section: str, key: str, path: Path = PARAMS) -> Any:
         return _params(path)[section][key]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: {section}.{key} is missing") from error
+
+
+def loaded(path: Path) -> Any:
+    """A YAML file, unchecked.
+
+    Raises:
+        UserError: it is missing or no YAML.
+
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run from the top folder of the project")
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def everything(path: Path = PARAMS) -> dict[str, Any]:

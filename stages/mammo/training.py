@@ -1,0 +1,285 @@
+"""A network fitted: what training and cross-validation share; resumable after every epoch."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from tqdm import tqdm
+
+from mammo import augmentation, checkpoint, files, networks, settings, statistics
+from mammo.dataset import Dataset
+from mammo.randomness import generator
+
+# isort: split
+import keras  # after networks, which quietens TensorFlow
+import tensorflow as tf
+
+COLLAPSED_SPREAD = 0.01  # interquartile range of the validation probabilities of a network that says the same of all
+HISTORY = ("epoch", "split", "loss", "roc_auc", "accuracy")
+WARM_UP = 0.05  # of the steps of a cosine schedule, over which the learning rate rises
+
+
+class Train(settings.Settings):
+    """Section `train` of params.yaml."""
+
+    network: Literal["baseline", "compact", "DenseNet121", "EfficientNetV2B0", "MobileNetV3Small", "ResNet50V2"]
+    weights: str
+    seed: int
+    epochs: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=2)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    schedule: Literal["constant", "cosine"]
+    weight_decay: Annotated[float, Field(ge=0, le=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    average: Annotated[int, Field(ge=0)]
+    flip_at_test: Literal["none", "horizontal", "vertical"]
+    class_weight: Literal["balanced", "none"]
+    precision: Literal["float32", "bfloat16"]
+    threads: Annotated[int, Field(ge=1, le=256)]
+
+    @field_validator("average")
+    @classmethod
+    def _of_the_epochs(cls, average: int, info: ValidationInfo) -> int:
+        if average > info.data.get("epochs", average):
+            raise ValueError(f"at most train.epochs, {info.data['epochs']}")
+        return average
+
+
+@dataclass
+class Progress:
+    """Where a training stands after an epoch."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    best_epoch: int = 0
+    """0 as long as the network has not learned."""
+    best: tuple[float, float] = (-1.0, -float("inf"))
+    """Validation ROC AUC of the best epoch and, to choose among equals, its cross-entropy, negative."""
+    history: list[list[Any]] = field(default_factory=list)
+    """Rows of plots/history.csv."""
+
+
+def fit(
+    data: Dataset, train: Train, ranges: augmentation.Augment, history: Path, state: Path, key: str
+) -> tuple[keras.Model, Progress]:
+    """Train until `epochs` or until `patience` epochs brought no better validation ROC AUC.
+
+    Only an epoch in which the network `has_learned` can be the best: before, its validation AUC is luck. Patience
+    counts from the first such epoch. With `average` nothing is chosen: all epochs are trained, and the weights are the
+    mean of those after each of the last `average` epochs (Izmailov et al. 2018, arXiv:1803.05407).
+
+    Args:
+        data: the prepared images.
+        train: the settings.
+        ranges: of augmentation.
+        history: CSV, replaced after every epoch.
+        state: folder of the state that an interrupted training leaves.
+        key: what the state must be of.
+
+    Returns:
+        the network as it is saved, with the weights of the best epoch (of the last, where none can be) or their mean,
+        and the progress.
+
+    Raises:
+        UserError: the weights to start from cannot be had.
+
+    """
+    chosen, validation = data.part("train"), data.part("valid")
+    mean, deviation = intensity(data.images, chosen)
+    size = data.images.shape[1:]
+    with networks.arithmetic(train.precision):
+        trained = networks.build(train.network, size, mean, deviation, train.seed, train.weights)
+    optimizer = _optimizer(train, -(-len(chosen) // train.batch))
+    optimizer.build(trained.trainable_variables)
+    forward = networks.forward(trained, train.flip_at_test)
+    step = training_step(
+        trained, optimizer, class_weights(data.labels[chosen], train.class_weight), train.label_smoothing
+    )
+
+    variables = [*trained.variables, *optimizer.variables]
+    kept = [variable.numpy() for variable in trained.variables]
+    progress = Progress()
+    if found := checkpoint.load(state, key):
+        notes, arrays = found
+        progress = Progress(**notes["progress"])
+        for variable, array in zip(variables, arrays[: len(variables)], strict=True):
+            variable.assign(array)
+        kept = arrays[len(variables) :]
+        print(f"train: going on after epoch {progress.epoch} of an interrupted run", flush=True)
+
+    def patient() -> bool:
+        waited = progress.epoch - progress.best_epoch
+        return bool(train.average) or not progress.best_epoch or waited < train.patience
+
+    labels = data.labels[validation]
+    while progress.epoch < train.epochs and patient():
+        progress.epoch += 1
+        batches = augmented(data, chosen, train, ranges, progress.epoch)
+        truth, seen = one_epoch(batches, step, progress.epoch, -(-len(chosen) // train.batch))
+        probability = networks.probabilities(forward, data.images, validation)
+        progress.history.append([progress.epoch, "train", *scores(truth, seen)])
+        progress.history.append([progress.epoch, "valid", *scores(labels, probability)])
+        weights = [variable.numpy() for variable in trained.variables]
+        if train.average:
+            kept = _averaged(kept, weights, progress.epoch - (train.epochs - train.average))
+        else:
+            loss, auc, _ = scores(labels, probability)
+            learned = has_learned(statistics.delong_interval(truth, seen), spread(probability))
+            if learned and (auc, -loss) > tuple(progress.best):
+                progress.best, progress.best_epoch = (auc, -loss), progress.epoch
+            if progress.best_epoch in (0, progress.epoch):
+                kept = weights
+        files.write_csv(history, HISTORY, progress.history)
+        arrays = [variable.numpy() for variable in variables] + kept
+        checkpoint.store(state, key, {"progress": vars(progress)}, arrays)
+
+    progress.best_epoch = progress.best_epoch or progress.epoch
+    files.write_csv(history, HISTORY, progress.history)
+    for variable, array in zip(trained.variables, kept, strict=True):
+        variable.assign(array)
+    return networks.finished(train.network, trained, mean, deviation), progress
+
+
+def _optimizer(train: Train, steps: int) -> keras.Optimizer:
+    """Adam, with weight decay AdamW (Loshchilov and Hutter 2019); a cosine rises for `WARM_UP` and falls to 0."""
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = train.learning_rate
+    if train.schedule == "cosine":
+        total = steps * train.epochs
+        rise = max(round(WARM_UP * total), 1)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, max(total - rise, 1), warmup_target=train.learning_rate, warmup_steps=rise
+        )
+    if not train.weight_decay:
+        return keras.optimizers.Adam(rate)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=train.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _averaged(mean: list[np.ndarray], weights: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """The mean of `count` sets of weights, the last of them new; before the first, what was is forgotten."""
+    if count <= 1:
+        return weights
+    return [
+        (old + (new - old) / count).astype(new.dtype) if np.issubdtype(new.dtype, np.floating) else new
+        for old, new in zip(mean, weights, strict=True)
+    ]
+
+
+def intensity(images: np.ndarray, positions: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation in [0, 1] of all pixels of the images at `positions`, exact in any order."""
+    count = total = squares = 0
+    for position in positions:
+        values = images[position].astype(np.int64)
+        count, total, squares = count + values.size, total + int(values.sum()), squares + int((values**2).sum())
+    mean = total / count
+    return mean / 255, max((squares / count - mean**2) ** 0.5 / 255, 1e-3)
+
+
+def class_weights(labels: np.ndarray, rule: str) -> np.ndarray:
+    """Weight of each class, float32 (2,): `balanced` makes both classes count the same in sum."""
+    if rule == "none":
+        return np.ones(2, np.float32)
+    return (len(labels) / (2 * np.bincount(labels, minlength=2))).astype(np.float32)
+
+
+def augmented(
+    data: Dataset, training: np.ndarray, train: Train, ranges: augmentation.Augment, epoch: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The augmented images and labels of one epoch in batches, the next one made while the last is learned from."""
+    labels = data.labels
+    order = generator(train.seed, "order", epoch).permutation(training)
+    chunks = [order[first : first + train.batch] for first in range(0, len(order), train.batch)]
+
+    def make(chunk: np.ndarray) -> np.ndarray:
+        return augmentation.batch(data.images, chunk, ranges, train.seed, epoch)
+
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(make, chunks[0])
+        for position, chunk in enumerate(chunks):
+            images = coming.result()
+            if position + 1 < len(chunks):
+                coming = ahead.submit(make, chunks[position + 1])
+            yield images, labels[chunk]
+
+
+def training_step(
+    model: keras.Model, optimizer: keras.Optimizer, weights: np.ndarray, smoothing: float = 0.0
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """One step of gradient descent on the weighted cross-entropy; gives the probabilities of cancer before it.
+
+    With `smoothing` a label counts for its own class as 1 - smoothing / 2, for the other as smoothing / 2 (Szegedy et
+    al. 2016).
+    """
+
+    @tf.function(jit_compile=False, reduce_retracing=True)
+    def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            output = model(tf.cast(images, tf.float32), training=True)
+            losses = keras.losses.sparse_categorical_crossentropy(labels, output)
+            if smoothing:
+                other = keras.losses.sparse_categorical_crossentropy(1 - labels, output)
+                losses = (1 - smoothing / 2) * losses + smoothing / 2 * other
+            loss = tf.reduce_mean(losses * tf.gather(tf.constant(weights), labels))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return output[:, 1]
+
+    return step
+
+
+def one_epoch(
+    batches: Iterator[tuple[np.ndarray, np.ndarray]],
+    step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    epoch: int,
+    total: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Learn from every batch.
+
+    Returns:
+        labels and probabilities of the augmented images in the order of learning, each from before its own step.
+
+    """
+    labels, probability = [], []
+    for images, truth in tqdm(batches, f"epoch {epoch}", total, unit=" batches", disable=None, leave=False):
+        probability.append(step(tf.constant(images), tf.constant(truth)).numpy())
+        labels.append(truth)
+    return np.concatenate(labels), np.concatenate(probability).astype(float)
+
+
+def scores(labels: np.ndarray, probability: np.ndarray) -> list[float]:
+    """Cross-entropy, ROC AUC and accuracy at 0.5."""
+    loss = log_loss(labels, np.clip(probability, 1e-7, 1 - 1e-7))
+    return [float(loss), float(roc_auc_score(labels, probability)), float(accuracy_score(labels, probability >= 0.5))]
+
+
+def spread(probability: np.ndarray) -> float:
+    """The interquartile range."""
+    lower, upper = np.percentile(probability, [25, 75])
+    return float(upper - lower)
+
+
+def has_learned(training_auc: statistics.Interval, validation_spread: float) -> bool:
+    """Whether the network ranks its own training images better than chance and does not say the same of every image.
+
+    The first by the lower end of the 95 % interval (DeLong) of that AUC, the second by the spread of the validation
+    probabilities, which must exceed `COLLAPSED_SPREAD`.
+    """
+    return training_auc.low > 0.5 and validation_spread > COLLAPSED_SPREAD
+
+
+def instructions() -> str:
+    """The widest instruction set of this processor that TensorFlow's kernels choose by; it decides the last bits."""
+    if tf.config.list_physical_devices("GPU"):
+        return "gpu"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.is_file() else set()
+    known = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx")
+    return next((name for name in known if name in flags), os.uname().machine)
