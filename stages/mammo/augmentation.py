@@ -116,7 +116,9 @@ def restyled(image: np.ndarray, ranges: Augment, seed: int, epoch: int, index: i
     return image
 
 
-def batch(images: np.ndarray, indices: Sequence[int], ranges: Augment, seed: int, epoch: int) -> np.ndarray:
+def batch(
+    images: np.ndarray, indices: Sequence[int] | np.ndarray, ranges: Augment, seed: int, epoch: int
+) -> np.ndarray:
     """The augmented images at `indices` of an array (n, height, width) as uint8 (batch, height, width, 1)."""
     size = images.shape[1:]
     styled = ranges.intensity_range > 0 or ranges.erase > 0

@@ -71,10 +71,8 @@ def _chest_wall_right(breast: np.ndarray) -> bool:
     """More of the breast's rightmost than of its leftmost columns is breast: it is widest where it leaves the body."""
     across = np.flatnonzero(breast.any(axis=0))
     edge = max(round(EDGE * (across[-1] + 1 - across[0])), 1)
-    left, right = (
-        breast[:, part] for part in (slice(across[0], across[0] + edge), slice(across[-1] + 1 - edge, across[-1] + 1))
-    )
-    return int(right.sum()) > int(left.sum())
+    left, right = across[0] + edge, across[-1] + 1 - edge
+    return int(breast[:, right:].sum()) > int(breast[:, :left].sum())
 
 
 def applied(image: np.ndarray, how: View, size: tuple[int, int], of_mask: bool = False) -> np.ndarray:

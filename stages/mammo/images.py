@@ -71,7 +71,7 @@ def moved_along(mask: np.ndarray, path: Path, size: tuple[int, int], steps: cano
 
 
 def _for_canonical(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    """The 8-bit grey image that `canonical` looks at: a breast may fill a part of it, so it is twice `size` or whole."""
+    """The 8-bit grey image that `canonical` looks at: whole or at least twice `size`, of which a breast is a part."""
     return _eight_bit(_contrasting(data, (2 * size[0], 2 * size[1])))
 
 
