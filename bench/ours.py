@@ -23,12 +23,12 @@ def preprocessing(raw: Path, work: Path) -> None:
     from preprocess import Preprocess, decode_all
 
     entries = dataset.read_index(raw)
-    height, width = settings.read("preprocess", Preprocess, PARAMS).size
+    how = settings.read("preprocess", Preprocess, PARAMS)
     folder = work / "decoded"
 
     def once() -> None:
         folder.mkdir()
-        decode_all(raw, entries, (height, width), folder)
+        decode_all(raw, entries, how, folder)
         shutil.rmtree(folder)
 
     serve(once, cores=stage.cores())
@@ -68,25 +68,28 @@ def decoding(raw: Path) -> None:
 def epoch(prepared: Path, precision: str, number: int) -> None:
     """An epoch of the stage `train` over NUMBER images of PREPARED: order, augmentation, steps, training scores."""
     import keras
-    import train
-    from mammo import networks
+    from mammo import networks, training
     from mammo.augmentation import Augment
 
-    asked = settings.read("train", train.Train, PARAMS).model_copy(update={"precision": precision})
+    asked = settings.read("train", training.Train, PARAMS).model_copy(update={"precision": precision})
     ranges = settings.read("augment", Augment, PARAMS)
     data = dataset.load(prepared)
     chosen = np.arange(number)
     networks.use_threads(asked.threads)
     with networks.arithmetic(precision):
-        network = networks.trainable_baseline(data.images.shape[1:], *train.intensity(data.images, chosen), asked.seed)
+        network = networks.trainable_baseline(
+            data.images.shape[1:], *training.intensity(data.images, chosen), asked.seed
+        )
     optimizer = keras.optimizers.Adam(asked.learning_rate)
     optimizer.build(network.trainable_variables)
-    step = train.training_step(network, optimizer, train.class_weights(data.labels[chosen], asked.class_weight))
+    step = training.training_step(network, optimizer, training.class_weights(data.labels[chosen], asked.class_weight))
     numbers = itertools.count(1)
 
     def once() -> None:
         count = next(numbers)
-        train.one_epoch(train.augmented(data, chosen, asked, ranges, count), step, count, -(-number // asked.batch))
+        training.one_epoch(
+            training.augmented(data, chosen, asked, ranges, count), step, count, -(-number // asked.batch)
+        )
 
     serve(once)
 
@@ -98,10 +101,9 @@ def ceiling(prepared: Path, precision: str, number: int) -> None:
     """
     import keras
     import tensorflow as tf
-    import train
-    from mammo import networks
+    from mammo import networks, training
 
-    asked = settings.read("train", train.Train, PARAMS)
+    asked = settings.read("train", training.Train, PARAMS)
     data = dataset.load(prepared)
     networks.use_threads(asked.threads)
     with networks.arithmetic(precision):

@@ -50,7 +50,15 @@ RULES = {
 }
 NETWORKS = {
     "baseline": "Conv2D(16, 5, ReLU), MaxPooling2D(2), Conv2D(32, 3, ReLU), MaxPooling2D(2), Flatten, Dense(16, ReLU), "
-    "Dense(8, ReLU), Dense(2, softmax)"
+    "Dense(8, ReLU), Dense(2, softmax)",
+    "compact": "Conv2D(16, 5, stride 2), three residual blocks of two Conv2D(3) with 32, 64 and 128 maps at half the "
+    "resolution each, batch-normalised, mean and maximum of the maps, Dropout, Dense(2, softmax)",
+}
+STEPS = {
+    "right_inverted": "black on white turned over",
+    "blacken_outside": "all but the breast blackened",
+    "crop": "cropped to the breast, its aspect kept",
+    "chest_wall_left": "mirrored where the chest wall was on the right",
 }
 LEAKS = {
     "patients_in_several_splits": "Patients in more than one split",
@@ -306,16 +314,45 @@ def training(run: Run) -> list[str]:
         if run.card["network"] == "baseline"
         else ""
     )
+    decay = train["weight_decay"]
+    optimizer = f"AdamW, weight decay {plain(decay)}" if decay else "Adam"
+    falls = ", rising and then falling to 0 by a cosine" if train["schedule"] == "cosine" else ""
+    smoothed = f", labels smoothed by {plain(train['label_smoothing'])}" if train["label_smoothing"] else ""
+    ended = (
+        f"{train['epochs']} epochs; the weights are the mean of those after each of the last {train['average']}."
+        if train["average"]
+        else f"At most {train['epochs']} epochs, ended after {train['patience']} without a better validation ROC AUC; "
+        f"{run.metrics['train']['epochs']} were run."
+    )
+    twice = (
+        f" A probability is the mean of that of the image and that of its {train['flip_at_test']} mirror image."
+        if train["flip_at_test"] != "none"
+        else ""
+    )
     return [
-        f"Adam, learning rate {plain(train['learning_rate'])}, batches of {train['batch']} images, cross-entropy "
-        f"({weights}), arithmetic in {train['precision']}. At most {train['epochs']} epochs, ended after "
-        f"{train['patience']} without a better validation ROC AUC; {run.metrics['train']['epochs']} were run."
-        f"{normalised}",
+        f"{optimizer}, learning rate {plain(train['learning_rate'])}{falls}, batches of {train['batch']} images, "
+        f"cross-entropy ({weights}{smoothed}), arithmetic in {train['precision']}. {ended}{normalised}{twice}",
         "Training images were changed at random, anew in each epoch: turned by up to "
         f"{plain(augment['rotation_range'])}° either way, shifted by up to {percent(augment['width_shift_range'])} of "
         f"the width and {percent(augment['height_shift_range'])} of the height, scaled by up to "
-        f"{percent(augment['zoom_range'])} in each direction.",
+        f"{percent(augment['zoom_range'])} in each direction{restyled(augment)}.",
     ]
+
+
+def restyled(augment: Mapping[str, Any]) -> str:
+    """What else is done to training images, if anything."""
+    said = [f"mirrored ({way}) in half of the draws" for way in ("horizontal", "vertical") if augment[f"{way}_flip"]]
+    if augment["intensity_range"]:
+        said.append(f"changed in brightness and gamma (intensity_range {plain(augment['intensity_range'])})")
+    if augment["erase"]:
+        said.append(f"blackened in a random rectangle in {percent(augment['erase'])} of draws")
+    return "".join(f", {one}" for one in said)
+
+
+def canonical(run: Run) -> str:
+    """What was done to make scans alike, if anything."""
+    taken = [words for step, words in STEPS.items() if run.card["preprocess"]["canonical"].get(step)]
+    return f"Scans are made alike before: {', '.join(taken)}. " if taken else ""
 
 
 def percent(share: float) -> str:
@@ -466,11 +503,20 @@ def data(run: Run) -> list[Item]:
             9,
             "Preprocessing",
             [
-                f"Each image is made 8-bit grey and {run.size} pixels (height × width) large. Scaling to [0, 1] and by "
-                "mean and standard deviation of the training images is part of the model itself.",
+                f"{canonical(run)}Each image is made 8-bit grey and {run.size} pixels (height × width) large. "
+                "Scaling to [0, 1] and by mean and standard deviation of the training images is part of the model "
+                "itself.",
             ],
         ),
-        Item(10, "Selection of parts of the data", ["None: the network sees the whole image."]),
+        Item(
+            10,
+            "Selection of parts of the data",
+            [
+                "The breast, as found by its outline; the network sees nothing else."
+                if run.card["preprocess"]["canonical"].get("crop")
+                else "None: the network sees the whole image."
+            ],
+        ),
         Item(
             11,
             "De-identification",
@@ -617,7 +663,12 @@ def network(run: Run) -> list[Item]:
     layers = f": {NETWORKS[name]}" if name in NETWORKS else ""
     drawn = " (He uniform; the last layer zero)" if name == "baseline" else ""
     seed = run.settings["train"]["seed"]
-    start = f"Initial weights: at random{drawn}, seed {seed}; no weights were taken from another training."
+    taken = run.settings["train"]["weights"]
+    start = (
+        f"Initial weights: at random{drawn}, seed {seed}; no weights were taken from another training."
+        if taken == "none"
+        else f"Initial weights: {taken} (train.weights), the last layer zero."
+    )
     return [
         Item(
             22,

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from mammo.augmentation import Augment, Warp, apply, batch, draw
 
-RANGES = Augment(rotation_range=15, width_shift_range=0.1, height_shift_range=0.2, zoom_range=0.1)
+STILL = {
+    **dict.fromkeys(("rotation_range", "width_shift_range", "height_shift_range", "zoom_range"), 0.0),
+    **{"horizontal_flip": False, "vertical_flip": False, "intensity_range": 0.0, "erase": 0.0},
+}
+RANGES = Augment.model_validate(
+    STILL | {"rotation_range": 15.0, "width_shift_range": 0.1, "height_shift_range": 0.2, "zoom_range": 0.1}
+)
 
 
 def smooth_image(height: int, width: int) -> np.ndarray:
@@ -54,7 +60,7 @@ def test_shifts_go_along_their_own_axis() -> None:
 
 
 def test_no_range_leaves_the_image_as_it_is() -> None:
-    still = Augment(rotation_range=0, width_shift_range=0, height_shift_range=0, zoom_range=0)
+    still = Augment.model_validate(STILL)
     image = smooth_image(64, 80)
     assert (apply(image, draw(still, (64, 80), seed=3, epoch=1, index=0)) == image).all()
 
@@ -79,3 +85,43 @@ def test_a_draw_depends_on_seed_epoch_and_index_alone() -> None:
     assert together.dtype == np.uint8
     for other in ({"seed": 2, "epoch": 4}, {"seed": 1, "epoch": 5}):
         assert (batch(images, [1], RANGES, **other) != alone).any()
+
+
+@pytest.mark.parametrize(("flip", "axis"), [("horizontal_flip", 1), ("vertical_flip", 0)])
+def test_a_flip_mirrors_half_of_the_images_exactly(flip: str, axis: int) -> None:
+    image = smooth_image(64, 80)
+    ranges = Augment.model_validate(STILL | {flip: True})
+    drawn = [apply(image, draw(ranges, image.shape, seed=1, epoch=1, index=index)) for index in range(200)]
+    mirrored = sum((one == np.flip(image, axis)).all() for one in drawn)
+    assert mirrored + sum((one == image).all() for one in drawn) == 200
+    assert 75 <= mirrored <= 125
+
+
+def test_flips_change_no_other_draw() -> None:
+    flipping = RANGES.model_copy(update={"horizontal_flip": True, "vertical_flip": True})
+    for index in range(20):
+        one, other = (vars(draw(ranges, (64, 80), 1, 1, index)) for ranges in (RANGES, flipping))
+        assert {name: abs(value) for name, value in other.items()} == {name: abs(value) for name, value in one.items()}
+
+
+def test_intensity_changes_brightness_and_contrast_but_neither_order_nor_black() -> None:
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (32, 1))
+    ranges = Augment.model_validate(STILL | {"intensity_range": 0.3})
+    drawn = [batch(ramp[None], [0], ranges, seed=seed, epoch=1)[0, 0, :, 0].astype(int) for seed in range(200)]
+    assert all((np.diff(one) >= 0).all() and one[0] == 0 for one in drawn)
+    middle = np.array([one[128] for one in drawn])
+    assert middle.min() < 100 and middle.max() > 155
+    assert len({int(value) for value in middle}) > 30
+
+
+def test_erasing_blackens_one_rectangle_in_the_asked_share_of_images() -> None:
+    image = np.full((90, 60), 200, np.uint8)
+    ranges = Augment.model_validate(STILL | {"erase": 0.4})
+    erased = [batch(image[None], [0], ranges, seed=seed, epoch=1)[0, :, :, 0] == 0 for seed in range(300)]
+    hit = [one for one in erased if one.any()]
+    assert 90 <= len(hit) <= 150
+    for one in hit:
+        rows, columns = np.flatnonzero(one.any(axis=1)), np.flatnonzero(one.any(axis=0))
+        assert one.sum() == (rows[-1] + 1 - rows[0]) * (columns[-1] + 1 - columns[0])
+        assert 9 <= len(rows) <= 30 and 6 <= len(columns) <= 20
+    assert len({(rows.any(axis=1).argmax(), rows.any(axis=0).argmax()) for rows in hit}) > 50

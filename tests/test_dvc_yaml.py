@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
+from mammo import networks
 from pydantic import BaseModel
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -89,6 +90,9 @@ def test_a_stage_reads_what_stages_before_it_write_and_says_so(stage: str) -> No
     assert (python, name) == ("python", f"stages/{stage}.py")
     earlier = list(itertools.chain.from_iterable(outputs(one) for one in STAGES[: STAGES.index(stage)]))
     data = {dep for dep in declared["deps"] if not dep.endswith(".py") and dep != "requirements.txt"}
+    if stage == "train":  # weights to start from, which params.yaml names by file
+        assert str(networks.WEIGHTS) in data
+        data.remove(str(networks.WEIGHTS))
     assert data == {"${data.folder}"} if stage == "download" else data <= set(earlier)
     named = data | set(outputs(stage))
     assert all(dep in paths or str(Path(dep).parent) in paths for dep in data)
@@ -136,7 +140,10 @@ def settings_read(stage: str) -> set[str]:
                 continue
             called = ast.unparse(node.func)
             if called == "settings.value":
-                keys.add(".".join(ast.literal_eval(argument) for argument in node.args))
+                section, key = map(ast.literal_eval, node.args)
+                inner = PARAMS[section][key]
+                name = f"{section}.{key}"
+                keys |= leaves(inner, name) if isinstance(inner, dict) else {name}
             elif called == "settings.everything":
                 keys |= set().union(*(leaves(section, name) for name, section in PARAMS.items()))
             elif called == "settings.read":

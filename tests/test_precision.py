@@ -20,19 +20,18 @@ pytestmark = pytest.mark.proof
 
 def aucs(prepared: Path, source: str, precision: str, scratch: Path) -> Iterator[float]:
     """ROC AUC on the test split, seed by seed."""
-    import train
-    from mammo import networks
+    from mammo import networks, training
 
     data = dataset.load(prepared)
     ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
-    committed = settings.read("train", train.Train, ROOT / "params.yaml")
+    committed = settings.read("train", training.Train, ROOT / "params.yaml")
     networks.use_threads(committed.threads)
     test = data.part("test")
     for seed in SEEDS:
         changed = {"seed": seed, "epochs": EPOCHS[source], "patience": EPOCHS[source], "precision": precision}
         setting = committed.model_copy(update=changed)
         key = f"{source} {precision} {seed}"
-        network, _ = train.fit(data, setting, ranges, scratch / "history.csv", scratch / "state", key)
+        network, _ = training.fit(data, setting, ranges, scratch / "history.csv", scratch / "state", key)
         yield roc_auc_score(data.labels[test], networks.probabilities(networks.forward(network), data.images, test))
 
 

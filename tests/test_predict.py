@@ -486,7 +486,7 @@ def test_a_mistake_is_told_in_one_line(
     assert len(error.splitlines()) == 1
 
 
-CARD = predict.Card("kaggle", 100, (224, 224), {"half": 0.5}, 2, (20.0, 100.0), {}, "")
+CARD = predict.Card("kaggle", 100, (224, 224), images.PLAIN, "none", {"half": 0.5}, 2, (20.0, 100.0), {}, "")
 
 
 def warnings_for(image: np.ndarray, folder: Path) -> str:

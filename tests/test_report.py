@@ -29,7 +29,7 @@ MODEL = {
     "weights": 1498218,
     "trained_on": {"source": "phantom", "images": 720, "patients": 240, "cancer": 240},
     "audit": {"leaking": False},
-    "preprocess": {"size": [224, 224]},
+    "preprocess": {"size": [224, 224], "canonical": {}},
     "arithmetic": {
         "precision": "float32",
         "threads": 2,

@@ -36,18 +36,18 @@ def prepare(folder: Path, source: str, images: Path | None = None, lesions: bool
 def verdicts(prepared: Path, source: str, scratch: Path) -> list[bool]:
     """Train with every seed; True where the network has learned. One row a seed is printed."""
     import train
-    from mammo import networks
+    from mammo import networks, training
 
     data = dataset.load(prepared)
     ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
-    committed = settings.read("train", train.Train, ROOT / "params.yaml")
+    committed = settings.read("train", training.Train, ROOT / "params.yaml")
     networks.use_threads(committed.threads)
     learned = []
     print(f"\n{source}, {EPOCHS[source]} epochs\n\n| seed | training AUC (95 %) | spread | validation AUC | learned |")
     print("|---:|---|---:|---:|---|", flush=True)
     for seed in SEEDS:
         setting = committed.model_copy(update={"seed": seed, "epochs": EPOCHS[source], "patience": EPOCHS[source]})
-        network, _ = train.fit(data, setting, ranges, scratch / "history.csv", scratch / "state", f"{source} {seed}")
+        network, _ = training.fit(data, setting, ranges, scratch / "history.csv", scratch / "state", f"{source} {seed}")
         step = networks.forward(network)
         verdict = train.judge(
             {split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")}, data
@@ -73,14 +73,13 @@ def test_twenty_of_twenty_seeds_learn_the_real_training_images(tmp_path: Path, m
 
 
 def test_without_lesions_the_network_is_at_chance(tmp_path: Path) -> None:
-    import train
-    from mammo import networks
+    from mammo import networks, training
 
     data = dataset.load(prepare(tmp_path, "phantom", lesions=False))
     ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
-    committed = settings.read("train", train.Train, ROOT / "params.yaml")
+    committed = settings.read("train", training.Train, ROOT / "params.yaml")
     networks.use_threads(committed.threads)
-    network, _ = train.fit(data, committed, ranges, tmp_path / "history.csv", tmp_path / "state", "no lesions")
+    network, _ = training.fit(data, committed, ranges, tmp_path / "history.csv", tmp_path / "state", "no lesions")
     test = data.part("test")
     probability = networks.probabilities(networks.forward(network), data.images, test)
     auc = statistics.scores(data.labels[test], probability, data.patients[test], threshold=0.5, seed=1)["roc_auc"]

@@ -105,12 +105,12 @@ def test_history_has_a_row_per_epoch_and_split_and_the_best_epoch_is_kept(traine
 
 
 def test_a_network_has_learned_where_it_beats_chance_and_tells_images_apart() -> None:
-    import train
+    from mammo import training
     from mammo.statistics import Interval
 
-    assert train.has_learned(Interval(0.56, 0.53, 0.59), validation_spread=0.011)
-    assert not train.has_learned(Interval(0.52, 0.49, 0.55), validation_spread=0.2)
-    assert not train.has_learned(Interval(0.8, 0.7, 0.9), validation_spread=0.01)
+    assert training.has_learned(Interval(0.56, 0.53, 0.59), validation_spread=0.011)
+    assert not training.has_learned(Interval(0.52, 0.49, 0.55), validation_spread=0.2)
+    assert not training.has_learned(Interval(0.8, 0.7, 0.9), validation_spread=0.01)
 
 
 def test_the_same_inputs_give_the_same_bytes(trained: Path, tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     phantoms.add_argument("picture", type=Path, metavar="FILE.png")
     phantoms.set_defaults(run=_phantoms)
 
+    canonical = commands.add_parser(
+        "canonical",
+        help="a contact sheet of images before and after they are made canonical",
+        description="Draw the 40 images that are hardest for preprocess.canonical, before and after all of its steps.",
+    )
+    canonical.add_argument("picture", type=Path, metavar="FILE.png")
+    canonical.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
+    canonical.set_defaults(run=_canonical)
+
     compare = commands.add_parser(
         "compare",
         help="is one model better than another, or was it chance?",
@@ -229,4 +238,17 @@ def _phantoms(options: argparse.Namespace) -> int:
         phantom: Phantoms
 
     contact_sheet(settings.read("data", Data).phantom, options.picture)
+    return 0
+
+
+def _canonical(options: argparse.Namespace) -> int:
+    from mammo import before_after
+    from mammo.predict import find
+
+    paths, _ = find(options.paths)
+    number, inverted, without = before_after.draw(paths, options.picture)
+    print(
+        f"{number} of {len(paths)} images read: {inverted} inverted, {without} without a breast. "
+        f"The hardest are drawn in {options.picture}."
+    )
     return 0

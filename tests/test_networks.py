@@ -1,0 +1,130 @@
+"""Networks by name: what they take and give, where they start, and that what is saved is what was trained."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mammo import networks
+from mammo.errors import UserError
+
+# isort: split
+import keras
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
+
+SIZE = (96, 64)
+IMAGES = np.random.default_rng(1).integers(0, 256, (5, *SIZE), dtype=np.uint8)
+ALL = np.arange(5)
+SMALL_BACKBONE = "MobileNetV3Small"
+
+
+def with_a_last_layer(model: keras.Model) -> keras.Model:
+    """The last layer starts at zero, so that every image gets 0.5; here it gets something to say."""
+    random = np.random.default_rng(2)
+    model.layers[-1].set_weights([0.02 * random.normal(size=array.shape) for array in model.layers[-1].get_weights()])
+    return model
+
+
+def chances(model: keras.Model, flip: str = "none", images: np.ndarray = IMAGES) -> np.ndarray:
+    return networks.probabilities(networks.forward(model, flip), images, np.arange(len(images)))
+
+
+@pytest.mark.parametrize("name", ["compact", SMALL_BACKBONE])
+def test_a_network_of_any_size_trains_in_bfloat16_and_is_saved_in_float32(name: str, tmp_path: Path) -> None:
+    with networks.arithmetic("bfloat16"):
+        trained = with_a_last_layer(networks.build(name, SIZE, 0.2, 0.3, seed=1))
+    saved = networks.finished(name, trained, 0.2, 0.3)
+    assert {variable.dtype for variable in saved.trainable_variables} == {"float32"}
+    assert chances(saved) == pytest.approx(chances(trained), abs=0.05)
+    networks.save(saved, tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert (chances(loaded) == chances(saved)).all()
+    assert name != "compact" or np.ptp(chances(saved)) > 0.01, "images told apart, so the comparisons mean something"
+
+
+def test_compact_has_at_most_a_million_weights_whatever_the_size() -> None:
+    counts = {networks.build("compact", size, 0.2, 0.3, seed=1).count_params() for size in (SIZE, (240, 144))}
+    assert counts == {304_722}
+
+
+def test_the_seed_alone_decides_the_weights() -> None:
+    one, same, other = (networks.build("compact", SIZE, 0.2, 0.3, seed=seed).get_weights() for seed in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(one, same, strict=True))
+    assert any((a != b).any() for a, b in zip(one, other, strict=True))
+
+
+def test_compact_sees_a_lesion_wherever_it_lies() -> None:
+    """The maxima and means of its maps stay what they are when all that is not background moves by the total stride."""
+    image = np.zeros((2, 320, 320), np.uint8)
+    lesion = np.random.default_rng(3).integers(100, 256, (24, 24), dtype=np.uint8)
+    image[0, 112:136, 128:152] = image[1, 160:184, 144:168] = lesion
+    seen = chances(with_a_last_layer(networks.build("compact", (320, 320), 0.2, 0.3, seed=1)), images=image)
+    assert seen[0] == pytest.approx(seen[1], abs=1e-4)
+
+
+@pytest.mark.parametrize(("flip", "axis"), [("vertical", 1), ("horizontal", 2)])
+def test_a_flip_at_test_is_the_mean_over_the_image_and_its_mirror_image(flip: str, axis: int) -> None:
+    model = with_a_last_layer(networks.build("compact", SIZE, 0.2, 0.3, seed=1))
+    mirrored = np.ascontiguousarray(np.flip(IMAGES, axis))
+    assert chances(model, flip) == pytest.approx((chances(model) + chances(model, images=mirrored)) / 2, abs=1e-6)
+    assert chances(model, flip) == pytest.approx(chances(model, flip, mirrored), abs=1e-6)
+    assert np.abs(chances(model, flip) - chances(model)).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["compact", SMALL_BACKBONE])
+def test_a_training_starts_from_the_weights_of_another_of_another_size(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "WEIGHTS", tmp_path)
+    source = with_a_last_layer(networks.build(name, (64, 64), 0.5, 0.2, seed=5))
+    networks.save(source, tmp_path / "first.keras")
+    second = networks.build(name, SIZE, 0.2, 0.3, seed=1, weights="first.keras")
+    pairs = list(zip(source.get_weights(), second.get_weights(), strict=True))
+    assert all((a == b).all() for a, b in pairs[:-2])
+    assert not second.layers[-1].get_weights()[0].any(), "the last layer starts anew"
+
+
+def test_a_backbone_starts_from_the_weights_that_keras_publishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "WEIGHTS", tmp_path)
+    keras.utils.set_random_seed(7)
+    published = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(224, 224, 3))
+    published.save_weights(tmp_path / "notop.weights.h5")
+    body = networks.build(SMALL_BACKBONE, SIZE, 0.2, 0.3, seed=1, weights="notop.weights.h5").get_weights()
+    assert all((a == b).all() for a, b in zip(published.get_weights(), body[:-2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "said"),
+    [
+        ("compact", "none.keras", "none.keras does not exist; data/weights/README.md says what belongs there"),
+        ("compact", "other.keras", "other.keras is another network: its layer stem is missing or differs"),
+        ("compact", "text.keras", "text.keras cannot be read"),
+        ("compact", "text.h5", "is 'text.h5'; allowed for compact are none and a .keras file"),
+        ("compact", "imagenet", "is 'imagenet'; allowed for compact are none and a .keras file"),
+        ("baseline", "other.keras", "is 'other.keras'; baseline starts from none"),
+        (SMALL_BACKBONE, "text.h5", "text.h5 cannot be had"),
+        (SMALL_BACKBONE, "imagenet", "where there is internet"),
+    ],
+)
+def test_weights_that_cannot_be_had_are_refused(
+    name: str, weights: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there: no internet
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "text.keras").write_text("text")
+    (tmp_path / "text.h5").write_text("text")
+    networks.save(networks.build(SMALL_BACKBONE, (64, 64), 0.2, 0.3, seed=1), tmp_path / "other.keras")
+    monkeypatch.setattr(networks, "WEIGHTS", tmp_path)
+    with pytest.raises(UserError, match=r"^train\.weights") as refused:
+        networks.build(name, SIZE, 0.2, 0.3, seed=1, weights=weights)
+    assert said in str(refused.value).replace(str(tmp_path), "data/weights")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [*networks.BACKBONES, "compact"])
+def test_features_are_few_enough_for_a_card(name: str) -> None:
+    features = networks.probabilities(networks.features(networks.build(name, SIZE, 0.2, 0.3, 1)), IMAGES, ALL)
+    assert features.shape[0] == 5 and 16 <= features.shape[1] <= networks.FEATURES
