@@ -30,7 +30,15 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
     weights = networks.given(train.weights)
     asked = {"train": train.model_dump(), "augment": ranges.model_dump(), "instructions": training.instructions()}
     key = checkpoint.digest(asked, [prepared / "images.npy", prepared / "index.csv", *weights])
-    network, progress = training.fit(data, train, ranges, history, state, key)
+    try:
+        network, progress = training.fit(data, train, ranges, history, state, key)
+    except tf.errors.OpError as error:
+        if train.precision == "float32":
+            raise
+        raise UserError(
+            f"TensorFlow cannot compute in {train.precision} on this processor; set train.precision: float32. "
+            f"It said: {error.message.strip().splitlines()[-1].strip()[:200]}"
+        ) from error
     step = networks.forward(network, train.flip_at_test)
     probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")}
     verdict = judge(probability, data)

@@ -14,10 +14,12 @@ from mammo.dataset import Entry
 from mammo.errors import UserError
 from mammo.folds import Folds
 from miniature import Run, dvc, git
+from readme import block, shell
 from sklearn.metrics import roc_auc_score
 
 PIPELINE = yaml.safe_load((ROOT / "cv/dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "cv/params.yaml").read_text())
+COMMANDS = block("Cross-validation")
 FIVE = Folds(number=5, seed=1, valid=0.15)
 
 
@@ -176,7 +178,8 @@ def test_cross_validation_by_dvc_gives_the_same_bytes_and_leaves_the_pipeline_al
     content["pretraining"] |= {"epochs": 2, "phantom": phantoms}
     (clone / "cv/params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     before = dvc(clone, "status")
-    dvc(clone / "cv", "repro")
+    output = shell(clone, COMMANDS)
+    assert "A: plots/shortcut.csv\nB: plots/compact.csv\n" in output
     scores = (clone / "cv/metrics/cv.json").read_bytes()
     lock = (clone / "cv/dvc.lock").read_bytes()
     assert set(files.read_json(clone / "cv/metrics/cv.json")["rows"]) == {"shortcut", *content["rows"]}

@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import test_experiments
+import test_folds
 import test_pipeline
 from conftest import ROOT
 from miniature import clone, ran, run
 from readme import BLOCKS, RUN, TEXT, block, link_environment, shell
 
-ELSEWHERE = (test_experiments, test_pipeline)  # imported for the blocks that they run
+ELSEWHERE = (test_experiments, test_folds, test_pipeline)  # imported for the blocks that they run
 MAKE, MAKE_TEST = block("mammo")
 OLDER_RUNS = block("Comparing", 1)
 PREDICTING = block("Predicting")

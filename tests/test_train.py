@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -178,3 +179,14 @@ def test_a_wrong_setting_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     done = run_stage("train", *TRAIN_PATHS, folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr == "train: params.yaml: train.epochs is 0; allowed is greater than or equal to 1\n"
+
+
+def test_a_processor_that_cannot_compute_in_bfloat16_is_told_in_one_line(tmp_path: Path) -> None:
+    """OneDNN is told to use nothing newer than AVX2; where its bfloat16 works all the same, there is nothing to tell."""
+    write_prepared(tmp_path)
+    write_params(tmp_path, train={"precision": "bfloat16", "epochs": 2})
+    done = run_stage("train", *TRAIN_PATHS, folder=tmp_path, environment={"ONEDNN_MAX_CPU_ISA": "AVX2"})
+    if done.returncode:
+        assert re.fullmatch(
+            r"train: TensorFlow cannot compute in bfloat16 .*: set train.precision: float32\n", done.stderr
+        )
