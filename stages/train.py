@@ -36,8 +36,7 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
         if train.precision == "float32":
             raise
         raise UserError(
-            f"TensorFlow cannot compute in {train.precision} on this processor; set train.precision: float32. "
-            f"It said: {error.message.strip().splitlines()[-1].strip()[:200]}"
+            f"TensorFlow cannot compute in {train.precision} on this processor; set train.precision: float32"
         ) from error
     step = networks.forward(network, train.flip_at_test)
     probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")}

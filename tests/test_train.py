@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -182,11 +181,11 @@ def test_a_wrong_setting_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
 
 
 def test_a_processor_that_cannot_compute_in_bfloat16_is_told_in_one_line(tmp_path: Path) -> None:
-    """OneDNN is told to use nothing newer than AVX2; where its bfloat16 works all the same, there is nothing to tell."""
+    """Such as one with AVX2 alone, by oneDNN's own switch; where bfloat16 works all the same, nothing is told."""
     write_prepared(tmp_path)
     write_params(tmp_path, train={"precision": "bfloat16", "epochs": 2})
     done = run_stage("train", *TRAIN_PATHS, folder=tmp_path, environment={"ONEDNN_MAX_CPU_ISA": "AVX2"})
     if done.returncode:
-        assert re.fullmatch(
-            r"train: TensorFlow cannot compute in bfloat16 .*: set train.precision: float32\n", done.stderr
+        assert done.stderr == (
+            "train: TensorFlow cannot compute in bfloat16 on this processor; set train.precision: float32\n"
         )
