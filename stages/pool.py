@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from mammo import compare, dataset, files, folds, images, shortcut, stage, statistics
 from mammo.appearance import intensity_figures
 from mammo.dataset import Entry
+from mammo.errors import UserError
+from pydantic import Field, RootModel
 
 SHORTCUT = "shortcut"  # the row of the forest
 LOOK = (224, 224)  # pixels at which it sees the images, as delivered
+Ensembles = RootModel[dict[str, Annotated[list[str], Field(min_length=2)]]]  # section `ensembles` of cv/params.yaml
 Row = tuple[str, str, int, float, int]  # of `folds.PREDICTIONS`
 
 
@@ -27,6 +30,10 @@ def main(raw: Path, work: Path, metrics: Path, plots: Path) -> None:
     tables = {SHORTCUT: forest(raw, asked)}
     for name in folds.rows():
         tables[name] = pooled(work / name, asked.number)
+    for name, members in folds.read("ensembles", Ensembles).root.items():
+        if unknown := [member for member in members if member not in tables]:
+            raise UserError(f"ensembles.{name}: there is no row {unknown[0]!r}; there are {', '.join(tables)}")
+        tables[name] = mean([tables[member] for member in members])
     for name, rows in tables.items():
         files.write_csv(plots / f"{name}.csv", folds.PREDICTIONS, rows)
     scores = {name: scored(rows, asked.seed) for name, rows in tables.items()}
@@ -47,6 +54,16 @@ def pooled(folder: Path, number: int) -> list[Row]:
         for row in files.read_csv(folder / str(fold) / "predictions.csv", folds.PREDICTIONS)
     ]
     return sorted(rows)
+
+
+def mean(tables: Sequence[Sequence[Row]]) -> list[Row]:
+    """The mean probability of several rows for each image; cancer is called from 0.5, as no threshold was locked."""
+    rows = []
+    for same in zip(*tables, strict=True):
+        image, patient, label, _, _ = same[0]
+        chance = sum(row[3] for row in same) / len(same)
+        rows.append((image, patient, label, chance, int(chance >= 0.5)))
+    return rows
 
 
 def forest(raw: Path, asked: folds.Folds) -> list[Row]:

@@ -72,7 +72,14 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
     (tmp_path / "cv").mkdir()
     quality = {"first": 0.2, "second": 0.2, "third": 2.5}
     (tmp_path / "cv/params.yaml").write_text(
-        yaml.safe_dump({"folds": FIVE.model_dump(), "rows": {name: {} for name in quality}}, sort_keys=False)
+        yaml.safe_dump(
+            {
+                "folds": FIVE.model_dump(),
+                "rows": {name: {} for name in quality},
+                "ensembles": {"both": ["first", "third"]},
+            },
+            sort_keys=False,
+        )
     )
     chances = {}
     for name, strength in quality.items():
@@ -88,18 +95,26 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
     done = run_stage("pool", "../raw", "work", "metrics/cv.json", "plots", folder=tmp_path / "cv")
     assert done.returncode == 0, done.stderr
     content = files.read_json(tmp_path / "cv/metrics/cv.json")
-    assert list(content["rows"]) == ["shortcut", *quality]
+    assert list(content["rows"]) == ["shortcut", *quality, "both"]
     labels = [entry.label for entry in every]
     for name in quality:
         auc = content["rows"][name]["roc_auc"]
         assert auc["value"] == pytest.approx(roc_auc_score(labels, [chances[name, entry.image] for entry in every]))
         assert auc["low"] < auc["value"] < auc["high"]
     compared = content["comparisons"]
-    assert list(compared) == ["shortcut_to_first", "first_to_second", "second_to_third"]
+    assert list(compared) == ["shortcut_to_first", "first_to_second", "second_to_third", "third_to_both"]
     assert compared["second_to_third"]["p_holm"] < 0.05 < compared["first_to_second"]["p_holm"]
     for row in compared.values():
-        assert row["p"] <= row["p_holm"] <= 3 * row["p"]
-    table = files.read_csv(tmp_path / "cv/plots/third.csv", folds.PREDICTIONS)
+        assert row["p"] <= row["p_holm"] <= 4 * row["p"]
+    both = {
+        row["image"]: float(row["probability"])
+        for row in files.read_csv(tmp_path / "cv/plots/both.csv", folds.PREDICTIONS)
+    }
+    assert all(
+        both[entry.image] == pytest.approx((chances["first", entry.image] + chances["third", entry.image]) / 2)
+        for entry in every
+    )
+    table = list(files.read_csv(tmp_path / "cv/plots/third.csv", folds.PREDICTIONS))
     assert len(table) == len(every)
     again = run_stage("pool", "../raw", "work", "metrics/again.json", "plots", folder=tmp_path / "cv")
     assert again.returncode == 0
@@ -145,6 +160,8 @@ def test_every_row_has_its_folds_and_the_pipeline_names_what_its_scripts_reach()
     )
     pooled = set(PIPELINE["pool"]["deps"])
     assert {f"work/{row}" for row in PARAMS["rows"]} <= pooled
+    drawn = {name for out in PIPELINE["pool"]["outs"] for name in out}
+    assert drawn == {f"plots/{row}.csv" for row in ("shortcut", "scores", *PARAMS["rows"], *PARAMS["ensembles"])}
     for stage in PIPELINE.values():
         script = stage["cmd"].split()[1]
         code = {dep for dep in stage["deps"] if dep.endswith(".py")}
@@ -182,7 +199,11 @@ def test_cross_validation_by_dvc_gives_the_same_bytes_and_leaves_the_pipeline_al
     assert "A: plots/shortcut.csv\nB: plots/compact.csv\n" in output
     scores = (clone / "cv/metrics/cv.json").read_bytes()
     lock = (clone / "cv/dvc.lock").read_bytes()
-    assert set(files.read_json(clone / "cv/metrics/cv.json")["rows"]) == {"shortcut", *content["rows"]}
+    assert set(files.read_json(clone / "cv/metrics/cv.json")["rows"]) == {
+        "shortcut",
+        *content["rows"],
+        *content["ensembles"],
+    }
     dvc(clone / "cv", "repro", "--force", "--no-run-cache")
     assert (clone / "cv/metrics/cv.json").read_bytes() == scores
     assert (clone / "cv/dvc.lock").read_bytes() == lock
