@@ -1,5 +1,6 @@
 """Canonical mammograms: righted, nothing but the breast, cropped with its aspect kept, chest wall to the left."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import preprocess
 import pytest
 from conftest import run_stage, write_params
-from mammo import canonical, commands, dataset, files, images
+from mammo import canonical, commands, dataset, files, images, predict
 from mammo.canonical import Steps
 
 ALL = Steps(right_inverted=True, blacken_outside=True, crop=True, chest_wall_left=True)
@@ -132,6 +133,17 @@ def test_preprocess_makes_images_and_masks_canonical_and_prediction_reads_the_sa
         assert image[mask == 255].mean() > 180
         assert image[:, 0].max() > 100, "chest wall to the left"
     assert files.read_json(tmp_path / "metrics/preprocess.json")["unreadable"]["skipped"] == 0
+
+
+def test_prediction_makes_a_scan_canonical_as_its_model_was_trained(tmp_path: Path) -> None:
+    path = tmp_path / "scan.png"
+    cv2.imwrite(str(path), 255 - scan(mirrored=True))
+    card = predict.Card("kaggle", 100, (120, 72), ALL, "none", {"half": 0.5}, 2, (0.0, 255.0), {}, "")
+    read = predict.read(path, card)
+    assert (read.image == images.read(path, (120, 72), ALL)).all()
+    assert read.warnings == (), "righted, so nothing is odd about it"
+    plain = predict.read(path, replace(card, steps=Steps()))
+    assert plain.warnings == ("black on white: an inverted scan?",)
 
 
 def test_an_unknown_step_is_refused_by_name(tmp_path: Path) -> None:
