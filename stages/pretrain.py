@@ -29,6 +29,7 @@ def main(weights: Path, metrics: Path) -> None:
     chances = networks.probabilities(networks.forward(network, train.flip_at_test), data.images, test)
     scores = statistics.scores(data.labels[test], chances, data.patients[test], 0.5, seed)
     files.write_json(metrics, statistics.as_json({"phantom_roc_auc": scores["roc_auc"]}))
+    weights.parent.mkdir(parents=True, exist_ok=True)
     networks.save(network, weights)
     shutil.rmtree(state)
 
