@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from mammo import files, statistics
 
 ROOT = Path(__file__).parent.parent
@@ -21,6 +23,8 @@ PLOTS = ROOT / ".dvc/plots"
 REVISIONS = ("v1.0", "half-the-images", "exp/wider-network-with-a-long-name")
 DATA = "PHANTOMS (synthetic mammograms) · 240 test images of 80 patients"
 CHARTS = ["Scores", "ROC curve", "Precision and recall", "Calibration", "Decision curve", "Confusion matrix"]
+CARDS = ["Audit", "Heat maps"]
+PICTURES = ("audit/splits.png", "explanation/true_positives.png", "explanation/false_positives.png")
 PHONE, LAPTOP = 390, 1280  # px
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -154,7 +158,9 @@ def write_plots(plots: Path, seed: int, separation: float, epochs: int) -> None:
         for split, gap in (("train", 0.0), ("valid", 0.1))
     ]
     files.write_csv(plots / "history.csv", ("epoch", "split", "loss", "roc_auc", "accuracy"), history)
-    cv2.imwrite(str(plots / "sheet.png"), random.integers(0, 255, (600, 1600), dtype=np.uint8))
+    for name in PICTURES:
+        (plots / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(plots / name), random.integers(0, 255, (600, 1600), dtype=np.uint8))
 
 
 def run(*command: str, folder: Path) -> str:
@@ -170,8 +176,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     shutil.copytree(PLOTS, folder / ".dvc/plots", ignore=shutil.ignore_patterns("page"))
     for name in (".dvc/config", "dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, folder / name)
-    definition = (folder / "dvc.yaml").read_text().replace("\nplots:", "\nplots:\n  - plots/sheet.png: {}", 1)
-    (folder / "dvc.yaml").write_text(definition)
+    pipeline = yaml.safe_load((folder / "dvc.yaml").read_text())
+    for stage in pipeline["stages"].values():  # here git keeps the pictures, so that every revision has its own
+        for kind in ("deps", "outs"):
+            stage[kind] = [path for path in stage[kind] if path not in ("plots/audit", "plots/explanation")]
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
     git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org")
     run(*git, "init", "--quiet", folder=folder)
     for seed, revision in enumerate(REVISIONS):
@@ -200,7 +209,7 @@ def test_template_is_the_layout_with_vega_inside():
 def test_every_chart_is_drawn_in_order(browser: Browser, pages: dict[int, Path], count: int):
     browser.open(pages[count])
     headings = browser.run("[...document.querySelectorAll('main h2')].map((each) => each.textContent)")
-    assert [heading.removesuffix(", test images") for heading in headings] == [*CHARTS, "Training history"]
+    assert [heading.removesuffix(", test images") for heading in headings] == [*CHARTS, "Training history", *CARDS]
     marks = browser.run(
         """Object.fromEntries([...document.querySelectorAll('main > div[id]')].map((each) => [each.id,
              Object.fromEntries(['line', 'area', 'symbol', 'rule', 'rect', 'text'].map((kind) => [kind,
@@ -228,11 +237,43 @@ def test_nothing_is_loaded_and_nothing_complains(browser: Browser, pages: dict[i
     browser.open(pages[count])
     page = pages[count].as_uri()
     asked = browser.requests()
-    pictures = {url for url in asked if url.endswith("sheet.png") and url.startswith(page.removesuffix("index.html"))}
-    assert len(pictures) == count
+    folder = page.removesuffix("index.html")
+    pictures = {url for url in asked if url.endswith(".png") and url.startswith(folder)}
+    assert len(pictures) == count * len(PICTURES)
     assert {url for url in asked if not url.startswith("data:")} == {page, *pictures}
     assert browser.run("[...document.images].every((each) => each.naturalWidth == 1600)")
     assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("width", [PHONE, LAPTOP])
+@pytest.mark.parametrize("count", [1, 3])
+def test_pictures_say_what_they_show_and_of_which_revision(
+    browser: Browser, pages: dict[int, Path], count: int, width: int
+):
+    browser.open(pages[count], width)
+    captions = browser.run("[...document.querySelectorAll('figcaption')].map((each) => each.textContent)")
+    names = ("Splits", "False positives", "True positives")
+    revisions = REVISIONS if count == 3 else ("workspace",)
+    assert sorted(captions) == sorted(f"{name}, {revision}" for name in names for revision in revisions)
+    shapes = browser.run(
+        "[...document.images].map((each) => [each.clientWidth / each.clientHeight, each.getBoundingClientRect().right])"
+    )
+    assert all(ratio == pytest.approx(1600 / 600, rel=0.02) and right <= width for ratio, right in shapes)
+    assert not browser.run("document.getElementById('explanation').textContent.includes('None here')")
+
+
+def test_the_page_says_of_which_revision_it_has_no_pictures(browser: Browser, pages: dict[int, Path]):
+    lacking = pages[3].with_name("lacking.html")
+    text = pages[3].read_text()
+    one = rf"<div[^>]*>\s*<p>{re.escape(REVISIONS[0])}</p>\s*<img[^>]*explanation[^>]*>\s*</div>"
+    assert len(re.findall(one, text)) == 2
+    lacking.write_text(re.sub(one, "", text))
+    browser.open(lacking)
+    assert browser.run("document.querySelectorAll('#explanation img').length") == 2 * 2
+    assert f"None here of {REVISIONS[0]}: git does not keep them" in browser.run(
+        "document.getElementById('explanation').textContent"
+    )
+    assert "None here" not in browser.run("document.getElementById('audit').textContent")
 
 
 def test_a_chart_that_fails_says_so(browser: Browser, pages: dict[int, Path]):
@@ -250,7 +291,7 @@ def test_legends_name_the_revisions(browser: Browser, pages: dict[int, Path]):
         """Object.fromEntries([...document.querySelectorAll('main > div[id]')].map((each) => [each.id,
              [...each.querySelectorAll('.role-legend-label text')].map((text) => text.textContent)]))"""
     )
-    del named["plots_sheet_png"]
+    assert named.pop("audit") == named.pop("explanation") == [], "pictures have captions"
     assert len(named) == len(CHARTS) + 1
     for chart, names in named.items():
         assert [name for name in names if name not in ("train", "valid")] == list(REVISIONS), chart
