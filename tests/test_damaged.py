@@ -121,11 +121,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 READ_ALL = """
 import json, sys, time
-from mammo import predict
+from mammo import canonical, predict
 def peak():  # ru_maxrss would begin at that of the process which forked this one
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024
-card = predict.Card("kaggle", 100, (224, 224), {"half": 0.5}, 2, (0.0, 255.0), {}, "")
+on = sys.argv[2] == "canonical"
+steps = canonical.Steps(right_inverted=on, blacken_outside=on, crop=on, chest_wall_left=on)
+card = predict.Card("kaggle", 100, (224, 224), steps, "none", {"half": 0.5}, 2, (0.0, 255.0), {}, "")
 for path in predict.find([sys.argv[1]])[0]:
     begun = time.process_time()
     scan = predict.read(path, card)
@@ -134,9 +136,10 @@ for path in predict.find([sys.argv[1]])[0]:
 """
 
 
-def test_each_file_is_read_or_named_with_its_reason_in_bounded_time_and_memory(folder: Path) -> None:
+@pytest.mark.parametrize("form", ["plain", "canonical"])
+def test_each_file_is_read_or_named_with_its_reason_in_bounded_time_and_memory(folder: Path, form: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", READ_ALL, folder / "data/raw"],
+        [sys.executable, "-c", READ_ALL, folder / "data/raw", form],
         env={**os.environ, "PYTHONPATH": str(ROOT / "stages")},
         capture_output=True,
         text=True,
