@@ -176,16 +176,16 @@ def test_a_stage_lists_the_settings_it_reads_leaf_by_leaf_and_no_other(stage: st
 
 
 def plotted() -> list[str]:
-    """Every data file that is drawn, as often as it is drawn: under a stage's own `plots` and in the top-level list."""
+    """Every file or folder that is drawn, as often as it is: under a stage's own `plots` and in the top-level list."""
     files = []
     for stage in PIPELINE["stages"].values():
         files += names_of(stage.get("plots", []))
     for plot in PIPELINE["plots"]:
-        if isinstance(plot, str):  # a folder of pictures
+        if isinstance(plot, str):
             files.append(plot)
-            continue
-        (how,) = plot.values()
-        files += list({*how["x"], *how["y"]})
+        else:
+            (how,) = plot.values()
+            files += list({*how["x"], *how["y"]})
     return files
 
 
@@ -200,6 +200,14 @@ def test_every_file_is_written_by_one_stage_and_drawn_once() -> None:
     assert set(drawn.values()) == {1}
     assert set(drawn) <= set(written)
     assert "plots/predictions.csv" in written and "plots/predictions.csv" not in drawn
+
+
+def test_folders_of_pictures_are_drawn_last_and_stay_out_of_git() -> None:
+    """In the top-level list, not a stage's own `plots`: the stages' entries in dvc.lock stay as they are."""
+    pictures = [plot for plot in PIPELINE["plots"] if isinstance(plot, str)]
+    assert pictures == PIPELINE["plots"][-2:] == ["plots/audit", "plots/explanation"]
+    ignored = (ROOT / "plots/.gitignore").read_text().splitlines()
+    assert {f"/{Path(folder).name}" for folder in pictures} <= set(ignored)
 
 
 def test_metrics_and_curves_are_gits_so_that_revisions_compare_in_a_fresh_clone() -> None:

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import yaml
 from mammo import files, statistics
 
 ROOT = Path(__file__).parent.parent
@@ -23,9 +21,13 @@ PLOTS = ROOT / ".dvc/plots"
 REVISIONS = ("v1.0", "half-the-images", "exp/wider-network-with-a-long-name")
 DATA = "PHANTOMS (synthetic mammograms) · 240 test images of 80 patients"
 CHARTS = ["Scores", "ROC curve", "Precision and recall", "Calibration", "Decision curve", "Confusion matrix"]
-CARDS = ["Audit", "Heat maps"]
-PICTURES = ("audit/splits.png", "explanation/true_positives.png", "explanation/false_positives.png")
+OUTCOMES = ("false_negatives", "false_positives", "true_negatives", "true_positives")
+SHEET, SPLITS = (1350, 856), (780, 390)  # px, width and height of pictures as evaluate and audit draw them
 PHONE, LAPTOP = 390, 1280  # px
+MISSING = {  # pictures that a revision has not
+    REVISIONS[0]: ["plots/audit/splits.png"],
+    REVISIONS[1]: ["plots/explanation/false_negatives.png"],
+}
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe"),
@@ -158,9 +160,15 @@ def write_plots(plots: Path, seed: int, separation: float, epochs: int) -> None:
         for split, gap in (("train", 0.0), ("valid", 0.1))
     ]
     files.write_csv(plots / "history.csv", ("epoch", "split", "loss", "roc_auc", "accuracy"), history)
-    for name in PICTURES:
-        (plots / name).parent.mkdir(exist_ok=True)
-        cv2.imwrite(str(plots / name), random.integers(0, 255, (600, 1600), dtype=np.uint8))
+    draw(plots / "audit/splits.png", SPLITS)
+    for outcome in OUTCOMES:
+        draw(plots / "explanation" / f"{outcome}.png", SHEET)
+
+
+def draw(path: Path, size: tuple[int, int]) -> None:
+    """A picture of that width and height."""
+    path.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(path), np.full(size[::-1], 127, np.uint8))
 
 
 def run(*command: str, folder: Path) -> str:
@@ -176,15 +184,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     shutil.copytree(PLOTS, folder / ".dvc/plots", ignore=shutil.ignore_patterns("page"))
     for name in (".dvc/config", "dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, folder / name)
-    pipeline = yaml.safe_load((folder / "dvc.yaml").read_text())
-    for stage in pipeline["stages"].values():  # here git keeps the pictures, so that every revision has its own
-        for kind in ("deps", "outs"):
-            stage[kind] = [path for path in stage[kind] if path not in ("plots/audit", "plots/explanation")]
-    (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
     git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org")
     run(*git, "init", "--quiet", folder=folder)
     for seed, revision in enumerate(REVISIONS):
         write_plots(folder / "plots", seed, 1.0 + seed, epochs=12)
+        for missing in MISSING.get(revision, ()):
+            (folder / missing).unlink()
         run(*git, "add", "--all", folder=folder)
         run(*git, "commit", "--quiet", "--message", revision, folder=folder)
         run(*git, "tag", revision, folder=folder)
@@ -205,11 +210,16 @@ def test_template_is_the_layout_with_vega_inside():
     assert b"{scripts}" not in done.stdout
 
 
+def headings_of(browser: Browser) -> list[str]:
+    return browser.run("[...document.querySelectorAll('main h2')].map((each) => each.textContent)")
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_every_chart_is_drawn_in_order(browser: Browser, pages: dict[int, Path], count: int):
     browser.open(pages[count])
-    headings = browser.run("[...document.querySelectorAll('main h2')].map((each) => each.textContent)")
-    assert [heading.removesuffix(", test images") for heading in headings] == [*CHARTS, "Training history", *CARDS]
+    headings = headings_of(browser)
+    expected = [*CHARTS, "Training history", "Audit", "Heat maps"]
+    assert [heading.removesuffix(", test images") for heading in headings] == expected
     marks = browser.run(
         """Object.fromEntries([...document.querySelectorAll('main > div[id]')].map((each) => [each.id,
              Object.fromEntries(['line', 'area', 'symbol', 'rule', 'rect', 'text'].map((kind) => [kind,
@@ -237,43 +247,72 @@ def test_nothing_is_loaded_and_nothing_complains(browser: Browser, pages: dict[i
     browser.open(pages[count])
     page = pages[count].as_uri()
     asked = browser.requests()
-    folder = page.removesuffix("index.html")
-    pictures = {url for url in asked if url.endswith(".png") and url.startswith(folder)}
-    assert len(pictures) == count * len(PICTURES)
+    pictures = {url for url in asked if url.endswith(".png") and url.startswith(page.removesuffix("index.html"))}
+    assert len(pictures) == count * (1 + len(OUTCOMES)) - sum(map(len, MISSING.values())) * (count == 3)
     assert {url for url in asked if not url.startswith("data:")} == {page, *pictures}
-    assert browser.run("[...document.images].every((each) => each.naturalWidth == 1600)")
     assert browser.complaints() == []
 
 
-@pytest.mark.parametrize("width", [PHONE, LAPTOP])
+def named(browser: Browser, card: str) -> list[str]:
+    """The captions of a card's pictures."""
+    return browser.run(f"[...document.querySelectorAll('#{card} figcaption')].map((each) => each.textContent)")
+
+
+def test_a_picture_is_named_for_what_it_shows_and_its_revision(browser: Browser, pages: dict[int, Path]):
+    browser.open(pages[1])
+    assert named(browser, "audit") == ["Splits, workspace"]
+    outcomes = [outcome.capitalize().replace("_", " ") for outcome in OUTCOMES]
+    assert named(browser, "explanation") == [f"{outcome}, workspace" for outcome in outcomes]
+    assert "None here" not in browser.run("document.querySelector('main').innerText")
+
+
+def test_of_several_revisions_every_picture_is_shown_or_said_to_be_missing(browser: Browser, pages: dict[int, Path]):
+    browser.open(pages[3])
+    first, second, third = REVISIONS
+    assert named(browser, "audit") == [f"Splits, {second}", f"Splits, {third}"]
+    assert f"None here of {first}: git" in browser.run("document.querySelector('#audit p').textContent")
+    assert named(browser, "explanation") == [
+        f"{outcome.capitalize().replace('_', ' ')}, {revision}{': none' if is_missing else ''}"
+        for outcome in OUTCOMES
+        for revision in REVISIONS
+        for is_missing in [f"plots/explanation/{outcome}.png" in MISSING.get(revision, ())]
+    ]
+    assert "None here" not in browser.run("document.querySelector('#explanation p').textContent")
+    of_captions, of_the_list = (
+        browser.run(f"[...document.querySelectorAll('{each}')].map((each) => each.style.getPropertyValue('--colour'))")
+        for each in ("#explanation figcaption", "#revisions li")
+    )
+    assert of_captions == of_the_list * len(OUTCOMES) and len(set(of_the_list)) == len(REVISIONS)
+    for source, caption in browser.run(
+        "[...document.images].map((each) => [each.src, each.closest('figure').firstChild.textContent])"
+    ):
+        name, revision = caption.split(", ")
+        file = f"{revision.replace('/', '_')}_plots_"
+        assert Path(source).name.startswith(file), "DVC's picture of that revision"
+        assert Path(source).stem.endswith(name.lower().replace(" ", "_"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [PHONE, 800, LAPTOP])
 @pytest.mark.parametrize("count", [1, 3])
-def test_pictures_say_what_they_show_and_of_which_revision(
-    browser: Browser, pages: dict[int, Path], count: int, width: int
+def test_pictures_keep_their_form_within_the_window(
+    browser: Browser, pages: dict[int, Path], count: int, width: int, scheme: str
 ):
-    browser.open(pages[count], width)
-    captions = browser.run("[...document.querySelectorAll('figcaption')].map((each) => each.textContent)")
-    names = ("Splits", "False positives", "True positives")
-    revisions = REVISIONS if count == 3 else ("workspace",)
-    assert sorted(captions) == sorted(f"{name}, {revision}" for name in names for revision in revisions)
-    shapes = browser.run(
-        "[...document.images].map((each) => [each.clientWidth / each.clientHeight, each.getBoundingClientRect().right])"
+    browser.open(pages[count], width, scheme)
+    pictures = browser.run(
+        """[...document.images].map((each) => {
+             const [box, card] = [each, each.closest('.wide')].map((some) => some.getBoundingClientRect());
+             return { real: [each.naturalWidth, each.naturalHeight], width: box.width, height: box.height,
+                      inside: card.left < box.left && box.right < card.right, opens: each.parentNode.href == each.src };
+           })"""
     )
-    assert all(ratio == pytest.approx(1600 / 600, rel=0.02) and right <= width for ratio, right in shapes)
-    assert not browser.run("document.getElementById('explanation').textContent.includes('None here')")
-
-
-def test_the_page_says_of_which_revision_it_has_no_pictures(browser: Browser, pages: dict[int, Path]):
-    lacking = pages[3].with_name("lacking.html")
-    text = pages[3].read_text()
-    one = rf"<div[^>]*>\s*<p>{re.escape(REVISIONS[0])}</p>\s*<img[^>]*explanation[^>]*>\s*</div>"
-    assert len(re.findall(one, text)) == 2
-    lacking.write_text(re.sub(one, "", text))
-    browser.open(lacking)
-    assert browser.run("document.querySelectorAll('#explanation img').length") == 2 * 2
-    assert f"None here of {REVISIONS[0]}: git does not keep them" in browser.run(
-        "document.getElementById('explanation').textContent"
-    )
-    assert "None here" not in browser.run("document.getElementById('audit').textContent")
+    assert {tuple(picture["real"]) for picture in pictures} == {SHEET, SPLITS}
+    for picture in pictures:
+        across, down = picture["real"]
+        assert picture["inside"] and picture["opens"]
+        assert picture["width"] >= min(300, width), "wide enough to be made out"
+        assert picture["width"] / picture["height"] == pytest.approx(across / down, rel=0.01), "not distorted"
+    assert len({picture["width"] for picture in pictures if tuple(picture["real"]) == SHEET}) == 1, "of one size"
 
 
 def test_a_chart_that_fails_says_so(browser: Browser, pages: dict[int, Path]):
@@ -285,13 +324,27 @@ def test_a_chart_that_fails_says_so(browser: Browser, pages: dict[int, Path]):
     assert browser.run("document.querySelectorAll('main .chart-wrapper svg').length") == len(CHARTS), "the others"
 
 
+def test_before_the_first_run_no_chart_and_no_folder_of_pictures_pretends_to_have_data(
+    browser: Browser, pages: dict[int, Path], tmp_path: Path
+):
+    folder = tmp_path / "clone"
+    run("git", "clone", "--quiet", str(pages[3].parent.parent), str(folder), folder=tmp_path)
+    shutil.rmtree(folder / "plots")
+    run(sys.executable, "-m", "dvc", "plots", "show", folder=folder)
+    browser.open(folder / "dvc_plots/index.html")
+    assert headings_of(browser) == [*CHARTS, "plots history csv"]
+    assert browser.run("[...document.querySelectorAll('main .chart')].map((each) => each.textContent)") == [
+        "No data in any of these revisions."
+    ] * (len(CHARTS) + 1)
+    assert browser.complaints() == []
+
+
 def test_legends_name_the_revisions(browser: Browser, pages: dict[int, Path]):
     browser.open(pages[3])
     named = browser.run(
-        """Object.fromEntries([...document.querySelectorAll('main > div[id]')].map((each) => [each.id,
+        """Object.fromEntries([...document.querySelectorAll('main > div[id]:has(svg)')].map((each) => [each.id,
              [...each.querySelectorAll('.role-legend-label text')].map((text) => text.textContent)]))"""
     )
-    assert named.pop("audit") == named.pop("explanation") == [], "pictures have captions"
     assert len(named) == len(CHARTS) + 1
     for chart, names in named.items():
         assert [name for name in names if name not in ("train", "valid")] == list(REVISIONS), chart
@@ -374,5 +427,5 @@ def test_charts_are_readable_in_light_and_dark(browser: Browser, pages: dict[int
         return [(max(card, level) + 0.05) / (min(card, level) + 0.05) for level in levels]
 
     assert min(contrasts("main svg text", "fill")) > 4.5, "text, WCAG AA"
-    assert min(contrasts("main h2, main p", "color")) > 4.5
+    assert min(contrasts("main h2, main p, figcaption", "color")) > 4.5
     assert min(contrasts("#ROC_curve svg .role-legend-symbol path", "stroke")) > 3, "lines, WCAG AA"

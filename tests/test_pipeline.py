@@ -172,10 +172,26 @@ def test_plots_diff_draws_the_points_of_both_revisions(fresh: Path) -> None:
 
 
 def test_plots_diff_writes_a_page_with_both_revisions(fresh: Path) -> None:
-    dvc(fresh, "plots", "diff", "main", "--out", ".dvc/tmp/page")
+    output = dvc(fresh, "plots", "diff", "main", "--out", ".dvc/tmp/page")
     page = (fresh / ".dvc/tmp/page/index.html").read_text()
     assert "ROC curve, test images" in page
     assert '"rev": "main"' in page and '"rev": "workspace"' in page
+    assert "Traceback" not in output and "ERROR" not in output
+    assert not (fresh / ".dvc/tmp/page/static").exists(), "pictures are DVC's, and nothing was pulled"
+
+
+def test_plots_diff_copies_the_pictures_of_both_revisions_from_the_cache(two_branches: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(two_branches, tmp_path / "workspace", symlinks=True))
+    assert dvc(folder, "status").strip() == "Data and pipelines are up to date."
+    dvc(folder, "plots", "diff", "main", "faster", "--out", "page")
+    git(folder, "checkout", "--quiet", "main")
+    dvc(folder, "checkout")
+    made = sorted(path for name in ("audit", "explanation") for path in (folder / "plots" / name).iterdir())
+    assert {path.stem for path in made} >= {"splits", "true_positives"}
+    for path in made:
+        copy = folder / f"page/static/main_plots_{path.parent.name}_{path.name}"
+        assert copy.read_bytes() == path.read_bytes()
+    assert list(folder.glob("page/static/faster_plots_explanation_*.png"))
 
 
 def test_going_back_restores_the_model_without_training(two_branches: Path, tmp_path: Path, first: Run) -> None:
