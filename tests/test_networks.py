@@ -1,5 +1,6 @@
 """Networks by name: what they take and give, where they start, and that what is saved is what was trained."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,14 @@ def test_a_backbone_starts_from_the_weights_that_keras_publishes(
     assert all((a == b).all() for a, b in zip(published.get_weights(), body[:-2], strict=True))
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The saved weights of another network."""
+    path = tmp_path_factory.mktemp("other") / "other.keras"
+    networks.save(networks.build(SMALL_BACKBONE, (64, 64), 0.2, 0.3, seed=1), path)
+    return path
+
+
 @pytest.mark.parametrize(
     ("name", "weights", "said"),
     [
@@ -109,14 +118,14 @@ def test_a_backbone_starts_from_the_weights_that_keras_publishes(
     ],
 )
 def test_weights_that_cannot_be_had_are_refused(
-    name: str, weights: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, weights: str, said: str, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there: no internet
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     (tmp_path / "text.keras").write_text("text")
     (tmp_path / "text.h5").write_text("text")
-    networks.save(networks.build(SMALL_BACKBONE, (64, 64), 0.2, 0.3, seed=1), tmp_path / "other.keras")
+    shutil.copy(other, tmp_path / "other.keras")
     monkeypatch.setattr(networks, "WEIGHTS", tmp_path)
     with pytest.raises(UserError, match=r"^train\.weights") as refused:
         networks.build(name, SIZE, 0.2, 0.3, seed=1, weights=weights)
@@ -124,7 +133,10 @@ def test_weights_that_cannot_be_had_are_refused(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", [*networks.BACKBONES, "compact"])
+LARGE = [pytest.param(name, marks=pytest.mark.proof) for name in networks.BACKBONES if name != SMALL_BACKBONE]
+
+
+@pytest.mark.parametrize("name", ["compact", SMALL_BACKBONE, *LARGE])
 def test_features_are_few_enough_for_a_card(name: str) -> None:
     features = networks.probabilities(networks.features(networks.build(name, SIZE, 0.2, 0.3, 1)), IMAGES, ALL)
     assert features.shape[0] == 5 and 16 <= features.shape[1] <= networks.FEATURES
