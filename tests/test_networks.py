@@ -1,12 +1,15 @@
 """Networks by name: what they take and give, where they start, and that what is saved is what was trained."""
 
+import pickle
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from mammo import networks
+from mammo import lite, networks
 from mammo.errors import UserError
+from sklearn.datasets import load_sample_image
 
 # isort: split
 import keras
@@ -30,7 +33,7 @@ def chances(model: keras.Model, flip: str = "none", images: np.ndarray = IMAGES)
     return networks.probabilities(networks.forward(model, flip), images, np.arange(len(images)))
 
 
-@pytest.mark.parametrize("name", ["compact", SMALL_BACKBONE])
+@pytest.mark.parametrize("name", ["compact", SMALL_BACKBONE, networks.LITE])
 def test_a_network_of_any_size_trains_in_bfloat16_and_is_saved_in_float32(name: str, tmp_path: Path) -> None:
     with networks.arithmetic("bfloat16"):
         trained = with_a_last_layer(networks.build(name, SIZE, 0.2, 0.3, seed=1))
@@ -93,7 +96,7 @@ def test_a_backbone_starts_from_the_weights_that_keras_publishes(
     published = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(224, 224, 3))
     published.save_weights(tmp_path / "notop.weights.h5")
     body = networks.build(SMALL_BACKBONE, SIZE, 0.2, 0.3, seed=1, weights="notop.weights.h5").get_weights()
-    assert all((a == b).all() for a, b in zip(published.get_weights(), body[:-2], strict=True))
+    assert all((a == b).all() for a, b in zip(published.get_weights(), body[:-4], strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +118,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("baseline", "other.keras", "is 'other.keras'; baseline starts from none"),
         (SMALL_BACKBONE, "text.h5", "text.h5 cannot be had"),
         (SMALL_BACKBONE, "imagenet", "where there is internet"),
+        (networks.LITE, "text.h5", "is 'text.h5'; allowed for EfficientNetLite0 are none, imagenet and a .keras file"),
     ],
 )
 def test_weights_that_cannot_be_had_are_refused(
@@ -133,10 +137,66 @@ def test_weights_that_cannot_be_had_are_refused(
     assert "\n" not in str(refused.value)
 
 
-LARGE = [pytest.param(name, marks=pytest.mark.proof) for name in networks.BACKBONES if name != SMALL_BACKBONE]
+def test_the_weights_of_imagenet_know_a_daisy() -> None:
+    """All of EfficientNet-Lite0, with the last layers that the project has no use for, on scikit-learn's photograph."""
+    photograph = cv2.resize(load_sample_image("flower.jpg")[:, 106:533], (224, 224), interpolation=cv2.INTER_AREA)
+    colours = keras.Input((224, 224, 3))
+    values = lite._block(lite.maps(colours)[-1], 3, 1, 6, 320, "block_15")
+    values = lite._activated(keras.layers.Conv2D(1280, 1, use_bias=False, name="head")(values), "head")
+    values = keras.layers.GlobalAveragePooling2D()(values)
+    model = keras.Model(colours, keras.layers.Dense(1000, name="objects")(values))
+    lite.start_from_imagenet(model)
+    tensors = lite.read(lite.PATH)
+    for ours, theirs, normalised in (
+        ("block_15_expand", "_blocks.15._expand_conv", "_blocks.15._bn0"),
+        ("block_15_depthwise", "_blocks.15._depthwise_conv", "_blocks.15._bn1"),
+        ("block_15_project", "_blocks.15._project_conv", "_blocks.15._bn2"),
+        ("head", "_conv_head", "_bn1"),
+    ):
+        order = (2, 3, 0, 1) if "depthwise" in ours else (2, 3, 1, 0)
+        model.get_layer(ours).set_weights([tensors[f"{theirs}.weight"].transpose(order)])
+        parts = ("weight", "bias", "running_mean", "running_var")
+        model.get_layer(f"{ours}_normalisation").set_weights([tensors[f"{normalised}.{part}"] for part in parts])
+    model.get_layer("objects").set_weights([tensors["_fc.weight"].T, tensors["_fc.bias"]])
+    seen = np.asarray(model((photograph[None].astype(np.float32) - 127) / 128))[0]
+    assert seen.argmax() == 985, "ImageNet's class daisy"
+    assert np.sort(seen)[-1] - np.sort(seen)[-2] > 0.5
 
 
-@pytest.mark.parametrize("name", ["compact", SMALL_BACKBONE, *LARGE])
+def test_a_file_of_weights_runs_no_code(tmp_path: Path) -> None:
+    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Path.cwd))
+    with pytest.raises(pickle.UnpicklingError, match="asks for"):
+        lite.read(tmp_path / "bad.pth")
+
+
+def test_only_the_last_layer_of_a_frozen_network_learns() -> None:
+    model = networks.build(networks.LITE, SIZE, 0.2, 0.3, seed=1, weights="imagenet", frozen=True)
+    assert {variable.path for variable in model.trainable_variables} == {"class/kernel", "class/bias"}
+    before = {layer.name: layer.get_weights() for layer in model.layers}
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(IMAGES[..., None].astype(np.float32), np.arange(5) % 2, epochs=2, verbose=0)
+    changed = {
+        layer.name
+        for layer in model.layers
+        if any((a != b).any() for a, b in zip(before[layer.name], layer.get_weights(), strict=True))
+    }
+    assert changed == set(networks.HEAD)
+    assert np.ptp(chances(model)) > 0
+
+
+def test_a_network_is_not_frozen_as_it_was_drawn() -> None:
+    with pytest.raises(UserError, match=r"^train\.frozen is true, but train\.weights is none"):
+        networks.build("compact", SIZE, 0.2, 0.3, seed=1, frozen=True)
+
+
+LARGE = [
+    pytest.param(name, marks=pytest.mark.proof)
+    for name in networks.BACKBONES
+    if name not in (SMALL_BACKBONE, networks.LITE)
+]
+
+
+@pytest.mark.parametrize("name", ["compact", SMALL_BACKBONE, networks.LITE, *LARGE])
 def test_features_are_few_enough_for_a_card(name: str) -> None:
     features = networks.probabilities(networks.features(networks.build(name, SIZE, 0.2, 0.3, 1)), IMAGES, ALL)
     assert features.shape[0] == 5 and 16 <= features.shape[1] <= networks.FEATURES

@@ -41,18 +41,23 @@ with _greetings_kept_back():
     import tensorflow as tf
     from keras import layers
 
+    from mammo import lite
+
     tf.config.list_physical_devices()
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
 WEIGHTS = Path("data/weights")
+LITE = "EfficientNetLite0"
 BACKBONES = {
     "DenseNet121": (1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "EfficientNetV2B0": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "MobileNetV3Small": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "ResNet50V2": (1 / 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+    LITE: (1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
 }
-"""Networks of keras.applications, with the scale, means and deviations of red, green and blue that each was trained
-with on ImageNet (the two with 1 bring their own)."""
+"""Networks of keras.applications and of `lite`, with the scale, means and deviations of red, green and blue that each
+was trained with on ImageNet (the two with 1 and 0 bring their own)."""
+HEAD = ("means_normalisation", "class")  # layers that learn from a frozen network's maps
 FEATURES = 128  # of `features` at most: neighbouring maps are averaged where there are more
 DROPOUT = 0.3  # of the pooled features of `compact`
 BATCH = 32  # images a prediction step; always full, so that a score does not depend on its neighbours
@@ -101,7 +106,13 @@ class _PooledConvolution(layers.Conv2D):
 
 
 def build(
-    name: str, size: tuple[int, int], mean: float, deviation: float, seed: int, weights: str = "none"
+    name: str,
+    size: tuple[int, int],
+    mean: float,
+    deviation: float,
+    seed: int,
+    weights: str = "none",
+    frozen: bool = False,
 ) -> keras.Model:
     """A network by its name, as it is trained: grey levels of 0 to 255 in, the probabilities of both classes out.
 
@@ -114,6 +125,7 @@ def build(
         weights: to start from: `none`; `imagenet` (of a backbone, through the internet); or a file in data/weights: the
             model.keras of a network of the same name, whose last layer is left out, or the weights of a backbone
             without its last layer as Keras publishes them (…_notop.h5).
+        frozen: only the last layer is to learn; all others stay what `weights` made them.
 
     Raises:
         UserError: the weights cannot be had or are those of another network.
@@ -121,17 +133,22 @@ def build(
     """
     if weights != "none" and name == "baseline":
         raise UserError(f"train.weights is {weights!r}; baseline starts from none")
+    if frozen and weights == "none":
+        raise UserError("train.frozen is true, but train.weights is none: nothing of use would be frozen")
     if name == "baseline":
         return trainable_baseline(size, mean, deviation, seed)
     trained = weights.endswith(".keras")
-    if name in BACKBONES:
+    if name in BACKBONES and (name != LITE or trained or weights in ("none", "imagenet")):
         model = _backbone(name, size, seed, "none" if trained else weights)
     elif weights == "none" or trained:
         model = compact(size, mean, deviation, seed)
     else:
-        raise UserError(f"train.weights is {weights!r}; allowed for {name} are none and a .keras file in {WEIGHTS}")
+        named = "none, imagenet" if name == LITE else "none"
+        raise UserError(f"train.weights is {weights!r}; allowed for {name} are {named} and a .keras file in {WEIGHTS}")
     if trained:
         _start_from(model, WEIGHTS / weights)
+    for layer in model.layers:
+        layer.trainable = not frozen or layer.name in HEAD
     return model
 
 
@@ -236,7 +253,9 @@ def _residual(values: Any, channels: int, name: str, seed: int) -> Any:
 
 
 def _backbone(name: str, size: tuple[int, int], seed: int, weights: str) -> keras.Model:
-    """A network of keras.applications on the grey image as all three of its colours, with the mean of its last maps.
+    """A network of `BACKBONES` on the grey image as all three of its colours, with the means of its maps, standardised.
+
+    Those of keras.applications give their last maps, EfficientNetLite0 those that each of its stages ends with.
 
     Raises:
         UserError: the weights cannot be had.
@@ -248,9 +267,31 @@ def _backbone(name: str, size: tuple[int, int], seed: int, weights: str) -> kera
     factors = [scale / deviation for deviation in deviations]
     offsets = [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
     scaled = layers.Rescaling(factors, offsets, name="scaled")(colours)
+    keras.utils.set_random_seed(seed_of(seed, "weights", name) % 2**31)
+    maps = lite.maps(scaled) if name == LITE else [_published(name, scaled, weights)]
+    pooled = [
+        layers.GlobalAveragePooling2D(dtype="float32", name=f"mean_{number}")(each)
+        for number, each in enumerate(maps, 1)
+    ]
+    joined = layers.Concatenate(name="means")(pooled) if len(pooled) > 1 else pooled[0]
+    standardised = layers.BatchNormalization(
+        momentum=0.9, center=False, scale=False, dtype="float32", name="means_normalisation"
+    )(joined)
+    model = keras.Model(image, _classes()(standardised), name=name)
+    if name == LITE and weights == "imagenet":
+        lite.start_from_imagenet(model)
+    return model
+
+
+def _published(name: str, scaled: Any, weights: str) -> Any:
+    """The last maps of a network of keras.applications, with random weights or those that Keras publishes.
+
+    Raises:
+        UserError: the weights cannot be had.
+
+    """
     if weights not in ("none", "imagenet"):
         _refuse_missing(WEIGHTS / weights)
-    keras.utils.set_random_seed(seed_of(seed, "weights", name) % 2**31)
     source = {"none": None, "imagenet": "imagenet"}.get(weights, str(WEIGHTS / weights))
     try:
         body = getattr(keras.applications, name)(include_top=False, weights=source, input_tensor=scaled)
@@ -261,8 +302,7 @@ def _backbone(name: str, size: tuple[int, int], seed: int, weights: str) -> kera
             else "is it the …_notop.h5 of this network?"
         )
         raise UserError(f"train.weights: {weights} cannot be had: {_line(error)}; {hint}") from error
-    pooled = layers.GlobalAveragePooling2D(name="mean")(body.output)
-    return keras.Model(image, _classes()(pooled), name=name)
+    return body.output
 
 
 def _classes() -> layers.Layer:

@@ -28,8 +28,17 @@ WARM_UP = 0.05  # of the steps of a cosine schedule, over which the learning rat
 class Train(settings.Settings):
     """Section `train` of params.yaml."""
 
-    network: Literal["baseline", "compact", "DenseNet121", "EfficientNetV2B0", "MobileNetV3Small", "ResNet50V2"]
+    network: Literal[
+        "baseline",
+        "compact",
+        "DenseNet121",
+        "EfficientNetLite0",
+        "EfficientNetV2B0",
+        "MobileNetV3Small",
+        "ResNet50V2",
+    ]
     weights: str
+    frozen: bool
     seed: int
     epochs: Annotated[int, Field(ge=1)]
     patience: Annotated[int, Field(ge=1)]
@@ -95,7 +104,7 @@ def fit(
     mean, deviation = intensity(data.images, chosen)
     size = data.images.shape[1:]
     with networks.arithmetic(train.precision):
-        trained = networks.build(train.network, size, mean, deviation, train.seed, train.weights)
+        trained = networks.build(train.network, size, mean, deviation, train.seed, train.weights, train.frozen)
     optimizer = _optimizer(train, -(-len(chosen) // train.batch))
     optimizer.build(trained.trainable_variables)
     forward = networks.forward(trained, train.flip_at_test)
