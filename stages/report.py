@@ -53,6 +53,8 @@ NETWORKS = {
     "Dense(8, ReLU), Dense(2, softmax)",
     "compact": "Conv2D(16, 5, stride 2), three residual blocks of two Conv2D(3) with 32, 64 and 128 maps at half the "
     "resolution each, batch-normalised, mean and maximum of the maps, Dropout, Dense(2, softmax)",
+    "EfficientNetLite0": "EfficientNet-Lite0 (Tan and Le 2019) without its last stage, means of the maps that each "
+    "stage ends with, standardised, Dense(2, softmax)",
 }
 STEPS = {
     "right_inverted": "black on white turned over",
@@ -664,10 +666,11 @@ def network(run: Run) -> list[Item]:
     drawn = " (He uniform; the last layer zero)" if name == "baseline" else ""
     seed = run.settings["train"]["seed"]
     taken = run.settings["train"]["weights"]
+    fitted = "; it alone was fitted" if run.settings["train"]["frozen"] else ""
     start = (
         f"Initial weights: at random{drawn}, seed {seed}; no weights were taken from another training."
         if taken == "none"
-        else f"Initial weights: {taken} (train.weights), the last layer zero."
+        else f"Initial weights: {taken} (train.weights), the last layer zero{fitted}."
     )
     return [
         Item(
@@ -696,6 +699,12 @@ def fitting(run: Run) -> list[Item]:
     """Items 25 to 27."""
     train = run.metrics["train"]
     text = [*training(run), "Every setting stands at the end of this page."]
+    averaged, epochs = run.settings["train"]["average"], train["epochs"]
+    kept = (
+        f"Kept: the mean of the weights after each of the last {averaged} of {epochs} epochs; none was selected."
+        if averaged
+        else f"Kept: the weights of epoch {train['best_epoch']} of {epochs}, of the highest validation ROC AUC."
+    )
     ranking = [
         score("ROC AUC, training images", train["train"]["roc_auc"]),
         score("ROC AUC, validation images", train["valid"]["roc_auc"]),
@@ -706,8 +715,7 @@ def fitting(run: Run) -> list[Item]:
             26,
             "Selection of the final model",
             [
-                f"Kept: the weights of epoch {train['best_epoch']} of {train['epochs']}, of the highest validation "
-                "ROC AUC.",
+                kept,
                 "Intervals by DeLong, as if images were independent:",
                 Scores(ranking),
                 Pictures([(run.plots / "history.png", "Loss and ROC AUC by epoch")]),

@@ -50,6 +50,7 @@ PARAMS = {
     "train": {
         "network": "baseline",
         "weights": "none",
+        "frozen": False,
         "seed": 1,
         "epochs": 4,
         "patience": 4,

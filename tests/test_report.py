@@ -235,6 +235,20 @@ def test_every_setting_in_force_is_shown_and_none_of_a_source_that_was_not_used(
     assert {key for key in drawn if not key.startswith("data.")} == {key for key in own if not key.startswith("data.")}
 
 
+def test_a_network_that_started_from_imagenet_and_was_averaged_is_said_to_have(run: Path) -> None:
+    own = items(written(run)[0])
+    assert "no weights were taken from another training" in own[24]
+    assert "of the highest validation ROC AUC" in own[26]
+    train = yaml.safe_load((run / "params.yaml").read_text())["train"]
+    recipe = {"network": "EfficientNetLite0", "weights": "imagenet", "frozen": True, "average": 3}
+    change(run / "params.yaml", train=train | recipe)
+    change(run / "data/model/model.json", network="EfficientNetLite0")
+    taken = items(written(run)[0])
+    assert "EfficientNet-Lite0" in taken[22]
+    assert "Initial weights: imagenet (train.weights), the last layer zero; it alone was fitted." in taken[24]
+    assert "the mean of the weights after each of the last 3 of" in taken[26] and "none was selected" in taken[26]
+
+
 def test_a_network_no_better_than_brightness_or_the_commoner_class_is_said_to_be(run: Path) -> None:
     assert "the intervals do not overlap" in items(written(run)[0])[40]
     score = {"value": 0.6, "low": 0.5, "high": 0.7}
