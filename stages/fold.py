@@ -23,7 +23,8 @@ def main(raw: Path, out: Path) -> None:
     prepared = state / "prepared"
     shutil.rmtree(prepared, ignore_errors=True)  # of an interrupted run, maybe half written
     prepared.mkdir(parents=True)
-    prepare(raw, prepared, settings.read("preprocess", Preprocess, folds.PIPELINE, row.get("preprocess")), fold)
+    how = settings.read("preprocess", Preprocess, folds.PIPELINE, row.get("preprocess"))
+    prepare(raw, prepared, how, fold, row.get(folds.SHARE, 1.0))
     network, progress, train = trained_on(prepared, row, state)
     data = dataset.load(prepared)
     step = networks.forward(network, train.flip_at_test)
@@ -47,17 +48,17 @@ def main(raw: Path, out: Path) -> None:
     shutil.rmtree(state)
 
 
-def prepare(raw: Path, prepared: Path, how: Preprocess, fold: int) -> None:
-    """The images of RAW decoded into the folder PREPARED, with the splits of a fold."""
+def prepare(raw: Path, prepared: Path, how: Preprocess, fold: int, share: float) -> None:
+    """The images of RAW decoded into the folder PREPARED, with the splits of a fold and its share of patients."""
     delivered = dataset.read_index(raw)
     unreadable = decode_all(raw, delivered, how, prepared)
     report(unreadable, how.on_unreadable)
     readable = [entry for entry in delivered if entry.image not in unreadable]
-    dataset.write_index(prepared, folds.assigned(readable, fold, folds.read("folds", folds.Folds)))
+    dataset.write_index(prepared, folds.assigned(readable, fold, folds.read("folds", folds.Folds), share))
 
 
 def trained_on(
-    prepared: Path, row: Mapping[str, Mapping[str, Any]], state: Path
+    prepared: Path, row: Mapping[str, Any], state: Path
 ) -> tuple[keras.Model, training.Progress, training.Train]:
     """The network of a row fitted on the folder `prepared`, resumed from `state` after an interruption."""
     train = settings.read("train", training.Train, folds.PIPELINE, row.get("train"))

@@ -59,6 +59,20 @@ def test_who_is_in_which_fold_depends_on_the_seed_and_not_on_the_order_of_files(
     assert there == back != other
 
 
+def test_a_share_of_the_training_patients_leaves_the_other_splits_as_they_are() -> None:
+    def patients(share: float) -> dict[str, set[str]]:
+        placed = folds.assigned(entries(), 2, FIVE, share)
+        return {
+            split: {entry.patient for entry in placed if entry.split == split} for split in ("train", "valid", "test")
+        }
+
+    whole, half, quarter = patients(1.0), patients(0.5), patients(0.25)
+    assert whole["test"] == half["test"] == quarter["test"] and whole["valid"] == half["valid"] == quarter["valid"]
+    assert quarter["train"] < half["train"] < whole["train"]
+    assert len(half["train"]) == pytest.approx(len(whole["train"]) / 2, abs=1)
+    assert sum(int(patient) % 3 == 0 for patient in half["train"]) == pytest.approx(len(half["train"]) / 3, abs=2)
+
+
 def test_too_few_patients_for_so_many_folds_are_refused() -> None:
     with pytest.raises(UserError, match="fold 4: its test split lacks a class: fewer folds or more patients"):
         folds.assigned(entries(12), 4, FIVE)
@@ -144,7 +158,12 @@ def test_p_is_corrected_as_holm_says() -> None:
 def test_a_row_may_only_set_what_a_fold_reads(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump({"rows": {"one": {"split": {"by": "folder"}}}}))
-    with pytest.raises(UserError, match=r"rows\.one\.split is unknown; allowed are preprocess, augment, train"):
+    with pytest.raises(
+        UserError, match=r"rows\.one\.split is unknown; allowed are preprocess, augment, train and patients"
+    ):
+        folds.row("one", path)
+    path.write_text(yaml.safe_dump({"rows": {"one": {"patients": 1.5}}}))
+    with pytest.raises(UserError, match=r"rows\.one\.patients is 1\.5; it is a share, greater than 0 and at most 1"):
         folds.row("one", path)
     with pytest.raises(UserError, match="rows has no 'two'; it has one"):
         folds.row("two", path)

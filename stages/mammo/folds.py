@@ -14,6 +14,7 @@ from mammo.randomness import seed_of
 
 PIPELINE = Path("../params.yaml")  # what a row does not say otherwise is as in the pipeline
 SECTIONS = ("preprocess", "augment", "train")  # that a row may set otherwise
+SHARE = "patients"  # what a row may say besides: the share of a fold's training patients that it learns from
 PREDICTIONS = ("image", "patient", "label", "probability", "predicted")
 
 
@@ -59,11 +60,11 @@ def rows(path: Path = settings.PARAMS) -> list[str]:
     return list(_content(path).get("rows") or {})
 
 
-def row(name: str, path: Path = settings.PARAMS) -> Mapping[str, Mapping[str, Any]]:
-    """What a row sets otherwise than the pipeline does, by section.
+def row(name: str, path: Path = settings.PARAMS) -> Mapping[str, Any]:
+    """What a row sets otherwise than the pipeline does, by section, and its share of patients, if it says one.
 
     Raises:
-        UserError: there is no such row, or it holds a section that no fold reads.
+        UserError: there is no such row, it holds a section that no fold reads, or its share is none.
 
     """
     every = _content(path).get("rows") or {}
@@ -71,8 +72,10 @@ def row(name: str, path: Path = settings.PARAMS) -> Mapping[str, Mapping[str, An
         raise UserError(f"{path}: rows has no {name!r}; it has {', '.join(every)}")
     found = every[name] or {}
     for section in found:
-        if section not in SECTIONS:
-            raise UserError(f"{path}: rows.{name}.{section} is unknown; allowed are {', '.join(SECTIONS)}")
+        if section not in (*SECTIONS, SHARE):
+            raise UserError(f"{path}: rows.{name}.{section} is unknown; allowed are {', '.join(SECTIONS)} and {SHARE}")
+    if not (isinstance(share := found.get(SHARE, 1), int | float) and 0 < share <= 1):
+        raise UserError(f"{path}: rows.{name}.{SHARE} is {share!r}; it is a share, greater than 0 and at most 1")
     return found
 
 
@@ -83,7 +86,7 @@ def _content(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def assigned(entries: Sequence[Entry], fold: int, asked: Folds) -> list[Entry]:
+def assigned(entries: Sequence[Entry], fold: int, asked: Folds, share: float = 1.0) -> list[Entry]:
     """The entries with the splits of one fold: no patient in two of them, both classes spread evenly.
 
     The patients of each class (any image with cancer, or none) are dealt out to the folds in the order of a hash of
@@ -93,6 +96,8 @@ def assigned(entries: Sequence[Entry], fold: int, asked: Folds) -> list[Entry]:
         entries: all images.
         fold: from 0, the one that is tested.
         asked: the settings.
+        share: of the training patients of each class that are learned from; the rest, last in the same order, is in the
+            split `left out`.
 
     Raises:
         UserError: there is no such fold, or a split lacks a class.
@@ -104,7 +109,7 @@ def assigned(entries: Sequence[Entry], fold: int, asked: Folds) -> list[Entry]:
     for entry in entries:
         patient = entry.patient or entry.image
         cancer[patient] = cancer.get(patient, False) or entry.label == 1
-    place = {}
+    place: dict[str, str] = {}
     for label in (False, True):
         patients = [patient for patient in cancer if cancer[patient] is label]
         dealt = _shuffled(patients, asked.seed, "fold")
@@ -112,9 +117,10 @@ def assigned(entries: Sequence[Entry], fold: int, asked: Folds) -> list[Entry]:
         rest = _shuffled(
             [patient for patient in patients if patient not in tested], asked.seed, f"valid of fold {fold}"
         )
-        validating = set(rest[: round(asked.valid * len(rest))])
-        for patient in patients:
-            place[patient] = "test" if patient in tested else "valid" if patient in validating else "train"
+        validating = round(asked.valid * len(rest))
+        learned = validating + round(share * (len(rest) - validating))
+        place |= dict.fromkeys(tested, "test") | dict.fromkeys(rest[:validating], "valid")
+        place |= dict.fromkeys(rest[validating:learned], "train") | dict.fromkeys(rest[learned:], "left out")
     placed = [replace(entry, split=place[entry.patient or entry.image]) for entry in entries]
     for split in ("train", "valid", "test"):
         if {entry.label for entry in placed if entry.split == split} != {0, 1}:
