@@ -33,7 +33,7 @@ def chances(model: keras.Model, flip: str = "none", images: np.ndarray = IMAGES)
     return networks.probabilities(networks.forward(model, flip), images, np.arange(len(images)))
 
 
-@pytest.mark.parametrize("name", ["compact", SMALL_BACKBONE, networks.LITE])
+@pytest.mark.parametrize("name", ["compact", networks.LITE, pytest.param(SMALL_BACKBONE, marks=pytest.mark.proof)])
 def test_a_network_of_any_size_trains_in_bfloat16_and_is_saved_in_float32(name: str, tmp_path: Path) -> None:
     with networks.arithmetic("bfloat16"):
         trained = with_a_last_layer(networks.build(name, SIZE, 0.2, 0.3, seed=1))
