@@ -20,7 +20,7 @@ test: .venv/tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -m "not proof"
+	pytest -n 2 --dist loadfile -m "not proof"  # a file keeps to one of two processes, so that its fixtures are made once
 
 proof: .venv/tests
 	pytest -m proof -s
