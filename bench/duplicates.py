@@ -18,8 +18,8 @@ import scipy.fft
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
-from mammo.duplicates import THUMBNAIL, same_images
-from mammo.randomness import generator
+from mammo.auditing.duplicates import THUMBNAIL, same_images
+from mammo.core.randomness import generator
 
 RSNA_IMAGES = 54_706
 BATCH = 1000

@@ -10,9 +10,10 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
-from mammo import files, settings, sources, stage
-from mammo.dataset import Entry, write_index
-from mammo.phantom import Phantoms, generate
+from mammo.core import files, settings, stage
+from mammo.core.dataset import Entry, write_index
+from mammo.sources.own import own as sources
+from mammo.sources.phantom import Phantoms, generate
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -18,7 +18,7 @@ from measure import serve
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
-from mammo import dataset, settings
+from mammo.core import dataset, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = ROOT / "params.yaml"

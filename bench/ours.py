@@ -12,7 +12,8 @@ from measure import serve
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
-from mammo import dataset, images, settings, stage
+from mammo.core import dataset, settings, stage
+from mammo.imaging import images
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMS = ROOT / "params.yaml"
@@ -68,8 +69,8 @@ def decoding(raw: Path) -> None:
 def epoch(prepared: Path, precision: str, number: int) -> None:
     """An epoch of the stage `train` over NUMBER images of PREPARED: order, augmentation, steps, training scores."""
     import keras
-    from mammo import networks, training
-    from mammo.augmentation import Augment
+    from mammo.learning import networks, training
+    from mammo.learning.augmentation import Augment
 
     asked = settings.read("train", training.Train, PARAMS).model_copy(update={"precision": precision})
     ranges = settings.read("augment", Augment, PARAMS)
@@ -101,7 +102,7 @@ def ceiling(prepared: Path, precision: str, number: int) -> None:
     """
     import keras
     import tensorflow as tf
-    from mammo import networks, training
+    from mammo.learning import networks, training
 
     asked = settings.read("train", training.Train, PARAMS)
     data = dataset.load(prepared)

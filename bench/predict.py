@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import material
-from mammo import predict
+from mammo.predicting import predict
 
 MODEL = material.ROOT / "data/model"
 COMMAND = (sys.executable, "-c", "import sys; from mammo.commands import main; sys.exit(main())", "predict")

@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
 import material
-from mammo import dataset, files, settings
+from mammo.core import dataset, files, settings
 from material import ROOT
 from measure import Worker, in_turn, spread, watched
 

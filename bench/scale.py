@@ -21,10 +21,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
 import material
-from mammo import files, settings, stage
-from mammo.dataset import Entry, write_index
-from mammo.phantom import Phantoms, generate
-from mammo.randomness import generator
+from mammo.core import files, settings, stage
+from mammo.core.dataset import Entry, write_index
+from mammo.core.randomness import generator
+from mammo.sources.phantom import Phantoms, generate
 from material import ROOT
 from measure import watched
 

@@ -9,7 +9,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
-from mammo import statistics
+from mammo.scoring import statistics
 
 IMAGES, PATIENTS = 20_000, 5_000
 TARGET = 60  # seconds on two cores

@@ -3,19 +3,20 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
-import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-from mammo import figures, files, settings, shortcut, stage, statistics
-from mammo.appearance import HISTOGRAM_BINS, Appearance, appearance, intensity_figures
-from mammo.dataset import SPLITS, Dataset, load
-from mammo.duplicates import HOWS, Pair, same_images
-from mammo.errors import UserError
+from mammo.auditing import shortcut
+from mammo.auditing.duplicates import HOWS, Pair, same_images
+from mammo.core import files, parallel, settings, stage
+from mammo.core.dataset import SPLITS, Dataset, load, read_about
+from mammo.core.errors import UserError
+from mammo.imaging.appearance import HISTOGRAM_BINS, Appearance, appearance, intensity_figures
+from mammo.reporting import figures
+from mammo.scoring import statistics
 
 ASSUMED_AUC = 0.75  # at which the width of an interval is foretold
 WIDEST_USEFUL = 0.1  # half-width of the interval: beyond it an AUC of 0.75 cannot be told from 0.65
@@ -24,13 +25,6 @@ EXAMPLES = 12  # on a picture
 WORDS = ("healthy", "cancer")
 COLUMNS = ("kind", "severity", "image", "other", "patient", "detail")
 SEVERITIES = ("leak", "warning", "note")
-
-
-class Audit(settings.Settings):
-    """Section `audit` of params.yaml."""
-
-    on_leak: Literal["stop", "warn"]
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -57,13 +51,13 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
     The verdict that training waits for goes to GATE, counts to METRICS (JSON), one row per finding to FINDINGS (CSV),
     one PNG per kind of finding to the folder PICTURES. A leak stops the pipeline unless audit.on_leak is `warn`.
     """
-    how = settings.read("audit", Audit)
-    phantoms = settings.value("data", "source") == "phantom"
+    audit = settings.read().audit
+    phantoms = read_about(prepared).source == "phantom"
     data = load(prepared)
     refuse_unusable(data)
     pairs = same_images(data.images, [entry.sha256 for entry in data.entries])
     looks, intensities = look_at_all(data.images)
-    forest = intensity_forest(data, intensities, how.seed)
+    forest = intensity_forest(data, intensities, audit.seed)
 
     found = [
         *patients_across_splits(data),
@@ -81,7 +75,7 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
     files.write_csv(findings, COLUMNS, ([getattr(row, column) for column in COLUMNS] for row in found))
     draw(pictures, data, found, intensities, "PHANTOMS (synthetic mammograms). " if phantoms else "")
     files.write_json(gate, verdict)
-    if verdict["leaking"] and how.on_leak == "stop":
+    if verdict["leaking"] and audit.on_leak == "stop":
         raise UserError(leak_message(verdict, found, findings, pictures))
     print(summary(verdict, found))
 
@@ -191,7 +185,7 @@ def expected_half_width(positive: int, negative: int) -> float:
     both_positive, both_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     spread = auc * (1 - auc)
     spread += (positive - 1) * (both_positive - auc**2) + (negative - 1) * (both_negative - auc**2)
-    return min(0.5, 1.959964 * math.sqrt(spread / (positive * negative)))
+    return min(0.5, statistics.NORMAL * math.sqrt(spread / (positive * negative)))
 
 
 def split_counts(data: Dataset, split: str) -> dict[str, Any]:
@@ -241,9 +235,7 @@ def look_at_all(images: np.ndarray) -> tuple[list[Appearance], np.ndarray]:
         image = np.ascontiguousarray(images[position])
         return appearance(image), intensity_figures(image)
 
-    cv2.setNumThreads(1)
-    with ThreadPoolExecutor(stage.cores()) as pool:
-        results = list(stage.progress(pool.map(look, range(len(images))), "audit: appearance", len(images)))
+    results = list(parallel.each(look, range(len(images)), "audit: appearance"))
     return [seen for seen, _ in results], np.array([figure for _, figure in results])
 
 

@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from mammo import dataset, explanation, figures, files, networks, settings, stage, statistics
-from mammo.dataset import Dataset
-from pydantic import Field
+from mammo.core import dataset, files, model_info, predictions, settings, stage
+from mammo.core.dataset import Dataset
+from mammo.core.model_info import ModelInfo
+from mammo.core.predictions import Prediction
+from mammo.learning import networks
+from mammo.predicting import explanation
+from mammo.reporting import figures
+from mammo.scoring import statistics
 from sklearn.metrics import confusion_matrix
 
 # isort: split
@@ -22,38 +27,30 @@ SHEET_WIDTH, GAP, HEADING = 9.0, 0.15, 0.22  # inches
 SANITY_IMAGES = 100  # on which the map of a randomised network is compared, spread evenly over the test images
 
 
-class Evaluate(settings.Settings):
-    """Section `evaluate` of params.yaml."""
-
-    threshold: Literal["balanced_accuracy", "half", "specificity_90", "specificity_95", "sensitivity_90"]
-    seed: int
-    resamples: Annotated[int, Field(ge=200, le=100_000)]
-
-
 def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path, plots: Path) -> None:
     """Score MODEL on the test split of PREPARED; write tables and pictures to the folders METRICS and PLOTS.
 
     The shortcut baseline of AUDIT stands beside the scores, HISTORY is drawn. Heat maps show where the network looked.
     """
-    how = settings.read("evaluate", Evaluate)
+    how = settings.read().evaluate
     data = dataset.load(prepared)
-    card = files.read_json(model / "model.json")
-    networks.use_threads(card["arithmetic"]["threads"])
+    info = model_info.read(model)
+    networks.use_threads(info.arithmetic.threads)
     network = keras.models.load_model(model / "model.keras")
     test = data.part("test")
-    probability = networks.probabilities(networks.forward(network, card["flip_at_test"]), data.images, test, "evaluate")
+    probability = networks.probabilities(networks.forward(network, info.flip_at_test), data.images, test, "evaluate")
     cases = {"labels": data.labels[test], "probabilities": probability, "patients": data.patients[test]}
     bootstrap = {"seed": how.seed, "resamples": how.resamples}
-    threshold = card["thresholds"][how.threshold]
+    threshold = info.thresholds[how.threshold]
     predicted = (probability >= threshold).astype(int)
 
     scores = statistics.scores(**cases, threshold=threshold, **bootstrap)
     roc = statistics.roc_curve(**cases, **bootstrap)
     recall = statistics.pr_curve(**cases, **bootstrap)
     calibration, reliability = statistics.calibration(**cases, **bootstrap)
-    points = statistics.operating_points(**cases, thresholds=card["thresholds"], **bootstrap)
+    points = statistics.operating_points(**cases, thresholds=info.thresholds, **bootstrap)
 
-    about = description(card, data, test)
+    about = description(info, data, test)
     write_predictions(plots, data, test, probability, predicted)
     for name, table in (
         ("roc", roc),
@@ -65,7 +62,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     caption = f"{about} · intervals: 95 %, bootstrap over patients"
     draw(plots, scores, roc, recall, reliability, cases, predicted, threshold, caption)
     rows = files.read_csv(history, ("epoch", "split", "loss", "roc_auc"))
-    figures.history(plots / "history.png", rows, card["epoch"], about)
+    figures.history(plots / "history.png", rows, info.epoch, about)
     maps = explanation.explainer(network)
     lesions = np.load(prepared / "masks.npy", mmap_mode="r") if (prepared / "masks.npy").is_file() else None
     looks = where_it_looks(network, maps, data, lesions, test, predicted, how)
@@ -75,7 +72,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
         draw_sheets(folder, maps, data, lesions, test, probability, predicted, about)
     files.write_json(metrics / "operating_points.json", statistics.as_json(points))
     files.write_json(metrics / "calibration.json", statistics.as_json(calibration))
-    leak = card["audit"] if card["audit"]["leaking"] else {}
+    leak = info.audit.model_dump() if info.audit.leaking else {}
     shortcut = files.read_json(audit)["shortcut"]["roc_auc"]
     content = headline(scores, cases, how, threshold, shortcut)
     write_scores(plots / "scores.csv", content, about)
@@ -85,7 +82,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
 def headline(
     scores: Mapping[str, statistics.Interval],
     cases: Mapping[str, np.ndarray],
-    how: Evaluate,
+    how: settings.Evaluate,
     threshold: float,
     shortcut: dict[str, float],
 ) -> dict[str, Any]:
@@ -120,13 +117,12 @@ def write_predictions(
 ) -> None:
     """plots/predictions.csv, one row an image, and plots/confusion.csv, the same in words."""
     entries = [data.entries[position] for position in test]
-    patients = data.patients[test]
     rows = [
-        (entry.image, patient, entry.label, float(chance), int(called))
-        for entry, patient, chance, called in zip(entries, patients, probability, predicted, strict=True)
+        Prediction(entry.image, entry.patient_key, entry.label, float(chance), int(called))
+        for entry, chance, called in zip(entries, probability, predicted, strict=True)
     ]
-    files.write_csv(plots / "predictions.csv", ("image", "patient", "label", "probability", "predicted"), rows)
-    words = [(CLASSES[row[2]], CLASSES[row[4]]) for row in rows]
+    predictions.write(plots / "predictions.csv", rows)
+    words = [(CLASSES[row.label], CLASSES[row.predicted]) for row in rows]
     files.write_csv(plots / "confusion.csv", ("actual", "predicted"), words)
 
 
@@ -161,7 +157,7 @@ def where_it_looks(
     lesions: np.ndarray | None,
     test: np.ndarray,
     predicted: np.ndarray,
-    how: Evaluate,
+    how: settings.Evaluate,
 ) -> dict[str, Any]:
     """The content of metrics/explanation.json: the pointing game where lesions are known, and the sanity check."""
     content: dict[str, Any] = {}
@@ -262,13 +258,13 @@ def in_words(interval: statistics.Interval) -> str:
     return f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"
 
 
-def description(card: Mapping[str, Any], data: Dataset, test: np.ndarray) -> str:
+def description(info: ModelInfo, data: Dataset, test: np.ndarray) -> str:
     """What every picture says of its data, a leak before all else."""
-    source = card["trained_on"]["source"]
+    source = info.trained_on.source
     kind = "PHANTOMS (synthetic mammograms)" if source == "phantom" else f"Data: {source}"
     patients = len(set(data.patients[test]))
     text = f"{kind} · {len(test)} test images of {patients} patients"
-    return f"{card['audit']['sentence']} {text}" if card["audit"]["leaking"] else text
+    return f"{info.audit.sentence} {text}" if info.audit.leaking else text
 
 
 if __name__ == "__main__":

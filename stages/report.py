@@ -12,8 +12,9 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import yaml
-from mammo import files, settings, stage
-from mammo.document import (
+from mammo.core import files, settings, stage
+from mammo.core.errors import UserError
+from mammo.reporting.document import (
     Block,
     Drawing,
     Html,
@@ -32,8 +33,7 @@ from mammo.document import (
     page,
     score,
 )
-from mammo.errors import UserError
-from mammo.statistics import TITLES
+from mammo.scoring.statistics import TITLES
 
 AUTHORS = ToFillIn()
 CLAIM = (
@@ -159,7 +159,7 @@ def read(model: Path, metrics: Path, plots: Path) -> Run:
     names = ("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation")
     return Run(
         card=files.read_json(model / "model.json"),
-        settings=settings.everything(),
+        settings=settings.read().model_dump(),
         metrics={name: files.read_json(metrics / f"{name}.json") for name in names},
         findings=files.read_csv(plots / "audit.csv", ("kind", "severity", "image", "detail")),
         predictions=files.read_csv(

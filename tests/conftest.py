@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from mammo import dataset
+from mammo.core import dataset
 from miniature import ROOT, Run, first_run
 
 

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import pytest
 from conftest import run_stage
-from mammo import duplicates, files
-from mammo.appearance import appearance, intensity_figures, is_inverted, marks_and_body
-from mammo.dataset import Dataset, Entry, write_index
-from mammo.duplicates import same_images
-from mammo.errors import UserError
-from mammo.randomness import generator
+from mammo.auditing import duplicates
+from mammo.auditing.duplicates import same_images
+from mammo.core import files
+from mammo.core.dataset import Dataset, Entry, write_index
+from mammo.core.errors import UserError
+from mammo.core.randomness import generator
+from mammo.imaging.appearance import appearance, intensity_figures, is_inverted, marks_and_body
 
 SIZE = 224
 SOURCE = "data: {source: folder}\n"

@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 import preprocess
 import pytest
-from mammo import files, images, phantom
-from mammo.appearance import appearance
-from mammo.dataset import Dataset, Entry, write_index
-from mammo.randomness import generator
+from mammo.core import files
+from mammo.core.dataset import Dataset, Entry, write_index
+from mammo.core.randomness import generator
+from mammo.imaging import images
+from mammo.imaging.appearance import appearance
+from mammo.sources.own import phantom
 
 pytestmark = pytest.mark.proof
 

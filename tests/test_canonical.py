@@ -8,8 +8,11 @@ import numpy as np
 import preprocess
 import pytest
 from conftest import run_stage, write_params
-from mammo import canonical, commands, dataset, files, images, predict
-from mammo.canonical import Steps
+from mammo import commands
+from mammo.core import dataset, files
+from mammo.imaging import canonical, images
+from mammo.imaging.canonical import Steps
+from mammo.predicting import predict
 
 ALL = Steps(right_inverted=True, blacken_outside=True, crop=True, chest_wall_left=True)
 SIDE = 400

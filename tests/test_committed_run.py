@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from mammo import files
+from mammo.core import files
 
 LOCK = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
 IN_GIT = ("stages/", "requirements.txt", "metrics/", "plots/", "report/model_card.md")

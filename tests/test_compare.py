@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from mammo import commands, compare, files, statistics
-from mammo.errors import UserError
+from mammo import commands
+from mammo.core import files
+from mammo.core.errors import UserError
+from mammo.scoring import comparison as compare
+from mammo.scoring import statistics
 
 # DVC 3.67 uses a call that its own dependency pygtrie has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, run_stage, write_params
-from mammo import dataset, files
+from mammo.core import dataset, files
 from PIL import Image
 from test_predict import KINDS, LOSSY, breast, mammo, mammogram
 
@@ -121,7 +121,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 READ_ALL = """
 import json, sys, time
-from mammo import canonical, predict
+from mammo.imaging import canonical
+from mammo.predicting import predict
 def peak():  # ru_maxrss would begin at that of the process which forked this one
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024

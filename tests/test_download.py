@@ -24,8 +24,9 @@ import psutil
 import pytest
 import yaml
 from kaggle_server import HANDLE, STORAGE, TOKEN, Answer, Behaviour, environment, serve
-from mammo import files, kaggle, stage
-from mammo.dataset import read_index
+from mammo.core import files, stage
+from mammo.core.dataset import read_index
+from mammo.sources.own import kaggle
 
 PROJECT = Path(__file__).parents[1]
 COMMAND = [sys.executable, str(PROJECT / "stages" / "download.py"), "data/own", "data/raw"]
@@ -477,7 +478,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def patience(**seconds: str) -> dict[str, str]:
-    """Settings of mammo.kaggle that are no part of the server's environment."""
+    """Settings of mammo.sources.kaggle that are no part of the server's environment."""
     return {f"MAMMO_KAGGLE_{name.upper()}": value for name, value in seconds.items()}
 
 

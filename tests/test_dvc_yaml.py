@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
-from mammo import networks
+from mammo.learning import networks
 from pydantic import BaseModel
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())

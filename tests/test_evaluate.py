@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run_stage, write_params
-from mammo import dataset, files
+from mammo.core import dataset, files
 from PIL import Image
 from sklearn import metrics as reference
 

@@ -14,7 +14,8 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import ROOT, run_stage, write_params
-from mammo import commands, dataset, files
+from mammo import commands
+from mammo.core import dataset, files
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -25,7 +26,7 @@ SHEETS = ("true_positives", "false_negatives", "false_positives", "true_negative
 @pytest.fixture(scope="module")
 def explanation() -> ModuleType:
     """The module, which takes TensorFlow with it."""
-    from mammo import explanation
+    from mammo.predicting import explanation
 
     return explanation
 
@@ -138,7 +139,7 @@ def test_of_equal_peaks_the_first_is_taken(explanation: ModuleType) -> None:
 
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Any:
-    from mammo import networks  # noqa: F401 - it quietens TensorFlow
+    from mammo.learning import networks  # noqa: F401 - it quietens TensorFlow
 
     # isort: split
     import keras
@@ -213,7 +214,7 @@ def test_the_pointing_game_worked_by_hand(explanation: ModuleType) -> None:
 
 
 def test_the_interval_of_a_share_respects_patients_and_not_the_order_of_images() -> None:
-    from mammo import statistics
+    from mammo.scoring import statistics
 
     random = np.random.default_rng(3)
     held = np.repeat(random.random(40) < 0.6, 5)
@@ -235,7 +236,7 @@ def test_it_points_at_the_lesion_itself_more_often_than_the_usual_methods(explan
     import cv2
     import keras
     import tensorflow as tf
-    from mammo import networks
+    from mammo.learning import networks
 
     prepared = ROOT / "data/prepared"
     if not (prepared / "masks.npy").is_file():

@@ -9,9 +9,10 @@ import pool
 import pytest
 import yaml
 from conftest import ROOT, run_stage
-from mammo import files, folds
-from mammo.dataset import Entry
-from mammo.errors import UserError
+from mammo import folds
+from mammo.core import files
+from mammo.core.dataset import Entry
+from mammo.core.errors import UserError
 from mammo.folds import Folds
 from miniature import Run, dvc, git
 from readme import block, shell
@@ -138,7 +139,7 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
 def write_images(raw: Path, every: list[Entry]) -> None:
     """Noise whose brightness says nothing of the label."""
     import cv2
-    from mammo import dataset
+    from mammo.core import dataset
 
     random = np.random.default_rng(2)
     for entry in every:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mammo import images
+from mammo.imaging import images
 from PIL import Image
 
 SIZE = (224, 224)

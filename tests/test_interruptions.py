@@ -24,8 +24,9 @@ import psutil
 import pytest
 import yaml
 from conftest import ROOT, TRAIN_PATHS, copy_inputs, write_params
-from mammo import checkpoint, dataset
-from mammo.randomness import generator
+from mammo.core import dataset
+from mammo.core.randomness import generator
+from mammo.learning import checkpoint
 from miniature import STAGES, Run, change, clone, commit, dvc, git, ran, run
 
 SLOW_STAGE = f"""
@@ -41,7 +42,7 @@ SLOW_STAGE = f"""
         wait_for("go")
 
     sys.path.insert(0, {str(ROOT / "stages")!r})
-    from mammo import files, stage
+    from mammo.core import files, stage
 
     def main(out: Path) -> None:
         Path("began").touch()
@@ -236,8 +237,8 @@ def test_a_state_that_finds_no_room_leaves_the_one_before(tmp_path: Path) -> Non
         sys.path.insert(0, {str(ROOT / "stages")!r})
         from pathlib import Path
         import numpy as np
-        from mammo import checkpoint
-        from mammo.errors import UserError
+        from mammo.learning import checkpoint
+        from mammo.core.errors import UserError
         checkpoint.store(Path("state"), "key", {{"epoch": 1}}, [np.arange(5000)])
         try:
             checkpoint.store(Path("state"), "key", {{"epoch": 2}}, [np.arange(9000)])

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mammo import lite, networks
-from mammo.errors import UserError
+from mammo.core.errors import UserError
+from mammo.learning import lite, networks
 from sklearn.datasets import load_sample_image
 
 # isort: split

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mammo import novelty
+from mammo.learning import novelty
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from mammo import files, statistics
+from mammo.core import files
+from mammo.scoring import statistics
 
 ROOT = Path(__file__).parent.parent
 PLOTS = ROOT / ".dvc/plots"

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
-from mammo import phantom
-from mammo.dataset import SPLITS, Entry
-from mammo.errors import UserError
-from mammo.phantom import Phantoms, Plant, contact_sheet, draw, generate, patient_of
-from mammo.randomness import generator
+from mammo.core.dataset import SPLITS, Entry
+from mammo.core.errors import UserError
+from mammo.core.randomness import generator
+from mammo.sources.own import phantom
+from mammo.sources.phantom import Phantoms, Plant, contact_sheet, draw, generate, patient_of
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict

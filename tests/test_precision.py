@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from mammo import augmentation, dataset, settings
+from mammo.core import dataset, settings
+from mammo.learning import augmentation
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from test_seeds import prepare
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.proof
 
 def aucs(prepared: Path, source: str, precision: str, scratch: Path) -> Iterator[float]:
     """ROC AUC on the test split, seed by seed."""
-    from mammo import networks, training
+    from mammo.learning import networks, training
 
     data = dataset.load(prepared)
     ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")

@@ -14,8 +14,11 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import ROOT, run_stage, write_params
-from mammo import commands, dataset, dicom, files, images, predict
-from mammo.errors import UserError
+from mammo import commands
+from mammo.core import dataset, files
+from mammo.core.errors import UserError
+from mammo.imaging import dicom, images
+from mammo.predicting import predict
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate

@@ -9,9 +9,10 @@ import numpy as np
 import preprocess
 import pytest
 from conftest import run_stage, write_params
-from mammo import dataset, images
-from mammo.dataset import Entry
-from mammo.errors import UserError
+from mammo.core import dataset
+from mammo.core.dataset import Entry
+from mammo.core.errors import UserError
+from mammo.imaging import images
 
 PATHS = ("data/raw", "data/prepared", "metrics/preprocess.json")
 BY_PATIENT = preprocess.Split(by="patient", seed=1, valid=0.2, test=0.2)

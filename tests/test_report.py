@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT, run_stage
-from mammo import files
-from mammo.errors import UserError
+from mammo.core import files
+from mammo.core.errors import UserError
 from test_page import LAPTOP, PHONE, Browser, luminance
 
 import report

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, run_stage
-from mammo import augmentation, dataset, settings, statistics
+from mammo.core import dataset, settings
+from mammo.learning import augmentation
+from mammo.scoring import statistics
 
 SEEDS = range(1, 21)
 # Enough for the slowest seed to have begun; the committed run goes on for longer.
@@ -36,7 +38,7 @@ def prepare(folder: Path, source: str, images: Path | None = None, lesions: bool
 def verdicts(prepared: Path, source: str, scratch: Path) -> list[bool]:
     """Train with every seed; True where the network has learned. One row a seed is printed."""
     import train
-    from mammo import networks, training
+    from mammo.learning import networks, training
 
     data = dataset.load(prepared)
     ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
@@ -73,7 +75,7 @@ def test_twenty_of_twenty_seeds_learn_the_real_training_images(tmp_path: Path, m
 
 
 def test_without_lesions_the_network_is_at_chance(tmp_path: Path) -> None:
-    from mammo import networks, training
+    from mammo.learning import networks, training
 
     data = dataset.load(prepare(tmp_path, "phantom", lesions=False))
     ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")

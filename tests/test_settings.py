@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from mammo import settings
-from mammo.errors import UserError
+from mammo.core import settings
+from mammo.core.errors import UserError
 from pydantic import Field
 
 

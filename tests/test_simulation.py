@@ -8,9 +8,9 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from mammo import statistics
-from mammo.randomness import generator
-from mammo.statistics import COMPARED, TITLES
+from mammo.core.randomness import generator
+from mammo.scoring import statistics
+from mammo.scoring.statistics import COMPARED, TITLES
 from scipy.stats import norm
 
 STUDIES = 1000

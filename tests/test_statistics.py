@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from mammo import statistics
-from mammo.errors import UserError
-from mammo.statistics import Interval
+from mammo.core.errors import UserError
+from mammo.scoring import statistics
+from mammo.scoring.statistics import Interval
 from sklearn import metrics
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, TRAIN_PATHS, copy_inputs, run_stage, write_params, write_prepared
-from mammo import files
+from mammo.core import files
 
 OUTPUTS = ("data/model/model.keras", "data/model/model.json", "plots/history.csv", "metrics/train.json")
 
@@ -21,7 +21,7 @@ def output_bytes(folder: Path) -> dict[str, bytes]:
 
 
 def test_baseline_is_the_specified_network_weight_by_weight() -> None:
-    from mammo import networks
+    from mammo.learning import networks
 
     network = networks.baseline((224, 224), mean=0.2, deviation=0.25)
     with_weights = [
@@ -43,7 +43,7 @@ def test_baseline_is_the_specified_network_weight_by_weight() -> None:
 
 
 def test_folding_the_normalisation_keeps_the_function() -> None:
-    from mammo import networks
+    from mammo.learning import networks
 
     random = np.random.default_rng(1)
     trainable = networks.trainable_baseline((48, 48), mean=0.3, deviation=0.2, seed=1)
@@ -62,7 +62,7 @@ def test_folding_the_normalisation_keeps_the_function() -> None:
 
 
 def test_a_probability_does_not_depend_on_its_neighbours() -> None:
-    from mammo import networks
+    from mammo.learning import networks
 
     random = np.random.default_rng(2)
     network = networks.baseline((48, 48), mean=0.3, deviation=0.2)
@@ -105,8 +105,8 @@ def test_history_has_a_row_per_epoch_and_split_and_the_best_epoch_is_kept(traine
 
 
 def test_a_network_has_learned_where_it_beats_chance_and_tells_images_apart() -> None:
-    from mammo import training
-    from mammo.statistics import Interval
+    from mammo.learning import training
+    from mammo.scoring.statistics import Interval
 
     assert training.has_learned(Interval(0.56, 0.53, 0.59), validation_spread=0.011)
     assert not training.has_learned(Interval(0.52, 0.49, 0.55), validation_spread=0.2)
@@ -147,7 +147,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(trained: Path, tmp
 
 
 def test_the_state_of_other_settings_is_not_used(trained: Path, tmp_path: Path) -> None:
-    from mammo import checkpoint
+    from mammo.learning import checkpoint
 
     key = checkpoint.digest({"train": {"seed": 1}}, [trained / "params.yaml"])
     checkpoint.store(tmp_path, key, {"progress": {"epoch": 2}}, [np.arange(3.0)])

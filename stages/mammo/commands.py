@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mammo.errors import UserError
+from mammo.core.errors import UserError
 
 HEADLINE = Path("metrics/test.json")
 LOOKS = Path("metrics/explanation.json")
@@ -131,7 +131,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from mammo import compare
+    from mammo.scoring import comparison as compare
 
     if options.picture and options.picture.suffix != ".png":
         raise UserError(f"--picture {options.picture}: the name must end in .png")
@@ -147,19 +147,19 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from mammo import predict
+    from mammo.predicting import predict
 
-    card = predict.read_card(options.model)
-    threshold = predict.threshold_of(card, options.threshold)
-    predict.refuse_phantoms(card, options.despite_phantoms)
+    info = predict.read_info(options.model)
+    threshold = predict.threshold_of(info, options.threshold)
+    predict.refuse_phantoms(info, options.despite_phantoms)
     paths, others = predict.find(options.paths)
     if options.heatmaps:
         predict.new_folder(options.heatmaps)
-    answers = predict.Predictor(options.model, card, threshold, options.heatmaps).predict(paths)
+    answers = predict.Predictor(options.model, info, threshold, options.heatmaps).predict(paths)
     counted = predict.Counted(answers, len(paths))
-    about = predict.about(card, options.threshold, threshold)
-    if card.leak:
-        predict.warn(card.leak)
+    about = predict.about(info, options.threshold, threshold)
+    if info.audit.sentence:
+        predict.warn(info.audit.sentence)
     if others:
         predict.warn(f"{others} files in the folders are not called like images and were left out")
     if options.csv:
@@ -181,7 +181,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _scores(options: argparse.Namespace) -> int:
-    from mammo.statistics import TITLES
+    from mammo.scoring.statistics import TITLES
 
     _print_last_run(HEADLINE, TITLES)
     return 0
@@ -194,12 +194,12 @@ def _print_last_run(path: Path, titles: Mapping[str, str]) -> None:
         UserError: it does not exist, holds nothing, or something that it depends on has changed since.
 
     """
-    from mammo import files
+    from mammo.core import files
 
     if not path.is_file():
         raise UserError(f"{path} does not exist: no run has finished here; run `dvc repro`")
     if Path("dvc.yaml").is_file():
-        from mammo.compare import refuse_if_out_of_date
+        from mammo.scoring.comparison import refuse_if_out_of_date
 
         refuse_if_out_of_date(absent_is_fine=True)
     rows = _rows(files.read_json(path), titles)
@@ -231,19 +231,16 @@ def _number(value: Any) -> str:
 
 
 def _phantoms(options: argparse.Namespace) -> int:
-    from mammo import settings
-    from mammo.phantom import Phantoms, contact_sheet
+    from mammo.core import settings
+    from mammo.sources.phantom import contact_sheet
 
-    class Data(settings.Settings, extra="ignore"):
-        phantom: Phantoms
-
-    contact_sheet(settings.read("data", Data).phantom, options.picture)
+    contact_sheet(settings.read().data.phantom, options.picture)
     return 0
 
 
 def _canonical(options: argparse.Namespace) -> int:
-    from mammo import before_after
-    from mammo.predict import find
+    from mammo.predicting.predict import find
+    from mammo.reporting import before_after
 
     paths, _ = find(options.paths)
     number, inverted, without = before_after.draw(paths, options.picture)

@@ -1,0 +1,1 @@
+"""Leaks, duplicates and shortcuts."""

@@ -1,0 +1,277 @@
+"""The same image twice: the same file, the same pixels, or nearly so, be it mirrored, inverted or cropped."""
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import cv2
+import numpy as np
+import scipy.fft
+
+from mammo.core import parallel
+
+THUMBNAIL = 64  # pixels
+BLANK = 0.5  # grey levels, standard deviation of a thumbnail that shows nothing
+SAME_PICTURE = 0.995  # correlation of thumbnails: above it lie only true pairs of the complete Kaggle set
+FREQUENCIES = 16  # of the thumbnail's cosine transform, in each direction: they bound the correlation of the rest
+COARSE_FREQUENCIES = 8  # few enough that a crop by 5 % changes them little
+NEIGHBOURS = 5  # of each image by coarse resemblance, looked at for a crop
+COARSE_LIKENESS = 0.9  # least coarse resemblance
+BLOCK = 2048  # images a side: blocks of 16 MiB
+
+ITERATIONS = 10  # of a registration; more found no more of the planted crops
+ROUNDING = 1e-4  # more than float32 can be wrong by
+Two = tuple[int, int]
+HOWS = ("same file", "same pixels", "near-duplicate", "same exposure")
+SCALE = 224  # pixels at which two registered images are compared
+BREAST = (12, 243)  # grey levels between background and burnt-out white, in either polarity
+FIRST_LOOK = 0.1  # agreement of detail at thumbnail scale that earns a closer look
+SAME_DETAIL = 0.4  # agreement of fine detail: different images stay below 0.15, a crop by 5 % has 0.94 (median)
+
+
+@dataclass(frozen=True, order=True)
+class Pair:
+    """Two images that are one."""
+
+    first: int
+    """Position of the earlier image."""
+    second: int
+    """Position of the later one."""
+    how: str
+    """`same file`, `same pixels`, `near-duplicate` or `same exposure`."""
+    likeness: float = 1.0
+    """Correlation of thumbnails, for the same exposure that of fine detail, after registration."""
+    mirrored: bool = False
+    """Left and right are exchanged."""
+    inverted: bool = False
+    """Black and white are exchanged."""
+
+
+def same_images(images: np.ndarray, hashes: Sequence[str]) -> list[Pair]:
+    """All pairs of images that show the same exposure.
+
+    Of images that are equal, each later one is paired with the first, and the first alone is compared with others, so
+    a thousand copies give a thousand pairs. Near-duplicates are complete: every pair whose thumbnails correlate above
+    `SAME_PICTURE`, as they are, mirrored, inverted or both. Crops are looked for among each image's nearest neighbours.
+
+    Args:
+        images: uint8, (n, height, width), may be memory-mapped.
+        hashes: of the files, one per image.
+
+    Returns:
+        Pairs in order of position.
+
+    """
+    files = _equal(hashes, range(len(images)), "same file")
+    left = sorted(set(range(len(images))) - {pair.second for pair in files})
+    pixels = _equal([sha256(images[i].tobytes()).digest() for i in left], left, "same pixels")
+    left = sorted(set(left) - {pair.second for pair in pixels})
+    return sorted([*files, *pixels, *_alike(images, np.array(left, dtype=np.int64))])
+
+
+def _equal(keys: Sequence[Hashable], positions: Iterable[int], how: str) -> list[Pair]:
+    first: dict[Hashable, int] = {}
+    pairs = []
+    for key, position in zip(keys, positions, strict=True):
+        if key in first:
+            pairs.append(Pair(first[key], position, how))
+        else:
+            first[key] = position
+    return pairs
+
+
+def _alike(images: np.ndarray, positions: np.ndarray) -> Iterator[Pair]:
+    small = np.empty((len(positions), THUMBNAIL, THUMBNAIL), np.uint8)
+    for place, position in enumerate(positions):
+        small[place] = _resized(images[position], THUMBNAIL)
+    # a blank image resembles nothing; that it is blank is found elsewhere
+    textured = np.array([thumbnail.std() > BLANK for thumbnail in small], dtype=bool)
+    positions, thumbnails = positions[textured], small if textured.all() else small[textured]
+    if len(positions) < 2:
+        return
+    near, turn = _search(thumbnails)
+    for (a, b), (likeness, mirrored, inverted) in near.items():
+        yield Pair(int(positions[a]), int(positions[b]), "near-duplicate", likeness, mirrored, inverted)
+
+    def look(pair: tuple[int, int]) -> Pair | None:
+        a, b = pair
+        mirrored, inverted = turn[pair]
+        start = _registration(_turned(thumbnails[a]), _turned(thumbnails[b], mirrored, inverted), THUMBNAIL)
+        if start is None:
+            return None
+        if _agreement(thumbnails[a], _turned(thumbnails[b], mirrored, inverted), start, 1) < FIRST_LOOK:
+            return None
+        one = _resized(images[positions[a]], SCALE)
+        other = _turned(_resized(images[positions[b]], SCALE), mirrored, inverted)
+        likeness = _likeness_of_detail(one, other, start)
+        if likeness < SAME_DETAIL:
+            return None
+        return Pair(int(positions[a]), int(positions[b]), "same exposure", likeness, mirrored, inverted)
+
+    candidates = [pair for pair in sorted(turn) if pair not in near]
+    found = parallel.each(look, candidates, "audit: same exposure", "pairs")
+    yield from (pair for pair in found if pair is not None)
+
+
+def _resized(image: np.ndarray, side: int) -> np.ndarray:
+    if image.shape == (side, side):
+        return np.ascontiguousarray(image)
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def _turned(image: np.ndarray, mirrored: bool = False, inverted: bool = False) -> np.ndarray:
+    image = image[:, ::-1] if mirrored else image
+    return np.ascontiguousarray(255 - image if inverted else image)
+
+
+def _transformed(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine transform of thumbnails of zero mean and unit norm: low frequencies, and the norm of all others.
+
+    Returns:
+        float32, (n, FREQUENCIES, FREQUENCIES), and float32, (n,).
+
+    """
+    low = np.empty((len(thumbnails), FREQUENCIES, FREQUENCIES), np.float32)
+    for start in range(0, len(thumbnails), BLOCK):
+        part = thumbnails[start : start + BLOCK].astype(np.float32)
+        part -= part.mean(axis=(1, 2), keepdims=True)
+        part /= np.linalg.norm(part, axis=(1, 2), keepdims=True)
+        low[start : start + BLOCK] = scipy.fft.dctn(part, axes=(1, 2), norm="ortho")[:, :FREQUENCIES, :FREQUENCIES]
+    rest = np.sqrt(np.maximum(0, 1 - (low.astype(np.float64) ** 2).sum(axis=(1, 2))))
+    return low, rest.astype(np.float32)
+
+
+def _even_odd(low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return low[:, :, 0::2].reshape(len(low), -1), low[:, :, 1::2].reshape(len(low), -1)
+
+
+def _search(thumbnails: np.ndarray) -> tuple[dict[Two, tuple[float, bool, bool]], dict[Two, tuple[bool, bool]]]:
+    """All near-duplicates, and the nearest neighbours of each image.
+
+    Mirroring changes the sign of a picture's odd horizontal frequencies, inverting changes all signs. With e and o the
+    scalar products of the even and of the odd part of two pictures, their correlation over all four orientations is
+    therefore |e| + |o|. Low frequencies alone leave an error of at most the product of the norms of what they leave
+    out (Cauchy-Schwarz), so that a few hundred numbers per image rule out nearly all pairs without a miss.
+
+    Returns:
+        By pair (a, b), a < b: of near-duplicates their correlation, and whether b is a mirrored and inverted; of pairs
+        in which either is among the NEIGHBOURS of the other, whether b has to be mirrored and inverted to resemble a.
+
+    """
+    low, rest = _transformed(thumbnails)
+    even, odd = _even_odd(low)
+    coarse = low[:, :COARSE_FREQUENCIES, :COARSE_FREQUENCIES]
+    coarse_even, coarse_odd = _even_odd(coarse / np.linalg.norm(coarse, axis=(1, 2), keepdims=True))
+    near: dict[Two, tuple[float, bool, bool]] = {}
+    turn: dict[Two, tuple[bool, bool]] = {}
+    starts = range(0, len(low), BLOCK)
+    for top in parallel.progress(starts, "audit: near-duplicates", unit="blocks"):
+        rows = slice(top, top + BLOCK)
+        best = np.zeros((len(low[rows]), 0), np.float32)
+        who = np.zeros((len(low[rows]), 0), np.int64)
+        for side in starts:
+            columns = slice(side, side + BLOCK)
+            likeness = np.abs(coarse_even[rows] @ coarse_even[columns].T)
+            likeness += np.abs(coarse_odd[rows] @ coarse_odd[columns].T)
+            if top == side:
+                np.fill_diagonal(likeness, 0)
+            best, who = _nearest(best, who, likeness, side)
+            if side < top:
+                continue
+            bound = np.abs(even[rows] @ even[columns].T)
+            bound += np.abs(odd[rows] @ odd[columns].T)
+            bound += rest[rows, None] * rest[None, columns]
+            for row, column in np.argwhere(bound > SAME_PICTURE - ROUNDING).tolist():
+                a, b = top + row, side + column
+                if a < b and (exact := _correlation(thumbnails[a], thumbnails[b]))[0] > SAME_PICTURE:
+                    near[a, b] = exact
+        for row, column in np.argwhere(best > COARSE_LIKENESS).tolist():
+            a, b = sorted((top + row, int(who[row, column])))
+            products = float(coarse_even[a] @ coarse_even[b]), float(coarse_odd[a] @ coarse_odd[b])
+            turn[a, b] = _orientation(*products)[1:]
+    return near, turn
+
+
+def _nearest(best: np.ndarray, who: np.ndarray, likeness: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    """The NEIGHBOURS highest of each row, of those found so far and of a new block whose columns begin at `offset`."""
+    keep = min(NEIGHBOURS, likeness.shape[1])
+    columns = np.argpartition(likeness, likeness.shape[1] - keep, axis=1)[:, -keep:]
+    best = np.hstack([best, np.take_along_axis(likeness, columns, axis=1)])
+    who = np.hstack([who, columns + offset])
+    order = np.argsort(-best, axis=1, kind="stable")[:, :NEIGHBOURS]
+    return np.take_along_axis(best, order, axis=1), np.take_along_axis(who, order, axis=1)
+
+
+def _orientation(even: float, odd: float) -> tuple[float, bool, bool]:
+    """Correlation, mirrored, inverted of the orientation in which two pictures resemble each other most."""
+    mirrored = even * odd < 0
+    return abs(even) + abs(odd), mirrored, (even if mirrored or abs(even) > abs(odd) else odd) < 0
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> tuple[float, bool, bool]:
+    """Exact correlation of two thumbnails in their best orientation."""
+    one, other = one - one.mean(), other - other.mean()
+    norm = np.sqrt((one * one).sum() * (other * other).sum())
+    straight, mirror = float((one * other).sum() / norm), float((one * other[:, ::-1]).sum() / norm)
+    return _orientation((straight + mirror) / 2, (straight - mirror) / 2)
+
+
+def _registration(one: np.ndarray, other: np.ndarray, side: int, start: np.ndarray | None = None) -> np.ndarray | None:
+    """The affine map that lays `other` over `one` (Evangelidis & Psarakis 2008, IEEE TPAMI 30:1858), at `side` pixels.
+
+    Returns:
+        float32, (2, 3), from pixels of `one` to pixels of `other`; None where the search runs away.
+
+    """
+    template, moved = (cv2.GaussianBlur(_resized(image, side).astype(np.float32), (0, 0), 1) for image in (one, other))
+    begin = np.eye(2, 3, dtype=np.float32) if start is None else start.copy()
+    enough = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, ITERATIONS, 1e-3 if start is None else 1e-4)
+    everywhere = np.full(template.shape, 255, np.uint8)
+    try:
+        return cv2.findTransformECC(template, moved, begin, cv2.MOTION_AFFINE, enough, everywhere, 1)[1]
+    except cv2.error:
+        return None
+
+
+def _rescaled(transform: np.ndarray, factor: float) -> np.ndarray:
+    """The same map in pixels `factor` times smaller; pixel centres lie at halves."""
+    linear, centre = transform[:, :2].astype(np.float64), np.full(2, factor / 2 - 0.5)
+    shift = factor * transform[:, 2] + centre - linear @ centre
+    return np.column_stack([linear, shift]).astype(np.float32)
+
+
+def _likeness_of_detail(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> float:
+    """Refine a registration of thumbnails on images of SCALE pixels and compare their fine detail."""
+    half = SCALE // 2
+    transform = _registration(one, other, half, _rescaled(start, half / THUMBNAIL))
+    return 0.0 if transform is None else _agreement(one, other, _rescaled(transform, 2), 2)
+
+
+def _agreement(one: np.ndarray, other: np.ndarray, transform: np.ndarray, scale: float) -> float:
+    """Correlation of fine detail inside the breast, after `other` is laid over `one`.
+
+    Outlines and overall brightness, in which different breasts resemble each other, are taken out: what is compared is
+    the difference from a Gaussian blur of `scale` pixels, in units of its own local strength.
+    """
+    size = one.shape[::-1]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpAffine(
+        other.astype(np.float32), transform, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=-1e6
+    )
+    low, high = BREAST
+    inside = ((one > low) & (one < high) & (laid > low) & (laid < high)).astype(np.uint8)
+    reach = 4 * round(scale) + 1
+    inside = cv2.erode(inside, np.ones((reach, reach), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    if inside.mean() < 0.04:  # too little to judge by
+        return 0.0
+    a = _detail(one.astype(np.float32), scale)[inside]
+    b = _detail(np.maximum(laid, 0), scale)[inside]
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm else 0.0
+
+
+def _detail(image: np.ndarray, scale: float) -> np.ndarray:
+    detail = image - cv2.GaussianBlur(image, (0, 0), scale)
+    strength = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 3 * scale))
+    return detail / (strength + 1.5)

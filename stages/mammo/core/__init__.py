@@ -1,0 +1,1 @@
+"""What every room builds on: files, settings, randomness, parallel work, how a stage runs."""

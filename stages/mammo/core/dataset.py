@@ -1,0 +1,150 @@
+"""The index of images that travels from download to evaluate, and the prepared arrays beside it."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mammo.core import files, settings
+from mammo.core.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+COLUMNS = ("image", "label", "split", "patient", "sha256")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image: a row of index.csv."""
+
+    image: str
+    """Path below data/raw, with forward slashes, e.g. `train/0/106_1160585918.jpg`."""
+    label: int
+    """0 healthy, 1 cancer."""
+    split: str
+    """`train`, `valid` or `test`; empty where none was delivered."""
+    patient: str
+    """Identifies the patient; empty where unknown."""
+    sha256: str
+    """Of the file as delivered."""
+
+    @property
+    def patient_key(self) -> str:
+        """The patient, or the image itself where the patient is unknown: it then counts as a patient of its own."""
+        return self.patient or self.image
+
+
+def write_index(folder: Path, entries: Iterable[Entry]) -> None:
+    """Write `folder/index.csv`."""
+    rows = ((entry.image, entry.label, entry.split, entry.patient, entry.sha256) for entry in entries)
+    files.write_csv(folder / "index.csv", COLUMNS, rows)
+
+
+def read_index(folder: Path) -> list[Entry]:
+    """Read `folder/index.csv` in its own order.
+
+    Raises:
+        UserError: it is missing or malformed.
+
+    """
+    path = folder / "index.csv"
+    entries = []
+    for row in files.read_csv(path, COLUMNS):
+        if row["label"] not in ("0", "1"):
+            raise UserError(f"{path}: label of {row['image']} is {row['label']!r}; allowed are 0 and 1")
+        entries.append(Entry(row["image"], int(row["label"]), row["split"], row["patient"], row["sha256"]))
+    return entries
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The prepared images with what is known of each, in the order of index.csv."""
+
+    images: np.ndarray
+    """uint8, (n, height, width), memory-mapped: read what you need, when you need it."""
+    entries: list[Entry]
+
+    @property
+    def names(self) -> list[str]:
+        """Path of each image below data/raw."""
+        return [entry.image for entry in self.entries]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """0 or 1 for each image, int64, (n,)."""
+        return np.array([entry.label for entry in self.entries], dtype=np.int64)
+
+    @property
+    def splits(self) -> np.ndarray:
+        """Split of each image, (n,)."""
+        return np.array([entry.split for entry in self.entries])
+
+    @property
+    def patients(self) -> np.ndarray:
+        """Patient of each image, (n,); an image without a patient is its own."""
+        return np.array([entry.patient_key for entry in self.entries])
+
+    def part(self, split: str) -> np.ndarray:
+        """Positions of one split's images, ascending."""
+        return np.flatnonzero(self.splits == split)
+
+
+def new_array(path: Path, count: int, size: tuple[int, ...]) -> np.memmap:
+    """A uint8 array (count, *size) in the file `path`, zeros, to be filled in any order.
+
+    Its room on the disk is taken at once: written to through memory, a full disk would end the process by a signal.
+
+    Raises:
+        OSError: the disk is full.
+
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *size))
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
+class About(settings.Settings):
+    """What is known of a prepared set as a whole: data/prepared/about.json."""
+
+    source: Literal["phantom", "kaggle", "folder"]
+    """`data.source` of params.yaml."""
+    canonical: settings.Canonical
+    """How its images were made canonical."""
+    images_without_patient: int
+
+
+def write_about(prepared: Path, about: About) -> None:
+    """Write data/prepared/about.json."""
+    files.write_json(prepared / "about.json", about.model_dump())
+
+
+def read_about(prepared: Path) -> About:
+    """Read data/prepared/about.json.
+
+    Raises:
+        UserError: it is missing or malformed.
+
+    """
+    path = prepared / "about.json"
+    return settings.check(About, files.read_json(path), path)
+
+
+def load(prepared: Path) -> Dataset:
+    """Open data/prepared.
+
+    Raises:
+        UserError: a file is missing or array and index differ in length.
+
+    """
+    path = prepared / "images.npy"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run `dvc repro`")
+    images = np.load(path, mmap_mode="r")
+    entries = read_index(prepared)
+    if len(images) != len(entries):
+        raise UserError(f"{path} holds {len(images)} images, {prepared / 'index.csv'} {len(entries)} rows")
+    return Dataset(images, entries)

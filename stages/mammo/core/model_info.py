@@ -1,0 +1,113 @@
+"""data/model/model.json, typed: what a prediction, evaluation and the report need to know of a model."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mammo.core import files
+from mammo.core.errors import UserError
+from mammo.core.settings import Canonical
+
+NAME = "model.json"
+
+
+class _Part(BaseModel):
+    """Strict, and without numbers that are not finite; keys of a newer version are ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+
+class TrainedOn(_Part):
+    """The training split."""
+
+    source: Literal["phantom", "kaggle", "folder"]
+    images: int
+    patients: int
+    cancer: int
+    """Images with cancer."""
+
+    @property
+    def in_words(self) -> str:
+        """The source as people read it; phantoms are never to pass for mammograms."""
+        return "phantoms (synthetic images)" if self.source == "phantom" else self.source
+
+
+class Verdict(_Part):
+    """What the audit says of the splits: data/gate.json, carried along by the model and its scores."""
+
+    model_config = ConfigDict(extra="allow")
+    leaking: bool
+    sentence: str = ""
+    """In words, beginning with LEAKING; empty where there is no leak."""
+
+
+class Input(_Part):
+    """What preprocessing made of an image before the network saw it."""
+
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    canonical: Canonical
+
+    model_config = ConfigDict(strict=False)  # JSON has lists, not tuples
+
+
+class Arithmetic(_Part):
+    """What decides the last bits of a probability."""
+
+    precision: str
+    threads: int
+    tensorflow: str
+    keras: str
+    instructions: str
+
+
+class Features(_Part):
+    """Mean and covariance of the training images' features, and the distance beyond which an image is novel."""
+
+    mean: list[float]
+    covariance: list[list[float]]
+    limit: float
+
+
+class ModelInfo(_Part):
+    """All of model.json."""
+
+    version: Literal[1] = Field(1, alias="schema")
+    network: str
+    weights: int
+    """Number of weights."""
+    epoch: int
+    """Whose weights were kept."""
+    trained_on: TrainedOn
+    audit: Verdict
+    flip_at_test: Literal["none", "horizontal", "vertical"]
+    """Which mirror image is seen as well, for the mean of both."""
+    preprocess: Input
+    thresholds: dict[str, float]
+    """By rule, locked on validation."""
+    arithmetic: Arithmetic
+    training_intensity: dict[str, float]
+    """`percentile_0` to `percentile_100` of the training images' mean grey levels."""
+    training_features: Features
+
+
+def write(model: Path, info: ModelInfo) -> None:
+    """Write MODEL/model.json."""
+    files.write_json(model / NAME, info.model_dump(by_alias=True))
+
+
+def read(model: Path) -> ModelInfo:
+    """Read MODEL/model.json.
+
+    Raises:
+        UserError: it is missing, or lacks something that a model of this project has.
+
+    """
+    content: Any = files.read_json(model / NAME)
+    try:
+        return ModelInfo.model_validate(content)
+    except ValidationError as failure:
+        fault = failure.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "it"
+        raise UserError(f"{model / NAME} does not describe a model of this project: {where}: {fault['msg']}") from None

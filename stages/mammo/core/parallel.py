@@ -1,0 +1,50 @@
+"""Work on all visible cores; what it gives never depends on their number."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import cv2
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def progress(items: Iterable[Item], what: str, total: int | None = None, unit: str = "images") -> Iterable[Item]:
+    """Return `items` with a progress bar on standard error; silent where that is not a terminal."""
+    return tqdm(items, desc=what, total=total, unit=" " + unit, disable=None, leave=False, dynamic_ncols=True)
+
+
+def each(work: Callable[[Item], Result], items: Sequence[Item], what: str, unit: str = "images") -> Iterator[Result]:
+    """Yield `work(item)` of every item in order, computed by as many threads as there are cores, with a progress bar.
+
+    OpenCV's own threads, which would compete with these, are switched off. After an error nothing more is begun.
+    """
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(cores()) as pool:
+        try:
+            yield from progress(pool.map(work, items), what, len(items), unit)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def end_with_parent() -> None:
+    """End this worker process when the stage that started it is killed, instead of writing on and waiting for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

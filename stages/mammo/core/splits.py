@@ -1,0 +1,60 @@
+"""Which patients go into which split: no patient in two, both classes shared out evenly."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from mammo.core.dataset import SPLITS, Entry
+from mammo.core.errors import UserError
+from mammo.core.randomness import seed_of
+from mammo.core.settings import Split
+
+
+def patients_by_class(entries: Iterable[Entry]) -> tuple[list[str], list[str]]:
+    """Return the patients without and those with an image that shows cancer."""
+    cancer: dict[str, bool] = {}
+    for entry in entries:
+        cancer[entry.patient_key] = cancer.get(entry.patient_key, False) or entry.label == 1
+    return [patient for patient in cancer if not cancer[patient]], [patient for patient in cancer if cancer[patient]]
+
+
+def shuffled(patients: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """Return the patients in the order of a hash of seed, purpose and patient, whatever order they come in."""
+    return sorted(patients, key=lambda patient: (seed_of(seed, purpose, patient), patient))
+
+
+def assign(entries: Sequence[Entry], split: Split) -> list[Entry]:
+    """Put every entry into its split.
+
+    `folder` keeps the delivered one. `patient` orders the patients of each class (any image with cancer, or none) by a
+    hash of seed and patient and cuts the order at the shares of `split`: no patient in two splits, both classes shared
+    out evenly, and a patient who is added later moves only those at the two cuts.
+
+    Raises:
+        UserError: `folder` without a delivered split, or a split that would lack a class.
+
+    """
+    if not entries:
+        raise UserError("no readable image is left")
+    if split.by == "folder":
+        lacking = [entry.image for entry in entries if entry.split not in SPLITS]
+        if lacking:
+            raise UserError(f"{lacking[0]} was delivered without a split: set split.by: patient")
+        assigned = list(entries)
+    else:
+        place = _split_of_patients(entries, split)
+        assigned = [replace(entry, split=place[entry.patient_key]) for entry in entries]
+    for name in SPLITS:
+        for label, word in enumerate(("healthy", "cancerous")):
+            if not any(entry.split == name and entry.label == label for entry in assigned):
+                raise UserError(f"the {name} split has no {word} image: more images or other split settings are needed")
+    return assigned
+
+
+def _split_of_patients(entries: Sequence[Entry], split: Split) -> dict[str, str]:
+    place = {}
+    for members in patients_by_class(entries):
+        patients = shuffled(members, split.seed, "split")
+        test, valid = round(len(patients) * split.test), round(len(patients) * (split.test + split.valid))
+        for rank, patient in enumerate(patients):
+            place[patient] = "test" if rank < test else "valid" if rank < valid else "train"
+    return place

@@ -1,0 +1,40 @@
+"""How every stage script starts and fails."""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mammo.core import process
+from mammo.core.errors import UserError
+
+HEADLINE = Path("metrics/test.json")
+STATE = Path("data/state")  # ignored by git and by DVC: the lock of the workspace, the state of a training
+
+
+def run(main: Callable[..., Any], reads_scores: bool = False) -> None:
+    """Run a stage: its parameters are the paths on the command line, its docstring the help.
+
+    A `UserError` ends the process with one line on standard error and exit code 1, wrong usage with 2. The headline
+    scores of the run before are removed first: a stage runs because something before them changed, so they no longer
+    describe this workspace, and evaluate writes them again. Only a stage after it, which `reads_scores`, leaves them.
+    """
+    name = Path(sys.argv[0]).stem
+    parser = argparse.ArgumentParser(description=inspect.getdoc(main))
+    for parameter in inspect.signature(main).parameters.values():
+        parser.add_argument(parameter.name, type=Path)
+    paths = vars(parser.parse_args())
+    try:
+        process.end_with_dvc(name)
+        with process.alone(name, STATE / "lock"):
+            if not reads_scores:
+                HEADLINE.unlink(missing_ok=True)
+            main(**paths)
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        sys.exit(130)

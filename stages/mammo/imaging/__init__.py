@@ -1,0 +1,1 @@
+"""Bytes to pixels: image files, DICOM, canonical geometry, appearance."""

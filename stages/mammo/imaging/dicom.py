@@ -1,0 +1,279 @@
+"""DICOM files: the stored pixels as a radiologist's screen would show them, and nothing of who the patient is."""
+
+import struct
+import warnings
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.encaps import generate_frames
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.pixels import apply_windowing, pixel_array
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
+
+from mammo.core.settings import Canonical
+from mammo.imaging import images
+from mammo.imaging.images import UnreadableError
+
+SUFFIXES = (".dcm", ".dicom")
+MARK_AT, MARK = 128, b"DICM"  # PS3.10: a preamble of 128 bytes, then the mark
+CODED = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
+
+# All that is ever read of a file: no name, number, date or text about a patient is among it.
+TAGS = [
+    "Modality",
+    "PresentationIntentType",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "ModalityLUTSequence",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "VOILUTSequence",
+    "VOILUTFunction",
+    "WindowCenter",
+    "WindowWidth",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "PixelData",
+]
+
+# What pydicom remarks on may quote the header; a reason of our own is given instead.
+warnings.filterwarnings("ignore", module=r"pydicom\.")
+
+
+def is_dicom(path: Path) -> bool:
+    """The name ends in .dcm or .dicom, or the content bears DICOM's mark."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    with path.open("rb") as file:
+        return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
+
+
+def read(path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> tuple[np.ndarray, list[str]]:
+    """Read a DICOM image as 8-bit grey of one size.
+
+    Stored values go through the modality LUT or rescale slope and intercept, then through the first VOI LUT or window
+    (DICOM PS3.3 C.11.1, C.11.2); MONOCHROME1 is turned so that white is dense; pixel padding becomes background. Then
+    their own range becomes 16-bit grey, which `images` takes on as it does that of a PNG.
+
+    Args:
+        path: a file with DICOM's mark.
+        size: height and width in pixels.
+        steps: of `canonical`.
+
+    Returns:
+        uint8, (height, width), and remarks: what makes the file another thing than a mammogram for the eye.
+
+    Raises:
+        UnreadableError: the reason never quotes the file, whose damage may have put a name anywhere.
+
+    """
+    dataset = _opened(path)
+    _check(dataset)
+    shown = _shown(dataset)
+    low, high = float(shown.min()), float(shown.max())
+    if not np.isfinite([low, high]).all():
+        raise UnreadableError("holds values that are no finite numbers")
+    if low == high:
+        raise UnreadableError("has no contrast: every pixel is the same at its window")
+    grey = np.rint((shown - low) * (65535 / (high - low))).astype(">u2")
+    header = f"P5 {grey.shape[1]} {grey.shape[0]} 65535\n"
+    return images.decode(header.encode() + grey.tobytes(), size, steps), _remarks(dataset)
+
+
+def _opened(path: Path) -> Dataset:
+    try:
+        syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+        if syntax == DeflatedExplicitVRLittleEndian:  # a few kilobytes may inflate to any size
+            raise UnreadableError("is a deflated DICOM file, which is not read: save it uncompressed")
+        return dcmread(path, specific_tags=TAGS)
+    except InvalidDicomError:
+        raise UnreadableError("is no DICOM file: the mark DICM is missing") from None
+    except OSError as error:
+        raise UnreadableError(f"cannot be opened: {error.strerror or 'reading fails'}") from None
+    except UnreadableError:
+        raise
+    except Exception:  # pydicom raises whatever the damaged bytes lead it into
+        raise UnreadableError("is damaged: its DICOM header cannot be read") from None
+
+
+def _check(dataset: Dataset) -> None:
+    """Refuse what is no single grey image of a bearable size, before any of it is decoded."""
+    try:
+        data = next((dataset[name].value for name in TAGS[-3:] if name in dataset), None)
+        if not data:
+            raise UnreadableError("holds no pixels: another kind of DICOM object, or truncated")
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        rows, columns, stored = int(dataset.Rows), int(dataset.Columns), int(dataset.get("BitsStored", 32))
+        colour = int(dataset.get("SamplesPerPixel", 1)) != 1 or dataset.PhotometricInterpretation not in (
+            "MONOCHROME1",
+            "MONOCHROME2",
+        )
+        syntax = dataset.file_meta.TransferSyntaxUID
+        allocated = int(dataset.BitsAllocated)
+    except UnreadableError:
+        raise
+    except Exception:
+        raise UnreadableError("is damaged: its DICOM header lacks what describes the pixels") from None
+    if frames != 1:
+        raise UnreadableError(f"holds {frames} frames (tomosynthesis or a sequence); one is expected")
+    if colour:
+        raise UnreadableError("is in colour; a mammogram is grey (MONOCHROME1 or MONOCHROME2)")
+    if stored < 8:
+        raise UnreadableError(f"has {stored}-bit pixels (a mask?); at least 8 bits are needed")
+    if rows * columns > images.MAX_PIXELS:
+        raise UnreadableError(f"declares {columns}×{rows} pixels; at most {images.MAX_PIXELS:,} are read")
+    if min(rows, columns) < images.MIN_SIDE:
+        raise UnreadableError(f"is {columns}×{rows} pixels; at least {images.MIN_SIDE}×{images.MIN_SIDE} are needed")
+    if syntax in CODED:
+        _check_codestream(_frame(dataset), rows, columns)
+    elif syntax != RLELossless and len(data) < (expected := rows * columns * allocated // 8):
+        raise UnreadableError(f"is truncated: {len(data):,} of {expected:,} bytes of pixels")
+
+
+def _check_codestream(frame: bytes, rows: int, columns: int) -> None:
+    """What the JPEG, JPEG-LS or JPEG 2000 inside declares must be what the header says; its end must be there."""
+    # Decoders take memory by the codestream's own size, and fill what is missing at its end with grey.
+    if b"\xff\xd9" not in frame[-1024:]:
+        raise UnreadableError("is truncated: the end of the compressed pixels is missing")
+    declared = _codestream_size(frame)
+    if declared is None:
+        raise UnreadableError("is damaged: the compressed pixels have no header")
+    if declared != (rows, columns):
+        raise UnreadableError(
+            f"is damaged: header and compressed pixels differ in size: {columns}×{rows}, {declared[1]}×{declared[0]}"
+        )
+
+
+def _codestream_size(frame: bytes) -> tuple[int, int] | None:
+    """Height and width by the frame header of a JPEG or JPEG-LS (SOFn) or the SIZ of a JPEG 2000; None without one."""
+    try:
+        if (start := frame.find(b"\xff\x4f\xff\x51")) >= 0 and not frame.startswith(b"\xff\xd8"):
+            right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
+            return bottom - top, right - left
+        place = 2
+        while frame[place] == 0xFF:
+            kind = frame[place + 1]
+            if kind == 0xF7 or (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)):
+                height, width = struct.unpack_from(">2H", frame, place + 5)
+                return height, width
+            place += 1 if kind == 0xFF else 2 + struct.unpack_from(">H", frame, place + 2)[0]
+    except (struct.error, IndexError):
+        pass
+    return None
+
+
+def _shown(dataset: Dataset) -> np.ndarray:
+    """The values after modality and VOI transformation, bright where the screen is, (rows, columns)."""
+    try:
+        coded = dataset.file_meta.TransferSyntaxUID in CODED
+        stored = _decoded(dataset) if coded else pixel_array(dataset)
+        padding = _padding(stored, dataset)
+        values = _viewed(_modality(stored, dataset), dataset)
+    except MemoryError:
+        raise UnreadableError("needs more memory than there is") from None
+    except Exception:  # each decoder has errors of its own
+        syntax = dataset.file_meta.TransferSyntaxUID
+        name = syntax.name if syntax.is_transfer_syntax else "unknown transfer syntax"
+        raise UnreadableError(f"is damaged: its pixels cannot be decoded ({name})") from None
+    if stored.shape != (dataset.Rows, dataset.Columns):
+        raise UnreadableError("is damaged: header and pixels differ in size")
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        values = -values.astype(np.float64)
+    if padding.any() and not padding.all():
+        values[padding] = values[~padding].min()
+    return values
+
+
+def _frame(dataset: Dataset) -> bytes:
+    try:
+        return next(generate_frames(dataset.PixelData, number_of_frames=1))
+    except Exception:
+        raise UnreadableError("is damaged: the compressed pixels are not wrapped as DICOM asks") from None
+
+
+def _decoded(dataset: Dataset) -> np.ndarray:
+    """The stored values of a compressed frame; its sign is the header's, which not every encoder repeats."""
+    syntax, frame = dataset.file_meta.TransferSyntaxUID, _frame(dataset)
+    if syntax in JPEG2000TransferSyntaxes:
+        values = imagecodecs.jpeg2k_decode(frame)
+    elif syntax in JPEGLSTransferSyntaxes:
+        values = imagecodecs.jpegls_decode(frame)
+    else:
+        values = imagecodecs.jpeg8_decode(frame)
+    bits = int(dataset.BitsStored)
+    highest = 2**bits - 1  # which a lossy frame of greater precision may exceed
+    values = np.minimum(values.astype(np.int64), highest) & highest
+    if dataset.PixelRepresentation == 1:
+        values -= (values >> (bits - 1)) << bits
+    return values
+
+
+def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Pixels that are no part of the image (PS3.3 C.7.5.1.1.2), whose value would spoil the range."""
+    first = dataset.get("PixelPaddingValue")
+    if first is None:
+        return np.zeros(stored.shape, bool)
+    last = dataset.get("PixelPaddingRangeLimit")
+    low, high = sorted((int(first), int(first if last is None else last)))
+    return (stored >= low) & (stored <= high)
+
+
+def _modality(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    if dataset.get("ModalityLUTSequence"):
+        return _looked_up(stored, dataset.ModalityLUTSequence[0])
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    if slope is None or intercept is None:
+        return stored.astype(np.float64)
+    return stored * float(slope) + float(intercept)
+
+
+def _viewed(values: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """The VOI LUT where there is one, else the window, each the first of several views; else the values as they are."""
+    if dataset.get("VOILUTSequence"):
+        return _looked_up(values, dataset.VOILUTSequence[0])
+    if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+        return apply_windowing(values, dataset)
+    return values
+
+
+def _looked_up(values: np.ndarray, item: Dataset) -> np.ndarray:
+    """A lookup table applied (PS3.3 C.11.1.1.1); values beyond its ends take its first or last entry.
+
+    pydicom's `apply_voi` puts the position into the table's own type first: 12 bits wrap around in an 8-bit table.
+    """
+    entries, first = int(item.LUTDescriptor[0]) or 65536, int(item.LUTDescriptor[1])
+    table = item.LUTData
+    if isinstance(table, bytes):
+        word = "<u2" if item.original_encoding[1] in (True, None) else ">u2"
+        table = np.frombuffer(table, np.uint8 if len(table) < 2 * entries else word)
+    table = np.asarray(table, np.float64)[:entries]
+    return table[np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)]
+
+
+def _remarks(dataset: Dataset) -> list[str]:
+    remarks = []
+    if dataset.get("Modality") != "MG":
+        remarks.append("not a mammogram by its header (modality is not MG)")
+    if dataset.get("PresentationIntentType") == "FOR PROCESSING":
+        remarks.append("raw detector data (FOR PROCESSING), not the image a radiologist reads")
+    return remarks

@@ -1,0 +1,168 @@
+"""The one reader of image files: any delivered format into 8-bit grey of the wanted size."""
+
+import io
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mammo.core.settings import Canonical
+from mammo.imaging import canonical
+
+MAX_PIXELS = 100_000_000  # a full-field mammogram has 5 to 30 million; more is damage or an attack on memory
+MIN_SIDE = 32  # pixels; nothing smaller shows a breast
+FORMATS = ("JPEG", "PNG", "PPM", "TIFF")
+PLAIN = Canonical()
+
+# What Pillow warns of is either an error here, told with the file's name, or of no consequence for the pixels.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+# The errors that Pillow's readers raise for damaged files of these formats.
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError, MemoryError)
+
+
+class UnreadableError(Exception):
+    """The file gives no image; the text is the reason in plain words."""
+
+
+def read(path: Path, size: tuple[int, int], steps: Canonical = PLAIN) -> np.ndarray:
+    """Read an image file as 8-bit grey of one size, made canonical by `steps`.
+
+    Colour becomes luma (ITU-R 601), a transparency channel is dropped, 16-bit and floating grey are scaled from their
+    own minimum and maximum. A JPEG with at least twice the wanted height and width is decoded at half, a quarter or an
+    eighth of its size, straight from its frequency coefficients; what is left to shrink is averaged over areas, or
+    interpolated where it is less than twofold (`resized`).
+
+    Args:
+        path: a JPEG, PNG, PGM or TIFF file.
+        size: height and width in pixels.
+        steps: of `canonical`; none are taken by default.
+
+    Returns:
+        uint8, (height, width).
+
+    Raises:
+        UnreadableError: missing, empty, no such image, truncated, several frames, too small or large, no contrast.
+
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableError(f"cannot be opened: {error.strerror}") from error
+    return decode(data, size, steps)
+
+
+def decode(data: bytes, size: tuple[int, int], steps: Canonical = PLAIN) -> np.ndarray:
+    """`read` for the bytes of a file."""
+    if not steps.any:
+        return _eight_bit(resized(_contrasting(data, size), size))
+    image = _for_canonical(data, size)
+    return canonical.applied(image, canonical.view(image, steps), size)
+
+
+def move_along(mask: np.ndarray, path: Path, size: tuple[int, int], steps: Canonical) -> np.ndarray:
+    """A mask (height, width) of the image in the file `path` in another size, moved as `read` moves that image."""
+    if not steps.any:
+        return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    image = _for_canonical(path.read_bytes(), size)
+    return canonical.applied(mask, canonical.view(image, steps), size, of_mask=True)
+
+
+def _for_canonical(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    """The 8-bit grey image that `canonical` looks at: whole or at least twice `size`, of which a breast is a part."""
+    return _eight_bit(_contrasting(data, (2 * size[0], 2 * size[1])))
+
+
+def _contrasting(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    grey = _grey(data, size)
+    if grey.min() == grey.max():
+        raise UnreadableError(f"has no contrast: every pixel is {grey.flat[0]}")
+    return grey
+
+
+def resized(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image (height, width) in another size.
+
+    Shrunk twofold or more, every pixel becomes the mean of the area it covers. Below that, 8-bit images are
+    interpolated between the four nearest pixels (every pixel still counts), in integers: a third of the time, and the
+    same on every processor.
+    """
+    height, width = size
+    small_step = grey.shape[0] < 2 * height and grey.shape[1] < 2 * width
+    exact = small_step and grey.dtype == np.uint8
+    how = cv2.INTER_LINEAR_EXACT if exact else cv2.INTER_AREA
+    return cv2.resize(grey, (width, height), interpolation=how)
+
+
+def _grey(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    if not data:
+        raise UnreadableError("is empty (0 bytes)")
+    picture = _opened(data)
+    if picture.format == "JPEG" and picture.mode in ("L", "RGB"):
+        return _jpeg(data, picture.size, size)
+    try:
+        picture.load()
+        if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+            return _wide(np.asarray(picture))
+        if picture.mode == "P":
+            picture = picture.convert("RGB")
+        return np.asarray(picture.convert("L"))
+    except _DAMAGE as error:
+        raise UnreadableError(f"is damaged: {_reason(error)}") from error
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        frames = getattr(picture, "n_frames", 1)
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableError("is no JPEG, PNG, PGM or TIFF image") from error
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
+        raise UnreadableError(f"is damaged: {_reason(error)}") from error
+    if frames > 1 and picture.format != "JPEG":
+        raise UnreadableError(f"holds {frames} frames; one is expected")
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableError(f"declares {width}×{height} pixels; at most {MAX_PIXELS:,} are read")
+    if min(width, height) < MIN_SIDE:
+        raise UnreadableError(f"is {width}×{height} pixels; at least {MIN_SIDE}×{MIN_SIDE} are needed")
+    return picture
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _jpeg(data: bytes, declared: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    # The decoder fills what is missing with grey and reports success, so a missing end marker is looked for here.
+    if b"\xff\xd9" not in data[-1024:]:
+        raise UnreadableError("is truncated: the end of the JPEG is missing")
+    reduction = min(declared[0] // size[1], declared[1] // size[0])
+    flag = cv2.IMREAD_GRAYSCALE
+    for factor, reduced in (
+        (8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
+        (4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
+        (2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
+    ):
+        if reduction >= factor:
+            flag = reduced
+            break
+    grey = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+    if grey is None:
+        raise UnreadableError("is damaged: the JPEG cannot be decoded")
+    return grey
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    """Grey of more than 8 bits as float32 from 0 to 255, scaled by the range that it really uses."""
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise UnreadableError("holds values that are no finite numbers")
+    low, high = values.min(), values.max()
+    return ((values - low) * (255 / ((high - low) or 1))).astype(np.float32)
+
+
+def _eight_bit(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype == np.uint8 else np.clip(np.rint(values), 0, 255).astype(np.uint8)

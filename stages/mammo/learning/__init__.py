@@ -1,0 +1,1 @@
+"""Networks, augmentation, training."""

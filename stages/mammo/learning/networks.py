@@ -1,0 +1,484 @@
+"""The networks by name, how they are trained without collapsing, and how they are saved to the same bytes."""
+
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammo.core import files, parallel
+from mammo.core.errors import UserError
+from mammo.core.randomness import seed_of
+
+
+@contextmanager
+def _greetings_kept_back() -> Iterator[None]:
+    """TensorFlow's remarks on a machine without a GPU go nowhere; after an error everything written is shown."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+with _greetings_kept_back():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    from mammo.learning import lite
+
+    tf.config.list_physical_devices()
+
+Forward = Callable[[tf.Tensor], tf.Tensor]
+WEIGHTS = Path("data/weights")
+LITE = "EfficientNetLite0"
+BACKBONES = {
+    "DenseNet121": (1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "EfficientNetV2B0": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "MobileNetV3Small": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "ResNet50V2": (1 / 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+    LITE: (1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
+}
+"""Networks of keras.applications and of `lite`, with the scale, means and deviations of red, green and blue that each
+was trained with on ImageNet (the two with 1 and 0 bring their own)."""
+HEAD = ("means_normalisation", "class")  # layers that learn from a frozen network's maps
+FEATURES = 128  # of `features` at most: neighbouring maps are averaged where there are more
+DROPOUT = 0.3  # of the pooled features of `compact`
+BATCH = 32  # images a prediction step; always full, so that a score does not depend on its neighbours
+
+
+def use_threads(threads: int) -> None:
+    """Fix TensorFlow's threads: sums are split by their number, so the machine's own would change the bytes.
+
+    A GPU sums as its blocks come in unless it is told not to; on a processor the telling costs time for nothing.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+    if tf.config.threading.get_intra_op_parallelism_threads() != threads:  # cannot be set again once it computes
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+@contextmanager
+def arithmetic(precision: str) -> Iterator[None]:
+    """Layers made inside compute in `float32` or `bfloat16`; their weights are float32 either way."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+class _PooledConvolution(layers.Conv2D):
+    """Convolution, bias, 2×2 maximum and ReLU: the values of Conv2D with ReLU and MaxPooling2D, in less time.
+
+    Neither bias nor ReLU changes which of four values is the greatest, so both may come after the pooling, where a
+    quarter of the values is left. In bfloat16 the bias stays with the convolution: oneDNN computes both gradients at
+    once. The weights are those of Conv2D.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        values = tf.nn.conv2d(inputs, self.kernel, 1, "VALID")
+        if self.compute_dtype == "bfloat16":
+            return tf.nn.relu(tf.nn.max_pool2d(tf.nn.bias_add(values, self.bias), 2, 2, "VALID"))
+        return tf.nn.relu(tf.nn.bias_add(tf.nn.max_pool2d(values, 2, 2, "VALID"), self.bias))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        count, height, width, channels = super().compute_output_shape(input_shape)
+        return count, height // 2, width // 2, channels
+
+
+def build(
+    name: str,
+    size: tuple[int, int],
+    mean: float,
+    deviation: float,
+    seed: int,
+    weights: str = "none",
+    frozen: bool = False,
+) -> keras.Model:
+    """A network by its name, as it is trained: grey levels of 0 to 255 in, the probabilities of both classes out.
+
+    Args:
+        name: `baseline`, `compact` or one of `BACKBONES`.
+        size: height and width in pixels.
+        mean: of the training images' pixels in [0, 1].
+        deviation: the same.
+        seed: of the initial weights.
+        weights: to start from: `none`; `imagenet` (of a backbone, through the internet); or a file in data/weights: the
+            model.keras of a network of the same name, whose last layer is left out, or the weights of a backbone
+            without its last layer as Keras publishes them (…_notop.h5).
+        frozen: only the last layer is to learn; all others stay what `weights` made them.
+
+    Raises:
+        UserError: the weights cannot be had or are those of another network.
+
+    """
+    if weights != "none" and name == "baseline":
+        raise UserError(f"train.weights is {weights!r}; baseline starts from none")
+    if frozen and weights == "none":
+        raise UserError("train.frozen is true, but train.weights is none: nothing of use would be frozen")
+    if name == "baseline":
+        return trainable_baseline(size, mean, deviation, seed)
+    trained = weights.endswith(".keras")
+    if name in BACKBONES and (name != LITE or trained or weights in ("none", "imagenet")):
+        model = _backbone(name, size, seed, "none" if trained else weights)
+    elif weights == "none" or trained:
+        model = compact(size, mean, deviation, seed)
+    else:
+        named = "none, imagenet" if name == LITE else "none"
+        raise UserError(f"train.weights is {weights!r}; allowed for {name} are {named} and a .keras file in {WEIGHTS}")
+    if trained:
+        _start_from(model, WEIGHTS / weights)
+    for layer in model.layers:
+        layer.trainable = not frozen or layer.name in HEAD
+    return model
+
+
+def _start_from(model: keras.Model, path: Path) -> None:
+    """Give `model` the weights of a trained network of its kind, but for the last layer.
+
+    Raises:
+        UserError: the file cannot be read, or holds another network.
+
+    """
+    _refuse_missing(path)
+    try:
+        found = {layer.name: layer.get_weights() for layer in keras.models.load_model(path).layers}
+    except Exception as error:  # Keras raises by what it stumbles over
+        raise UserError(f"train.weights: {path} cannot be read: {_line(error)}") from error
+    for layer in model.layers[:-1]:
+        given = found.get(layer.name, [])
+        if [array.shape for array in given] != [array.shape for array in layer.get_weights()]:
+            raise UserError(f"train.weights: {path} is another network: its layer {layer.name} is missing or differs")
+        layer.set_weights(given)
+
+
+def _refuse_missing(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"train.weights: {path} does not exist; {WEIGHTS / 'README.md'} says what belongs there")
+
+
+def given(weights: str) -> list[Path]:
+    """The file in data/weights that a training starts from, if it starts from one.
+
+    Raises:
+        UserError: there is no such file.
+
+    """
+    if weights in ("none", "imagenet"):
+        return []
+    _refuse_missing(WEIGHTS / weights)
+    return [WEIGHTS / weights]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def finished(name: str, trained: keras.Model, mean: float, deviation: float) -> keras.Model:
+    """The trained network as it is saved: in float32, and `baseline` as specified, folded.
+
+    Args:
+        name: of the network.
+        trained: of `build`.
+        mean: as given to `build`.
+        deviation: the same.
+
+    """
+    size = trained.input_shape[1:3]
+    with arithmetic("float32"):
+        if name == "baseline":
+            model = baseline(size, mean, deviation)
+            fold(trained, model)
+        else:
+            model = build(name, size, mean, deviation, seed=0)
+            model.set_weights(trained.get_weights())
+    return model
+
+
+def compact(size: tuple[int, int], mean: float, deviation: float, seed: int) -> keras.Model:
+    """A small residual network (He et al. 2016) for any input size: 304,722 weights, made for two cores.
+
+    Four halvings of the resolution with 16 to 128 feature maps, batch-normalised throughout, so that at 0.5 mm a pixel
+    the last maps see some 25 mm around each place. Their means tell what the breast is like as a whole, their maxima
+    whether something stands anywhere in it: a lesion counts wherever it lies.
+    """
+    image, *scaling = _normalised(size, mean, deviation)
+    values = image
+    for layer in scaling:
+        values = layer(values)
+    values = layers.ReLU(name="stem_relu")(_convolution(values, 16, 5, 2, "stem", seed))
+    for number, channels in enumerate((32, 64, 128), 1):
+        values = _residual(values, channels, f"block_{number}", seed)
+    values = layers.Activation("linear", dtype="float32", name="maps")(values)
+    pooled = [layers.GlobalAveragePooling2D(name="mean")(values), layers.GlobalMaxPooling2D(name="maximum")(values)]
+    pooled = layers.Concatenate(name="pooled")(pooled)
+    dropped = layers.Dropout(DROPOUT, seed=seed_of(seed, "dropout") % 2**31, name="dropout")(pooled)
+    return keras.Model(image, _classes()(dropped), name="compact")
+
+
+def _convolution(values: Any, channels: int, width: int, stride: int, name: str, seed: int) -> Any:
+    start = keras.initializers.HeNormal(seed=seed_of(seed, "weights", name) % 2**31)
+    values = layers.Conv2D(
+        channels, width, stride, padding="same", use_bias=False, kernel_initializer=start, name=name
+    )(values)
+    return layers.BatchNormalization(momentum=0.9, name=f"{name}_normalisation")(values)
+
+
+def _residual(values: Any, channels: int, name: str, seed: int) -> Any:
+    """Two convolutions at half the resolution beside one of a single pixel on the mean of each four."""
+    within = layers.ReLU(name=f"{name}_relu_1")(_convolution(values, channels, 3, 2, f"{name}_1", seed))
+    within = _convolution(within, channels, 3, 1, f"{name}_2", seed)
+    beside = layers.AveragePooling2D(2, padding="same", name=f"{name}_half")(values)
+    beside = _convolution(beside, channels, 1, 1, f"{name}_beside", seed)
+    return layers.ReLU(name=f"{name}_relu_2")(layers.Add(name=f"{name}_sum")([within, beside]))
+
+
+def _backbone(name: str, size: tuple[int, int], seed: int, weights: str) -> keras.Model:
+    """A network of `BACKBONES` on the grey image as all three of its colours, with the means of its maps, standardised.
+
+    Those of keras.applications give their last maps, EfficientNetLite0 those that each of its stages ends with.
+
+    Raises:
+        UserError: the weights cannot be had.
+
+    """
+    scale, means, deviations = BACKBONES[name]
+    image = keras.Input((*size, 1), name="image")
+    colours = layers.Concatenate(name="colours")([image, image, image])
+    factors = [scale / deviation for deviation in deviations]
+    offsets = [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
+    scaled = layers.Rescaling(factors, offsets, name="scaled")(colours)
+    keras.utils.set_random_seed(seed_of(seed, "weights", name) % 2**31)
+    maps = lite.maps(scaled) if name == LITE else [_published(name, scaled, weights)]
+    pooled = [
+        layers.GlobalAveragePooling2D(dtype="float32", name=f"mean_{number}")(each)
+        for number, each in enumerate(maps, 1)
+    ]
+    joined = layers.Concatenate(name="means")(pooled) if len(pooled) > 1 else pooled[0]
+    standardised = layers.BatchNormalization(
+        momentum=0.9, center=False, scale=False, dtype="float32", name="means_normalisation"
+    )(joined)
+    model = keras.Model(image, _classes()(standardised), name=name)
+    if name == LITE and weights == "imagenet":
+        lite.start_from_imagenet(model)
+    return model
+
+
+def _published(name: str, scaled: Any, weights: str) -> Any:
+    """The last maps of a network of keras.applications, with random weights or those that Keras publishes.
+
+    Raises:
+        UserError: the weights cannot be had.
+
+    """
+    if weights not in ("none", "imagenet"):
+        _refuse_missing(WEIGHTS / weights)
+    source = {"none": None, "imagenet": "imagenet"}.get(weights, str(WEIGHTS / weights))
+    try:
+        body = getattr(keras.applications, name)(include_top=False, weights=source, input_tensor=scaled)
+    except Exception as error:  # no connection, or what Keras stumbles over in the file
+        hint = (
+            f"download the …_notop.h5 of {name} where there is internet, put it into {WEIGHTS} and name it here"
+            if weights == "imagenet"
+            else "is it the …_notop.h5 of this network?"
+        )
+        raise UserError(f"train.weights: {weights} cannot be had: {_line(error)}; {hint}") from error
+    return body.output
+
+
+def _classes() -> layers.Layer:
+    return layers.Dense(2, activation="softmax", kernel_initializer="zeros", dtype="float32", name="class")
+
+
+def trainable_baseline(size: tuple[int, int], mean: float, deviation: float, seed: int) -> keras.Model:
+    """`baseline` as it is trained: with batch normalisation before the two dense ReLUs.
+
+    As usually trained the specified network dies with most seeds: the inputs of the first dense layer move together,
+    one step shifts a unit for all images at once, and its ReLU never opens again. Batch normalisation (Ioffe and
+    Szegedy 2015) holds each unit's activation around zero; `fold` moves it into the weights afterwards. The last layer
+    starts at zero, so that the first steps are not spent on unlearning random certainty.
+
+    Args:
+        size: height and width in pixels.
+        mean: of the training images' pixels in [0, 1].
+        deviation: the same.
+        seed: of the initial weights, He uniform (He et al. 2015).
+
+    """
+
+    def start(name: str) -> keras.Initializer:
+        return keras.initializers.HeUniform(seed=seed_of(seed, "weights", name) % 2**31)
+
+    def dense(units: int, name: str) -> list[layers.Layer]:
+        return [
+            layers.Dense(units, kernel_initializer=start(name), name=name),
+            layers.BatchNormalization(momentum=0.9, name=f"{name}_normalisation"),
+            layers.ReLU(name=f"{name}_relu"),
+        ]
+
+    return keras.Sequential(
+        [
+            *_normalised(size, mean, deviation),
+            _PooledConvolution(16, 5, kernel_initializer=start("convolution_1"), name="convolution_1"),
+            _PooledConvolution(32, 3, kernel_initializer=start("convolution_2"), name="convolution_2"),
+            layers.Flatten(name="flatten"),
+            *dense(16, "dense_1"),
+            *dense(8, "dense_2"),
+            _classes(),
+        ],
+        name="baseline",
+    )
+
+
+def baseline(size: tuple[int, int], mean: float, deviation: float) -> keras.Model:
+    """The specified network on 8-bit grey images: 1,498,218 weights at 224×224.
+
+    Two `Rescaling` layers without weights stand before it: to [0, 1], then by `mean` and `deviation` of the training
+    images.
+    """
+    return keras.Sequential(
+        [
+            *_normalised(size, mean, deviation),
+            layers.Conv2D(16, 5, activation="relu", name="convolution_1"),
+            layers.MaxPooling2D(2, name="pooling_1"),
+            layers.Conv2D(32, 3, activation="relu", name="convolution_2"),
+            layers.MaxPooling2D(2, name="pooling_2"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(16, activation="relu", name="dense_1"),
+            layers.Dense(8, activation="relu", name="dense_2"),
+            layers.Dense(2, activation="softmax", name="class"),
+        ],
+        name="baseline",
+    )
+
+
+def _normalised(size: tuple[int, int], mean: float, deviation: float) -> list[Any]:
+    return [
+        keras.Input((*size, 1), name="image"),
+        layers.Rescaling(1 / 255, name="zero_to_one"),
+        layers.Rescaling(1 / deviation, -mean / deviation, name="standardised"),
+    ]
+
+
+def fold(trained: keras.Model, plain: keras.Model) -> None:
+    """Give `plain` the weights of `trained`, each batch normalisation folded into the dense layer before it.
+
+    With kernel W, bias b and a normalisation of mean m, variance v, scale g and offset o, the folded layer has
+    W·s and (b - m)·s + o, where s = g / sqrt(v + epsilon): the same function.
+    """
+    normalisations = {layer.name: layer for layer in trained.layers if isinstance(layer, layers.BatchNormalization)}
+    for layer in plain.layers:
+        if not layer.weights:
+            continue
+        kernel, bias = trained.get_layer(layer.name).get_weights()
+        normalisation = normalisations.get(f"{layer.name}_normalisation")
+        if normalisation is not None:
+            scale, offset, mean, variance = (value.astype(np.float64) for value in normalisation.get_weights())
+            factor = scale / np.sqrt(variance + normalisation.epsilon)
+            kernel, bias = kernel * factor, (bias - mean) * factor + offset
+        layer.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
+
+
+def forward(model: keras.Model, flip: str = "none") -> Forward:
+    """The compiled forward pass: float32 images (batch, height, width, 1) to the probability of cancer of each.
+
+    With `flip` it is the mean of that of the image and that of its mirror image, `horizontal` or `vertical`.
+    """
+    axis = {"none": None, "vertical": 1, "horizontal": 2}[flip]
+
+    def chance(images: tf.Tensor) -> tf.Tensor:
+        seen = model(images, training=False)[:, 1]
+        return seen if axis is None else (seen + model(tf.reverse(images, [axis]), training=False)[:, 1]) / 2
+
+    return tf.function(chance, jit_compile=False)
+
+
+def features(model: keras.Model) -> Forward:
+    """The compiled features of `novelty`: images as for `forward` to the mean of each of the last feature maps.
+
+    Where there are more than `FEATURES` maps, neighbours are averaged.
+    """
+    last = next(layer for layer in reversed(model.layers) if len(layer.output.shape) == 4)
+    inner = keras.Model(model.inputs, last.output)
+    channels = last.output.shape[-1]
+    groups = next(count for count in range(min(channels, FEATURES), 0, -1) if channels % count == 0)
+
+    def means(images: tf.Tensor) -> tf.Tensor:
+        values = tf.reduce_mean(tf.cast(inner(images, training=False), tf.float32), (1, 2))
+        return tf.reduce_mean(tf.reshape(values, (-1, groups, channels // groups)), 2)
+
+    return tf.function(means, jit_compile=False)
+
+
+def probabilities(step: Forward, images: np.ndarray, positions: np.ndarray, what: str = "") -> np.ndarray:
+    """The probability of cancer of the images at `positions`, float64, in their order.
+
+    Every step takes exactly `BATCH` images, the last one filled up, so that the same image gets the same probability
+    wherever it stands.
+
+    Args:
+        step: of `forward`, or of `features` for a row an image.
+        images: uint8, (n, height, width).
+        positions: which of them; at least one.
+        what: shown before a progress bar; none without it.
+
+    """
+    parts = []
+    starts = range(0, len(positions), BATCH)
+    for first in parallel.progress(starts, what, unit="batches") if what else starts:
+        chosen = positions[first : first + BATCH]
+        batch = np.zeros((BATCH, *images.shape[1:], 1), np.float32)
+        batch[: len(chosen), :, :, 0] = images[chosen]
+        parts.append(step(tf.constant(batch)).numpy()[: len(chosen)])
+    return np.concatenate(parts).astype(float)
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Write `model` as a .keras file whose bytes depend on nothing but its layers and weights.
+
+    Keras puts the date into the metadata, memory addresses into the configuration and the time into the archive; here
+    they are fixed. `keras.models.load_model` reads the file as any other.
+    """
+    archive = path.with_name(f".{path.stem}.raw.keras")
+    model.save(archive)
+    try:
+        with zipfile.ZipFile(archive) as parts:
+            content = {name: parts.read(name) for name in sorted(parts.namelist())}
+    finally:
+        archive.unlink()
+    content["metadata.json"] = json.dumps({**json.loads(content["metadata.json"]), "date_saved": ""}).encode()
+    content["config.json"] = json.dumps(_without_addresses(json.loads(content["config.json"]), {})).encode()
+    with files.written(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as parts:
+        for name, data in content.items():
+            parts.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), data)
+
+
+def _without_addresses(node: Any, seen: dict[int, int]) -> Any:
+    """`shared_object_id`s are memory addresses: numbered in the order of their first appearance instead."""
+    if isinstance(node, list):
+        return [_without_addresses(item, seen) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: seen.setdefault(value, len(seen)) if key == "shared_object_id" else _without_addresses(value, seen)
+        for key, value in node.items()
+    }

@@ -1,0 +1,34 @@
+"""Whether an image is unlike those that a network was trained on, by what its last convolution makes of them.
+
+Lee, Lee, Lee and Shin 2018 (A simple unified framework for detecting out-of-distribution samples and adversarial
+attacks), with one Gaussian for both classes: the Mahalanobis distance from the mean of the training images.
+"""
+
+import numpy as np
+
+from mammo.core.model_info import Features
+
+RIDGE = 1e-3  # of the mean variance, added to each: a channel that is always off has none
+
+
+def reference(training: np.ndarray, held_out: np.ndarray) -> Features:
+    """Return what `distances` needs, for model.json.
+
+    Args:
+        training: (n, channels), features of the training images.
+        held_out: the same of images that did not train; their greatest distance becomes the limit.
+
+    """
+    mean = training.mean(axis=0)
+    centred = training - mean
+    covariance = np.einsum("ni,nj->ij", centred, centred) / len(training)  # BLAS would sum by the number of cores
+    covariance += np.eye(len(mean)) * (RIDGE * np.trace(covariance) / len(mean) + 1e-12)
+    known = Features(mean=mean.tolist(), covariance=covariance.tolist(), limit=0)
+    return known.model_copy(update={"limit": float(f"{distances(held_out, known).max():.6g}")})
+
+
+def distances(features: np.ndarray, known: Features) -> np.ndarray:
+    """Return the Mahalanobis distance of each row of `features` (n, channels) from the training images, (n,)."""
+    centred = features - np.array(known.mean)
+    solved = np.linalg.solve(np.array(known.covariance), centred.T)
+    return np.sqrt(np.einsum("ni,in->n", centred, solved))

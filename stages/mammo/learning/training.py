@@ -1,0 +1,323 @@
+"""A network fitted: what the pipeline and cross-validation share; resumable after every epoch."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from tqdm import tqdm
+
+from mammo.core import dataset, files
+from mammo.core.dataset import Dataset
+from mammo.core.errors import UserError
+from mammo.core.randomness import generator
+from mammo.core.settings import Augment, Train
+from mammo.learning import augmentation, checkpoint, networks
+from mammo.scoring import statistics
+
+# isort: split
+import keras  # after networks, which quietens TensorFlow
+import tensorflow as tf
+
+COLLAPSED_IQR = 0.01  # interquartile range of the validation probabilities of a network that says the same of all
+HISTORY = ("epoch", "split", "loss", "roc_auc", "accuracy")
+WARM_UP = 0.05  # of the steps of a cosine schedule, over which the learning rate rises
+
+
+@dataclass
+class Progress:
+    """Where a training stands after an epoch."""
+
+    epoch: int = 0
+    """Epochs finished."""
+    best_epoch: int = 0
+    """0 as long as the network has not learned."""
+    best: tuple[float, float] = (-1.0, -float("inf"))
+    """Validation ROC AUC of the best epoch and, to choose among equals, its cross-entropy, negative."""
+    history: list[list[Any]] = field(default_factory=list)
+    """Rows of plots/history.csv."""
+
+
+class Fitted(NamedTuple):
+    """A training that has ended."""
+
+    network: keras.Model
+    """As it is saved."""
+    progress: Progress
+
+
+@dataclass
+class _Training:
+    """A training under way."""
+
+    network: keras.Model
+    """As it is trained."""
+    optimizer: keras.Optimizer
+    kept: list[np.ndarray]
+    """The network's variables as they will be saved: those of the best epoch so far, or their mean."""
+    progress: Progress
+
+    @property
+    def variables(self) -> list[Any]:
+        return [*self.network.variables, *self.optimizer.variables]
+
+    def weights(self) -> list[np.ndarray]:
+        return [variable.numpy() for variable in self.network.variables]
+
+
+def fit_resumably(prepared: Path, train: Train, augment: Augment, history: Path, state: Path) -> Fitted:
+    """`fit` on the folder `prepared`, going on from `state` where a training of exactly these inputs was interrupted.
+
+    Raises:
+        UserError: the weights to start from cannot be had, or this processor lacks the precision.
+
+    """
+    networks.use_threads(train.threads)
+    settings = {"train": train.model_dump(), "augment": augment.model_dump(), "instructions": instructions()}
+    inputs = [prepared / "images.npy", prepared / "index.csv", *networks.given(train.weights)]
+    key = checkpoint.digest(settings, inputs)
+    try:
+        return fit(dataset.load(prepared), train, augment, history, state, key)
+    except tf.errors.OpError as error:
+        if train.precision == "float32":
+            raise
+        raise UserError(
+            f"TensorFlow cannot compute in {train.precision} on this processor; set train.precision: float32"
+        ) from error
+
+
+def fit(data: Dataset, train: Train, augment: Augment, history: Path, state: Path, key: str) -> Fitted:
+    """Train until `epochs` or until `patience` epochs brought no better validation ROC AUC.
+
+    Only an epoch in which the network `has_learned` can be the best: before, its validation AUC is luck. Patience
+    counts from the first such epoch. With `average` no epoch is selected: all are trained, and the weights are the
+    mean of those after each of the last `average` epochs (Izmailov et al. 2018, arXiv:1803.05407).
+
+    Args:
+        data: the prepared images.
+        train: the settings.
+        augment: the ranges of augmentation.
+        history: CSV, replaced after every epoch.
+        state: folder of the state that an interrupted training leaves.
+        key: what the state must be of.
+
+    Returns:
+        the network as it is saved, with the weights of the best epoch (of the last, where none can be) or their mean,
+        and the progress.
+
+    Raises:
+        UserError: the weights to start from cannot be had.
+
+    """
+    learned, validation = data.part("train"), data.part("valid")
+    mean, deviation = intensity(data.images, learned)
+    training = _begin(data.images.shape[1:], len(learned), train, mean, deviation)
+    _resume(training, state, key)
+    forward = networks.forward(training.network, train.flip_at_test)
+    weights = class_weights(data.labels[learned], train.class_weight)
+    step = training_step(training.network, training.optimizer, weights, train.label_smoothing)
+    progress, labels = training.progress, data.labels[validation]
+    while _goes_on(progress, train):
+        progress.epoch += 1
+        batches = augmented(data, learned, train, augment, progress.epoch)
+        truth, seen = one_epoch(batches, step, progress.epoch, -(-len(learned) // train.batch))
+        probability = networks.probabilities(forward, data.images, validation)
+        progress.history.append([progress.epoch, "train", *epoch_scores(truth, seen)])
+        progress.history.append([progress.epoch, "valid", *epoch_scores(labels, probability)])
+        if train.average:
+            beyond = progress.epoch - (train.epochs - train.average)
+            training.kept = _averaged(training.kept, training.weights(), beyond)
+        else:
+            learns = has_learned(statistics.delong_interval(truth, seen), interquartile_range(probability))
+            _select(training, learns, epoch_scores(labels, probability))
+        files.write_csv(history, HISTORY, progress.history)
+        arrays = [variable.numpy() for variable in training.variables] + training.kept
+        checkpoint.store(state, key, {"progress": vars(progress)}, arrays)
+    progress.best_epoch = progress.best_epoch or progress.epoch
+    files.write_csv(history, HISTORY, progress.history)
+    for variable, array in zip(training.network.variables, training.kept, strict=True):
+        variable.assign(array)
+    return Fitted(networks.finished(train.network, training.network, mean, deviation), progress)
+
+
+def _begin(size: tuple[int, ...], images: int, train: Train, mean: float, deviation: float) -> _Training:
+    height, width = size
+    with networks.arithmetic(train.precision):
+        network = networks.build(
+            train.network, (height, width), mean, deviation, train.seed, train.weights, train.frozen
+        )
+    optimizer = _optimizer(train, -(-images // train.batch))
+    optimizer.build(network.trainable_variables)
+    training = _Training(network, optimizer, [], Progress())
+    training.kept = training.weights()
+    return training
+
+
+def _resume(training: _Training, state: Path, key: str) -> None:
+    """Go on from the last finished epoch of an interrupted run, if there is one of exactly these inputs."""
+    if not (found := checkpoint.load(state, key)):
+        return
+    notes, arrays = found
+    training.progress = Progress(**notes["progress"])
+    count = len(training.variables)
+    for variable, array in zip(training.variables, arrays[:count], strict=True):
+        variable.assign(array)
+    training.kept = arrays[count:]
+    print(f"train: going on after epoch {training.progress.epoch} of an interrupted run", flush=True)
+
+
+def _goes_on(progress: Progress, train: Train) -> bool:
+    waited = progress.epoch - progress.best_epoch
+    patient = bool(train.average) or not progress.best_epoch or waited < train.patience
+    return progress.epoch < train.epochs and patient
+
+
+def _select(training: _Training, learns: bool, scores: list[float]) -> None:
+    """Keep the weights of this epoch if it is the best so far, or if none could be yet."""
+    progress, (loss, auc, _) = training.progress, scores
+    if learns and (auc, -loss) > tuple(progress.best):
+        progress.best, progress.best_epoch = (auc, -loss), progress.epoch
+    if progress.best_epoch in (0, progress.epoch):
+        training.kept = training.weights()
+
+
+def _optimizer(train: Train, steps: int) -> keras.Optimizer:
+    """Adam, with weight decay AdamW (Loshchilov and Hutter 2019); a cosine rises for `WARM_UP` and falls to 0."""
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = train.learning_rate
+    if train.schedule == "cosine":
+        total = steps * train.epochs
+        rise = max(round(WARM_UP * total), 1)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, max(total - rise, 1), warmup_target=train.learning_rate, warmup_steps=rise
+        )
+    if not train.weight_decay:
+        return keras.optimizers.Adam(rate)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=train.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _averaged(mean: list[np.ndarray], weights: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """The mean of `count` sets of weights, the last of them new; before the first, what was is forgotten."""
+    if count <= 1:
+        return weights
+    return [
+        (old + (new - old) / count).astype(new.dtype) if np.issubdtype(new.dtype, np.floating) else new
+        for old, new in zip(mean, weights, strict=True)
+    ]
+
+
+def intensity(images: np.ndarray, positions: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation in [0, 1] of all pixels of the images at `positions`, exact in any order."""
+    count = total = squares = 0
+    for position in positions:
+        values = images[position].astype(np.int64)
+        count, total, squares = count + values.size, total + int(values.sum()), squares + int((values**2).sum())
+    mean = total / count
+    return mean / 255, max((squares / count - mean**2) ** 0.5 / 255, 1e-3)
+
+
+def class_weights(labels: np.ndarray, rule: str) -> np.ndarray:
+    """Weight of each class, float32 (2,): `balanced` makes both classes count the same in sum."""
+    if rule == "none":
+        return np.ones(2, np.float32)
+    return (len(labels) / (2 * np.bincount(labels, minlength=2))).astype(np.float32)
+
+
+def augmented(
+    data: Dataset, training: np.ndarray, train: Train, augment: Augment, epoch: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The augmented images and labels of one epoch in batches, the next one made while the last is learned from."""
+    labels = data.labels
+    order = generator(train.seed, "order", epoch).permutation(training)
+    chunks = [order[first : first + train.batch] for first in range(0, len(order), train.batch)]
+
+    def make(chunk: np.ndarray) -> np.ndarray:
+        return augmentation.batch(data.images, chunk, augment, train.seed, epoch)
+
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(make, chunks[0])
+        for position, chunk in enumerate(chunks):
+            images = coming.result()
+            if position + 1 < len(chunks):
+                coming = ahead.submit(make, chunks[position + 1])
+            yield images, labels[chunk]
+
+
+def training_step(
+    model: keras.Model, optimizer: keras.Optimizer, weights: np.ndarray, smoothing: float = 0.0
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """One step of gradient descent on the weighted cross-entropy; gives the probabilities of cancer before it.
+
+    With `smoothing` a label counts for its own class as 1 - smoothing / 2, for the other as smoothing / 2 (Szegedy et
+    al. 2016).
+    """
+
+    @tf.function(jit_compile=False, reduce_retracing=True)
+    def step(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            output = model(tf.cast(images, tf.float32), training=True)
+            losses = keras.losses.sparse_categorical_crossentropy(labels, output)
+            if smoothing:
+                other = keras.losses.sparse_categorical_crossentropy(1 - labels, output)
+                losses = (1 - smoothing / 2) * losses + smoothing / 2 * other
+            loss = tf.reduce_mean(losses * tf.gather(tf.constant(weights), labels))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return output[:, 1]
+
+    return step
+
+
+def one_epoch(
+    batches: Iterator[tuple[np.ndarray, np.ndarray]],
+    step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    epoch: int,
+    total: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Learn from every batch.
+
+    Returns:
+        labels and probabilities of the augmented images in the order of learning, each from before its own step.
+
+    """
+    labels, probability = [], []
+    for images, truth in tqdm(batches, f"epoch {epoch}", total, unit=" batches", disable=None, leave=False):
+        probability.append(step(tf.constant(images), tf.constant(truth)).numpy())
+        labels.append(truth)
+    return np.concatenate(labels), np.concatenate(probability).astype(float)
+
+
+def epoch_scores(labels: np.ndarray, probability: np.ndarray) -> list[float]:
+    """Cross-entropy, ROC AUC and accuracy at 0.5."""
+    loss = log_loss(labels, np.clip(probability, 1e-7, 1 - 1e-7))
+    return [float(loss), float(roc_auc_score(labels, probability)), float(accuracy_score(labels, probability >= 0.5))]
+
+
+def interquartile_range(probability: np.ndarray) -> float:
+    """Return the distance between the 25th and the 75th percentile."""
+    lower, upper = np.percentile(probability, [25, 75])
+    return float(upper - lower)
+
+
+def has_learned(training_auc: statistics.Interval, validation_iqr: float) -> bool:
+    """Whether the network ranks its own training images better than chance and does not say the same of every image.
+
+    The first by the lower end of the 95 % interval (DeLong) of that AUC, the second by the interquartile range of the
+    validation probabilities, which must exceed `COLLAPSED_IQR`.
+    """
+    return training_auc.low > 0.5 and validation_iqr > COLLAPSED_IQR
+
+
+def instructions() -> str:
+    """The widest instruction set of this processor that TensorFlow's kernels choose by; it decides the last bits."""
+    if tf.config.list_physical_devices("GPU"):
+        return "gpu"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.is_file() else set()
+    known = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx")
+    return next((name for name in known if name in flags), os.uname().machine)

@@ -1,0 +1,1 @@
+"""Predictions for new images, and where the network looks."""

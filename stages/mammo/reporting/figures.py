@@ -1,0 +1,157 @@
+"""Pictures as a journal prints them: labelled axes, told apart without colour, the same bytes for the same numbers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mammo.core import files
+
+STYLE: Any = {
+    "figure.dpi": 150,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "mammo",
+}
+INK, BAND, REFERENCE = "#1f4e79", "#9dbbd8", "0.45"
+
+
+def save(figure: Figure, path: Path, caption: str) -> None:
+    """Write a PNG with its caption below; neither date nor version of a library goes into the file."""
+    figure.text(0.01, 0.005, caption, fontsize=6.5, color="0.25", ha="left", va="bottom", wrap=True)
+    with files.written(path) as beside, beside.open("wb") as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
+    plt.close(figure)
+
+
+def _square(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    figure, axes = plt.subplots(figsize=(4.2, 4.4))
+    figure.subplots_adjust(left=0.14, right=0.96, top=0.92, bottom=0.2)
+    axes.set(title=title, xlabel=x, ylabel=y, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    return figure, axes
+
+
+def roc(
+    path: Path,
+    fpr: Sequence[float],
+    tpr: Sequence[float],
+    band: tuple[Sequence[float], Sequence[float]],
+    point: tuple[float, float],
+    auc: str,
+    caption: str,
+) -> None:
+    """ROC curve with its pointwise 95 % band.
+
+    Args:
+        path: the PNG.
+        fpr: 1 - specificity, ascending.
+        tpr: sensitivity at each.
+        band: lower and upper sensitivity at each.
+        point: (1 - specificity, sensitivity) at the locked threshold.
+        auc: the area with its interval, as text.
+        caption: below the picture.
+
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = _square("ROC curve, test images", "1 − specificity", "Sensitivity")
+        axes.fill_between(fpr, *band, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
+        axes.plot(fpr, tpr, color=INK, linewidth=1.5, label=f"network, AUC {auc}")
+        axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=0.8, linestyle="--", label="chance")
+        axes.plot(*point, "o", color="black", markersize=5, label="threshold locked on validation")
+        axes.legend(loc="lower right", fontsize=7)
+        save(figure, path, caption)
+
+
+def precision_recall(
+    path: Path,
+    recall: Sequence[float],
+    precision: Sequence[float],
+    band: tuple[Sequence[float], Sequence[float]],
+    prevalence: float,
+    average: str,
+    caption: str,
+) -> None:
+    """Precision-recall curve with its pointwise 95 % band and the prevalence as the line of chance."""
+    with plt.rc_context(STYLE):
+        figure, axes = _square("Precision and recall, test images", "Recall (sensitivity)", "Precision")
+        axes.fill_between(recall, *band, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
+        axes.plot(recall, precision, color=INK, linewidth=1.5, label=f"network, average precision {average}")
+        axes.axhline(prevalence, color=REFERENCE, linewidth=0.8, linestyle="--", label=f"chance ({prevalence:.2f})")
+        axes.legend(loc="lower left", fontsize=7)
+        save(figure, path, caption)
+
+
+def confusion(path: Path, matrix: np.ndarray, threshold: float, caption: str) -> None:
+    """Confusion matrix, (2, 2) counts: rows actual, columns predicted, healthy before cancer."""
+    with plt.rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
+        figure, axes = plt.subplots(figsize=(4.2, 4.2))
+        figure.subplots_adjust(left=0.2, right=0.96, top=0.88, bottom=0.22)
+        shares = matrix / matrix.sum(axis=1, keepdims=True)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(matrix):
+            share = shares[row, column]
+            text = f"{count}\n{share:.0%} of {'cancer' if row else 'healthy'}"
+            axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.55 else "black")
+        names = ["healthy", "cancer"]
+        axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=names, yticklabels=names)
+        axes.set(
+            xlabel="Predicted", ylabel="Actual", title=f"Confusion matrix, test images\n(threshold {threshold:.3f})"
+        )
+        axes.tick_params(length=0)
+        save(figure, path, caption)
+
+
+def history(path: Path, rows: Sequence[dict[str, str]], best_epoch: int, caption: str) -> None:
+    """Loss and ROC AUC by epoch for training (augmented) and validation images; rows as in plots/history.csv."""
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.2))
+        figure.subplots_adjust(left=0.09, right=0.98, top=0.9, bottom=0.26, wspace=0.25)
+        for axes, key, name in zip(panels, ("loss", "roc_auc"), ("Cross-entropy (nat)", "ROC AUC"), strict=True):
+            for split, line, face, label in (
+                ("train", "--", "white", "training, augmented"),
+                ("valid", "-", INK, "validation"),
+            ):
+                part = [row for row in rows if row["split"] == split]
+                epochs = [int(row["epoch"]) for row in part]
+                values = [float(row[key]) for row in part]
+                axes.plot(epochs, values, line, color=INK, marker="o", ms=4, mfc=face, label=label)
+            axes.axvline(best_epoch, color=REFERENCE, linewidth=0.8, linestyle=":", label="epoch kept")
+            axes.set(xlabel="Epoch", ylabel=name)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[0].set_title("Loss")
+        panels[1].set_title("Ranking")
+        panels[1].legend(loc="best", fontsize=7)
+        save(figure, path, caption)
+
+
+def calibration(path: Path, rows: np.ndarray, caption: str) -> None:
+    """Reliability curve; rows as in plots/calibration.csv: probability, observed share, low, high, images."""
+    with plt.rc_context(STYLE):
+        figure, axes = _square(
+            "Calibration, test images", "Predicted probability of cancer", "Observed share of cancer"
+        )
+        probability, observed, low, high, _ = rows.T
+        axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=0.8, linestyle="--", label="perfect")
+        errors = np.array([observed - low, high - observed])
+        axes.errorbar(
+            probability, observed, errors, fmt="o-", color=INK, markersize=4, capsize=2, label="network, 95 %"
+        )
+        axes.legend(loc="upper left", fontsize=7)
+        save(figure, path, caption)

@@ -1,0 +1,1 @@
+"""Scores with intervals over patients, curves, calibration, and paired comparisons."""

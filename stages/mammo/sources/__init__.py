@@ -1,0 +1,1 @@
+"""Where mammograms come from: own folders, Kaggle, phantoms."""

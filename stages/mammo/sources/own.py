@@ -1,0 +1,227 @@
+"""Sets of mammograms as their owners keep them: found, checked, and copied into data/raw as delivered."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from mammo.core import files, parallel
+from mammo.core.dataset import SPLITS, Entry
+from mammo.core.errors import UserError
+from mammo.core.files import IMAGE_SUFFIXES
+
+LABELS = ("0", "1")
+LISTED = 20
+"""More faults than this are counted, not listed."""
+
+_NOT_DATA = ("README.md", "Thumbs.db", "desktop.ini", "__MACOSX")
+_TREE = "{train,valid,test}/{0,1}/"
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image where its owner keeps it."""
+
+    path: Path
+    """The file; may be or lie behind a symbolic link."""
+    entry: Entry
+    """Its row of index.csv, the hash still empty."""
+
+
+def own(folder: Path, patient: str) -> list[Found]:
+    """The user's own images: by labels.csv where the folder has one, else by the tree.
+
+    Args:
+        folder: holds `labels.csv` or the folders `{train,valid,test}/{0,1}/`.
+        patient: group 1 of this pattern in a file name is the patient, unless labels.csv has a column for it.
+
+    Raises:
+        UserError: the folder is in neither form, or not cleanly; every fault is named.
+
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} (data.folder) is not a folder")
+    if (folder / "labels.csv").is_file():
+        return listed(folder, patient)
+    if not any((folder / split).exists() for split in SPLITS) and _only_folder(folder) is None:
+        raise UserError(
+            f"{folder} (data.folder) holds neither labels.csv (image,label[,patient][,split]) nor the folders {_TREE}; "
+            "data/own/README.md has both forms"
+        )
+    return tree(folder, patient)
+
+
+def tree(folder: Path, patient: str) -> list[Found]:
+    """The images of `{train,valid,test}/{0,1}/…` at any depth; one folder around it all is allowed, as in archives.
+
+    Hidden files and README.md are no data. Beside the class folders anything but images may lie; in them, only images.
+
+    Raises:
+        UserError: a class folder is missing or empty, an image is outside of them, or a file in them is no image.
+
+    """
+    if not any((folder / split).exists() for split in SPLITS):
+        folder = _only_folder(folder) or folder
+    found, faults = [], []
+    filled = set()
+    for path in _files_below(folder):
+        place = path.relative_to(folder)
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES
+        inside = len(place.parts) > 2 and place.parts[0] in SPLITS and place.parts[1] in LABELS
+        if not inside:
+            if is_image:
+                faults.append(f"{place} is not in one of {_TREE}")
+        elif (fault := _fault_of(path)) is not None:
+            faults.append(f"{place} {fault}")
+        else:
+            filled.add(place.parts[:2])
+            name = place.as_posix()
+            found.append(Found(path, Entry(name, int(place.parts[1]), place.parts[0], _patient_of(patient, name), "")))
+    empty = [f"{split}/{label}" for split in SPLITS for label in LABELS if (split, label) not in filled]
+    faults = [f"{name} is missing or holds no image" for name in empty] + faults
+    if faults:
+        raise UserError(f"{folder} is not laid out as {_TREE}: {'; '.join(_first(faults))}")
+    return found
+
+
+def listed(folder: Path, patient: str) -> list[Found]:
+    """The images that `folder/labels.csv` lists, to be stored under `<split>/<label>/`, without a split under `train`.
+
+    Raises:
+        UserError: a column is missing, or rows are wrong: all of them are named by line.
+
+    """
+    table = folder / "labels.csv"
+    found: list[Found] = []
+    faults = []
+    line_of: dict[Path | str, int] = {}
+    for line, row in files.read_numbered_csv(table, ("image", "label")):
+        fault = _fault_of_row(folder, row)
+        if fault is None:
+            one = _found_of_row(folder, row, patient)
+            # The same file twice, be it by another path or link, or two files that would be stored under one name.
+            for key in (one.path.resolve(), one.entry.image.split("/", 2)[2]):
+                if key in line_of:
+                    fault = f"image {row['image']!r} is already on line {line_of[key]}"
+                line_of.setdefault(key, line)
+            found.append(one)
+        if fault is not None:
+            faults.append(f"  line {line}: {fault}")
+    if faults:
+        listing = "\n".join(_first(faults))
+        raise UserError(f"{table} has {len(faults)} wrong rows:\n{listing}\nMend or remove them.")
+    if not found:
+        raise UserError(f"{table} lists no image")
+    return found
+
+
+def copy(found: Sequence[Found], folder: Path) -> list[Entry]:
+    """Copy the images to `folder` under the names of their entries, on all visible cores.
+
+    They are copied, not linked: with `cache.type hardlink` DVC would take a linked file into its cache and make it
+    read-only, and the user's own file (or Kaggle's cache) would be that very file.
+
+    Returns:
+        the entries in the order of `found`, with the hash of each file.
+
+    Raises:
+        UserError: a file cannot be read.
+
+    """
+
+    def copied(one: Found) -> Entry:
+        try:
+            content = one.path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{one.path} cannot be read: {error.strerror}") from error
+        target = folder / one.entry.image
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        return replace(one.entry, sha256=hashlib.sha256(content).hexdigest())
+
+    return list(parallel.each(copied, found, "copy"))
+
+
+def _fault_of_row(folder: Path, row: dict[str, str]) -> str | None:
+    if None in row or None in row.values():
+        return "has more or fewer fields than the header"
+    if not row["image"]:
+        return "image is empty"
+    if row["label"].strip() not in LABELS:
+        return f"label is {row['label']!r}; allowed are 0 (healthy) and 1 (cancer)"
+    if "split" in row and row["split"].strip() not in SPLITS:
+        return f"split is {row['split']!r}; allowed are {', '.join(SPLITS)}"
+    fault = _fault_of(folder / row["image"])
+    return None if fault is None else f"{row['image']} {fault}"
+
+
+def _found_of_row(folder: Path, row: dict[str, str], patient: str) -> Found:
+    path = folder / row["image"]
+    split = row.get("split", "").strip()
+    name = f"{split or SPLITS[0]}/{row['label'].strip()}/{_stored_name(folder, row['image'])}"
+    who = row["patient"].strip() if "patient" in row else _patient_of(patient, name)
+    return Found(path, Entry(name, int(row["label"]), split, who, ""))
+
+
+def _stored_name(folder: Path, image: str) -> str:
+    """Where an image of labels.csv goes below its class folder: its own path, so that equal file names stay apart.
+
+    A path out of the folder keeps its parts: `../x.png` becomes `_/x.png`, `/scans/x.png` `scans/x.png`.
+    """
+    path = PurePath(os.path.normpath(image))
+    if path.is_relative_to(folder.absolute()):
+        path = path.relative_to(folder.absolute())
+    return "/".join("_" if part == ".." else part for part in path.parts if part != path.anchor)
+
+
+def _fault_of(path: Path) -> str | None:
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return f"is none of {' '.join(IMAGE_SUFFIXES)}"
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "has a name that is not UTF-8"
+    try:
+        if path.is_file():
+            return None
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "leads nowhere (a broken link)" if path.is_symlink() else "does not exist"
+
+
+def _patient_of(pattern: str, name: str) -> str:
+    match = re.search(pattern, PurePath(name).name)
+    return (match.group(1) or "") if match else ""
+
+
+def _first(faults: Sequence[str]) -> list[str]:
+    more = len(faults) - LISTED
+    return [*faults[:LISTED], *([f"and {more} more"] if more > 0 else [])]
+
+
+def _is_data(path: Path) -> bool:
+    return not path.name.startswith(".") and path.name not in _NOT_DATA
+
+
+def _only_folder(folder: Path) -> Path | None:
+    """The one folder in `folder`, where everything is wrapped in it, as in many archives."""
+    folders = [path for path in folder.iterdir() if path.is_dir() and _is_data(path)]
+    return folders[0] if len(folders) == 1 and (folders[0] / SPLITS[0]).is_dir() else None
+
+
+def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files below a folder, links to folders followed, sorted within each folder."""
+    here = folder.resolve()
+    if here in above:
+        raise UserError(f"{folder} is a link to a folder around it")
+    try:
+        content = [(path, path.is_dir()) for path in sorted(folder.iterdir()) if _is_data(path)]
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
+    for path, is_folder in content:
+        if is_folder:
+            yield from _files_below(path, (*above, here))
+        else:
+            yield path
