@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from mammo import scoring
 from mammo.auditing import shortcut
 from mammo.auditing.duplicates import HOWS, Pair, same_images
 from mammo.core import files, parallel, settings, stage
@@ -16,7 +17,7 @@ from mammo.core.dataset import SPLITS, Dataset, load, read_about
 from mammo.core.errors import UserError
 from mammo.imaging.appearance import HISTOGRAM_BINS, Appearance, appearance, intensity_figures
 from mammo.reporting import figures
-from mammo.scoring import statistics
+from mammo.scoring import Bootstrap, Cases
 
 ASSUMED_AUC = 0.75  # at which the width of an interval is foretold
 WIDEST_USEFUL = 0.1  # half-width of the interval: beyond it an AUC of 0.75 cannot be told from 0.65
@@ -185,7 +186,7 @@ def expected_half_width(positive: int, negative: int) -> float:
     both_positive, both_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     spread = auc * (1 - auc)
     spread += (positive - 1) * (both_positive - auc**2) + (negative - 1) * (both_negative - auc**2)
-    return min(0.5, statistics.NORMAL * math.sqrt(spread / (positive * negative)))
+    return min(0.5, scoring.NORMAL * math.sqrt(spread / (positive * negative)))
 
 
 def split_counts(data: Dataset, split: str) -> dict[str, Any]:
@@ -257,18 +258,18 @@ def odd_scans(data: Dataset, looks: Sequence[Appearance]) -> list[Finding]:
 # Shortcut
 
 
-def intensity_forest(data: Dataset, intensities: np.ndarray, seed: int) -> statistics.Interval:
+def intensity_forest(data: Dataset, intensities: np.ndarray, seed: int) -> scoring.Interval:
     """ROC AUC on the test split of a random forest that knows global intensity and no anatomy.
 
     A network that does not beat it has not been shown to see anything.
     """
     train, test = data.part("train"), data.part("test")
     probabilities = shortcut.learned_and_asked(intensities[train], data.labels[train], intensities[test], seed)
-    scores = statistics.scores(data.labels[test], probabilities, data.patients[test], 0.5, seed)
+    scores = scoring.scores(Cases(data.labels[test], probabilities, data.patients[test]), 0.5, Bootstrap(seed))
     return scores["roc_auc"]
 
 
-def intensity_shortcut(auc: statistics.Interval) -> list[Finding]:
+def intensity_shortcut(auc: scoring.Interval) -> list[Finding]:
     """A finding where intensity alone tells the classes apart better than chance."""
     if auc.low <= 0.5:
         return []
@@ -283,7 +284,7 @@ def intensity_shortcut(auc: statistics.Interval) -> list[Finding]:
 
 
 def counts(
-    data: Dataset, found: Sequence[Finding], pairs: Sequence[Pair], shortcut: statistics.Interval
+    data: Dataset, found: Sequence[Finding], pairs: Sequence[Pair], shortcut: scoring.Interval
 ) -> dict[str, Any]:
     """All figures of metrics/audit.json, by theme."""
     number = Counter(row.kind for row in found)
@@ -314,7 +315,7 @@ def counts(
             kind: {word: odd[kind, label] for label, word in enumerate(WORDS)}
             for kind in ("inverted", "marked", "no_breast")
         },
-        "shortcut": {"roc_auc": statistics.as_json(shortcut)},
+        "shortcut": {"roc_auc": scoring.as_json(shortcut)},
     }
 
 

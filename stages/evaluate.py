@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from mammo import scoring
 from mammo.core import dataset, files, model_info, predictions, settings, stage
 from mammo.core.dataset import Dataset
 from mammo.core.model_info import ModelInfo
@@ -13,7 +14,7 @@ from mammo.core.predictions import Prediction
 from mammo.learning import networks
 from mammo.predicting import explanation
 from mammo.reporting import figures
-from mammo.scoring import statistics
+from mammo.scoring import Bootstrap, Cases
 from sklearn.metrics import confusion_matrix
 
 # isort: split
@@ -39,16 +40,16 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     network = keras.models.load_model(model / "model.keras")
     test = data.part("test")
     probability = networks.probabilities(networks.forward(network, info.flip_at_test), data.images, test, "evaluate")
-    cases = {"labels": data.labels[test], "probabilities": probability, "patients": data.patients[test]}
-    bootstrap = {"seed": how.seed, "resamples": how.resamples}
+    cases = Cases(data.labels[test], probability, data.patients[test])
+    bootstrap = Bootstrap(how.seed, how.resamples)
     threshold = info.thresholds[how.threshold]
     predicted = (probability >= threshold).astype(int)
 
-    scores = statistics.scores(**cases, threshold=threshold, **bootstrap)
-    roc = statistics.roc_curve(**cases, **bootstrap)
-    recall = statistics.pr_curve(**cases, **bootstrap)
-    calibration, reliability = statistics.calibration(**cases, **bootstrap)
-    points = statistics.operating_points(**cases, thresholds=info.thresholds, **bootstrap)
+    scores = scoring.scores(cases, threshold, bootstrap)
+    roc = scoring.roc_curve(cases, bootstrap)
+    recall = scoring.pr_curve(cases, bootstrap)
+    calibration, reliability = scoring.reliability(cases, bootstrap)
+    points = scoring.operating_points(cases, info.thresholds, bootstrap)
 
     about = description(info, data, test)
     write_predictions(plots, data, test, probability, predicted)
@@ -56,7 +57,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
         ("roc", roc),
         ("pr", recall),
         ("calibration", reliability),
-        ("decision", statistics.net_benefit(**cases, **bootstrap)),
+        ("decision", scoring.net_benefit(cases, bootstrap)),
     ):
         files.write_csv(plots / f"{name}.csv", table.columns, table.rows)
     caption = f"{about} · intervals: 95 %, bootstrap over patients"
@@ -66,47 +67,45 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     maps = explanation.explainer(network)
     lesions = np.load(prepared / "masks.npy", mmap_mode="r") if (prepared / "masks.npy").is_file() else None
     looks = where_it_looks(network, maps, data, lesions, test, predicted, how)
-    files.write_json(metrics / "explanation.json", statistics.as_json(looks))
+    files.write_json(metrics / "explanation.json", scoring.as_json(looks))
     with files.written(plots / "explanation") as folder:
         folder.mkdir()
         draw_sheets(folder, maps, data, lesions, test, probability, predicted, about)
-    files.write_json(metrics / "operating_points.json", statistics.as_json(points))
-    files.write_json(metrics / "calibration.json", statistics.as_json(calibration))
+    files.write_json(metrics / "operating_points.json", scoring.as_json(points))
+    files.write_json(metrics / "calibration.json", scoring.as_json(calibration))
     leak = info.audit.model_dump() if info.audit.leaking else {}
     shortcut = files.read_json(audit)["shortcut"]["roc_auc"]
-    content = headline(scores, cases, how, threshold, shortcut)
+    content = headline(scores, cases, bootstrap, threshold, shortcut)
     write_scores(plots / "scores.csv", content, about)
-    files.write_json(metrics / "test.json", statistics.as_json({**leak, **content}))
+    files.write_json(metrics / "test.json", scoring.as_json({**leak, **content}))
 
 
 def headline(
-    scores: Mapping[str, statistics.Interval],
-    cases: Mapping[str, np.ndarray],
-    how: settings.Evaluate,
+    scores: Mapping[str, scoring.Interval],
+    cases: Cases,
+    bootstrap: Bootstrap,
     threshold: float,
     shortcut: dict[str, float],
 ) -> dict[str, Any]:
     """The content of metrics/test.json."""
-    per_image = statistics.image_scores(
-        cases["labels"], cases["probabilities"], threshold, seed=how.seed, resamples=how.resamples
-    )
+    per_image = scoring.image_scores(cases, threshold, bootstrap)
     return {
         "roc_auc": scores["roc_auc"],
         "shortcut_roc_auc": shortcut,
         **scores,
         "if_images_were_independent": {
-            "roc_auc_delong": statistics.delong_interval(cases["labels"], cases["probabilities"]),
+            "roc_auc_delong": scoring.delong_interval(cases),
             "roc_auc_bootstrap": per_image["roc_auc"],
         },
         "threshold": {"value": threshold},
-        "images": {"healthy": int((cases["labels"] == 0).sum()), "cancer": int(cases["labels"].sum())},
-        "patients": {"value": len(set(cases["patients"]))},
+        "images": {"healthy": int((~cases.labels).sum()), "cancer": int(cases.labels.sum())},
+        "patients": {"value": len(cases.cancer)},
     }
 
 
 def write_scores(path: Path, content: Mapping[str, Any], about: str) -> None:
     """plots/scores.csv: every score that has an interval, and what data it is of, for the plots page."""
-    scores = statistics.as_json(content).items()
+    scores = scoring.as_json(content).items()
     intervals = {name: score for name, score in scores if isinstance(score, dict) and "low" in score}
     rows = [(name, score["value"], score["low"], score["high"], about) for name, score in intervals.items()]
     files.write_csv(path, ("score", "value", "low", "high", "data"), rows)
@@ -128,11 +127,11 @@ def write_predictions(
 
 def draw(
     plots: Path,
-    scores: Mapping[str, statistics.Interval],
-    roc: statistics.Table,
-    recall: statistics.Table,
-    reliability: statistics.Table,
-    cases: Mapping[str, np.ndarray],
+    scores: Mapping[str, scoring.Interval],
+    roc: scoring.Table,
+    recall: scoring.Table,
+    reliability: scoring.Table,
+    cases: Cases,
     predicted: np.ndarray,
     threshold: float,
     below: str,
@@ -142,10 +141,10 @@ def draw(
     point = (1 - scores["specificity"].value, scores["sensitivity"].value)
     figures.roc(plots / "roc.png", fpr, tpr, (low, high), point, in_words(scores["roc_auc"]), below)
     share, precision, _, low, high = np.array(recall.rows).T
-    prevalence = float(cases["labels"].mean())
+    prevalence = float(cases.labels.mean())
     average = in_words(scores["average_precision"])
     figures.precision_recall(plots / "pr.png", share, precision, (low, high), prevalence, average, below)
-    matrix = confusion_matrix(cases["labels"], predicted, labels=[0, 1])
+    matrix = confusion_matrix(cases.as_given(cases.labels), predicted, labels=[0, 1])
     figures.confusion(plots / "confusion.png", matrix, threshold, below)
     figures.calibration(plots / "calibration.png", np.array(reliability.rows), below)
 
@@ -168,7 +167,7 @@ def where_it_looks(
         peaks = np.array([explanation.peak(heat) for heat in explanation.heat_maps(maps, data.images, found, "point")])
         content["true_positives"] = len(found)
         content |= explanation.pointing_game(
-            peaks, data.images, lesions, found, data.patients[found], how.seed, how.resamples
+            peaks, data.images, lesions, found, data.patients[found], Bootstrap(how.seed, how.resamples)
         )
     some = test[np.unique(np.linspace(0, len(test) - 1, SANITY_IMAGES).round().astype(int))]
     blank = explanation.explainer(explanation.randomised(network, how.seed))
@@ -253,7 +252,7 @@ def sheet(
         figures.save(figure, path, caption)
 
 
-def in_words(interval: statistics.Interval) -> str:
+def in_words(interval: scoring.Interval) -> str:
     """`0.87 (0.82–0.91)`."""
     return f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"
 

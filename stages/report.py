@@ -33,7 +33,7 @@ from mammo.reporting.document import (
     page,
     score,
 )
-from mammo.scoring.statistics import TITLES
+from mammo.scoring import TITLES
 
 AUTHORS = ToFillIn()
 CLAIM = (

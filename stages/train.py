@@ -10,7 +10,7 @@ from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.learning import checkpoint, networks, novelty, training
-from mammo.scoring import statistics
+from mammo.scoring import Cases, delong_interval, locked_thresholds
 
 # isort: split
 import keras  # after networks, which quietens TensorFlow
@@ -49,8 +49,7 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
 def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any]:
     """Return how well the fitted network tells training (not augmented) and validation images apart."""
     auc = {
-        split: statistics.delong_interval(data.labels[data.part(split)], values)
-        for split, values in probability.items()
+        split: delong_interval(Cases(data.labels[data.part(split)], values)) for split, values in probability.items()
     }
     verdict = {
         split: {"roc_auc": vars(auc[split]), "probability_spread": training.interquartile_range(values)}
@@ -87,7 +86,7 @@ def describe(
             "audit": audit,
             "flip_at_test": train.flip_at_test,
             "preprocess": {"size": data.images.shape[1:], "canonical": about.canonical},
-            "thresholds": statistics.thresholds(data.labels[validation], probability),
+            "thresholds": locked_thresholds(Cases(data.labels[validation], probability, split="valid")),
             "arithmetic": {
                 "precision": train.precision,
                 "threads": train.threads,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mammo.core.errors import UserError
+from mammo.core.stage import HEADLINE
 
-HEADLINE = Path("metrics/test.json")
 LOOKS = Path("metrics/explanation.json")
 LOOKS_TITLES = {
     "pointing_game": "true positives whose heat map peaks in the lesion",
@@ -131,19 +131,30 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from mammo.scoring import comparison as compare
+    from mammo.scoring import comparison
 
     if options.picture and options.picture.suffix != ".png":
         raise UserError(f"--picture {options.picture}: the name must end in .png")
-    paired = compare.pair(compare.read(options.a), compare.read(options.b), options.common)
-    comparison = compare.compare(paired)
+    paired = comparison.pair(comparison.read(options.a), comparison.read(options.b), options.common)
+    compared = comparison.compare(paired)
     if options.picture:
-        compare.draw(paired, comparison, options.picture)
+        _draw(paired, compared, options.picture)
     if options.json:
-        print(json.dumps(compare.as_json(comparison), indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(comparison.as_json(compared), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        print(compare.as_markdown(comparison) if options.markdown else compare.as_text(comparison))
-    return 1 if options.fail_if_worse and compare.worse(comparison) else 0
+        print(comparison.as_markdown(compared) if options.markdown else comparison.as_text(compared))
+    return 1 if options.fail_if_worse and comparison.worse(compared) else 0
+
+
+def _draw(paired: Any, compared: Any, picture: Path) -> None:
+    import numpy as np
+
+    from mammo.reporting import figures
+    from mammo.scoring import Bootstrap, comparison, roc_curve
+
+    judged = compared.changes[comparison.JUDGED]
+    curves = [np.array(roc_curve(cases, Bootstrap(comparison.SEED)).rows) for cases in paired.cases]
+    figures.two_rocs(picture, curves, paired.names, (judged.a, judged.b))
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -181,7 +192,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _scores(options: argparse.Namespace) -> int:
-    from mammo.scoring.statistics import TITLES
+    from mammo.scoring import TITLES
 
     _print_last_run(HEADLINE, TITLES)
     return 0
@@ -199,7 +210,7 @@ def _print_last_run(path: Path, titles: Mapping[str, str]) -> None:
     if not path.is_file():
         raise UserError(f"{path} does not exist: no run has finished here; run `dvc repro`")
     if Path("dvc.yaml").is_file():
-        from mammo.scoring.comparison import refuse_if_out_of_date
+        from mammo.core.revisions import refuse_if_out_of_date
 
         refuse_if_out_of_date(absent_is_fine=True)
     rows = _rows(files.read_json(path), titles)

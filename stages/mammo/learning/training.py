@@ -17,7 +17,7 @@ from mammo.core.errors import UserError
 from mammo.core.randomness import generator
 from mammo.core.settings import Augment, Train
 from mammo.learning import augmentation, checkpoint, networks
-from mammo.scoring import statistics
+from mammo.scoring import Cases, Interval, delong_interval
 
 # isort: split
 import keras  # after networks, which quietens TensorFlow
@@ -132,7 +132,7 @@ def fit(data: Dataset, train: Train, augment: Augment, history: Path, state: Pat
             beyond = progress.epoch - (train.epochs - train.average)
             training.kept = _averaged(training.kept, training.weights(), beyond)
         else:
-            learns = has_learned(statistics.delong_interval(truth, seen), interquartile_range(probability))
+            learns = has_learned(delong_interval(Cases(truth, seen)), interquartile_range(probability))
             _select(training, learns, epoch_scores(labels, probability))
         files.write_csv(history, HISTORY, progress.history)
         arrays = [variable.numpy() for variable in training.variables] + training.kept
@@ -304,7 +304,7 @@ def interquartile_range(probability: np.ndarray) -> float:
     return float(upper - lower)
 
 
-def has_learned(training_auc: statistics.Interval, validation_iqr: float) -> bool:
+def has_learned(training_auc: Interval, validation_iqr: float) -> bool:
     """Whether the network ranks its own training images better than chance and does not say the same of every image.
 
     The first by the lower end of the 95 % interval (DeLong) of that AUC, the second by the interquartile range of the

@@ -22,8 +22,7 @@ from mammo.core import files, parallel
 from mammo.core.randomness import generator
 from mammo.imaging.appearance import is_inverted, marks_and_body
 from mammo.learning.networks import BATCH, Forward
-from mammo.scoring import statistics
-from mammo.scoring.statistics import Interval
+from mammo.scoring import Bootstrap, Interval, share
 
 # isort: split
 import keras  # after networks, which quietens TensorFlow
@@ -100,8 +99,7 @@ def pointing_game(
     lesions: np.ndarray,
     positions: np.ndarray,
     patients: np.ndarray,
-    seed: int,
-    resamples: int,
+    bootstrap: Bootstrap,
 ) -> dict[str, Interval | dict[str, float]]:
     """Does the peak of the heat map lie in the lesion (Zhang et al. 2018, Int. J. Comput. Vis. 126:1084)?
 
@@ -113,8 +111,7 @@ def pointing_game(
         lesions: uint8, (n, height, width): 0 outside the lesion.
         positions: (k,) which of them, each with a lesion.
         patients: (k,) of each.
-        seed: of the resamples.
-        resamples: number of bootstrap resamples.
+        bootstrap: the resamples.
 
     Returns:
         `pointing_game`, the share of peaks in their lesion, with its patient-clustered interval; `chance`, the same of
@@ -132,7 +129,7 @@ def pointing_game(
         foreign = patients != patients[index]
         if foreign.any():
             borrowed.append(around[tuple(peaks[foreign & real].T)].sum() / foreign.sum())
-    found = statistics.share(hit, patients, seed, resamples)
+    found = share(hit, patients, bootstrap)
     score: dict[str, Interval | dict[str, float]] = {"pointing_game": found, "chance": {"value": float(drawn.mean())}}
     return score | ({"other_patients_peaks": {"value": float(np.mean(borrowed))}} if borrowed else {})
 

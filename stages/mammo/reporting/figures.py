@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mammo.core import files
+from mammo.scoring import Interval
 
 STYLE: Any = {
     "figure.dpi": 150,
@@ -155,3 +156,30 @@ def calibration(path: Path, rows: np.ndarray, caption: str) -> None:
         )
         axes.legend(loc="upper left", fontsize=7)
         save(figure, path, caption)
+
+
+def two_rocs(path: Path, curves: Sequence[np.ndarray], names: Sequence[str], aucs: Sequence[Interval]) -> None:
+    """ROC curves of two models on the same images, told apart without colour.
+
+    Args:
+        path: the PNG.
+        curves: of either model, (rows, 5) as in plots/roc.csv: 1 - specificity, sensitivity, threshold, low, high.
+        names: of the models.
+        aucs: of the models.
+
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(4.2, 4.4), layout="constrained")
+        axes.set(title="ROC curves, the same test images", xlabel="1 − specificity", ylabel="Sensitivity")
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+        looks = (("0.35", "--", "////"), (INK, "-", ""))
+        for letter, name, auc, curve, (colour, dashes, hatch) in zip("AB", names, aucs, curves, looks, strict=True):
+            fpr, tpr, _, low, high = curve.T
+            axes.fill_between(
+                fpr, low, high, facecolor="none" if hatch else colour, edgecolor=colour, hatch=hatch, alpha=0.25, lw=0.6
+            )
+            said = f"{letter}: {name}\nAUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
+            axes.plot(fpr, tpr, color=colour, linestyle=dashes, linewidth=1.5, label=said)
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="chance")
+        axes.legend(loc="lower right", fontsize=7)
+        save(figure, path, "")

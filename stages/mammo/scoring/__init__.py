@@ -1,1 +1,36 @@
-"""Scores with intervals over patients, curves, calibration, and paired comparisons."""
+"""Scores with intervals that respect patients, curves, calibration, and paired comparisons of two classifiers."""
+
+from mammo.scoring.calibration import reliability
+from mammo.scoring.cases import RESAMPLES, Bootstrap, Cases
+from mammo.scoring.curves import net_benefit, pr_curve, roc_curve
+from mammo.scoring.delong import delong_interval, delong_test
+from mammo.scoring.intervals import NORMAL, Interval, Table, as_json
+from mammo.scoring.measures import COMPARED, TITLES, image_scores, scores, share
+from mammo.scoring.paired import Change, mcnemar, paired_bootstrap
+from mammo.scoring.thresholds import locked_thresholds, operating_points
+
+__all__ = [
+    "COMPARED",
+    "NORMAL",
+    "RESAMPLES",
+    "TITLES",
+    "Bootstrap",
+    "Cases",
+    "Change",
+    "Interval",
+    "Table",
+    "as_json",
+    "delong_interval",
+    "delong_test",
+    "image_scores",
+    "locked_thresholds",
+    "mcnemar",
+    "net_benefit",
+    "operating_points",
+    "paired_bootstrap",
+    "pr_curve",
+    "reliability",
+    "roc_curve",
+    "scores",
+    "share",
+]

@@ -1,35 +1,25 @@
 """`mammo compare`: is one model better than another on the same test images, or was the difference chance?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mammo.core import files
+from mammo import scoring
+from mammo.core import predictions, revisions
 from mammo.core.errors import UserError
-from mammo.scoring import statistics
-from mammo.scoring.statistics import Change, Interval
+from mammo.core.predictions import Prediction
+from mammo.scoring import Bootstrap, Cases, Change, Interval, delong_test, mcnemar, paired_bootstrap
 
 PREDICTIONS = Path("plots/predictions.csv")
-COLUMNS = ("image", "patient", "label", "probability", "predicted")
 WORKSPACE = "workspace"
-STAGE = "evaluate"
 SEED = 1  # of the resamples: the same comparison gives the same numbers everywhere
 SIGNIFICANT = 0.05
 JUDGED = (
     "roc_auc"  # the one score of the closing sentence and of --fail-if-worse: one test, one chance of a false alarm
 )
 EXAMPLES = 3
-
-
-class Prediction(NamedTuple):
-    """What a model said of one image: a row of predictions.csv."""
-
-    patient: str
-    label: int
-    probability: float
-    predicted: int
 
 
 class Side(NamedTuple):
@@ -40,14 +30,12 @@ class Side(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """The shared images, by name; the arrays are (n,)."""
+    """The shared images, by name, as each side saw them."""
 
-    a: str
-    b: str
-    labels: np.ndarray
-    patients: np.ndarray
-    probabilities: tuple[np.ndarray, np.ndarray]
+    names: tuple[str, str]
+    cases: tuple[Cases, Cases]
     predicted: tuple[np.ndarray, np.ndarray]
+    """(n,) 0 or 1, by name of the image."""
     left_out: int
 
 
@@ -68,104 +56,29 @@ class Comparison(NamedTuple):
 
 
 def read(source: str) -> Side:
-    """The test predictions of a revision, of the workspace (`"workspace"`), or in a file (a name ending in .csv).
+    """Read the test predictions of a revision, of the workspace (`"workspace"`), or in a file (a name ending in .csv).
 
     Raises:
         UserError: unknown revision, no such file in it, a malformed table, or a workspace that is out of date.
 
     """
     if source.endswith(".csv"):
-        path = Path(source)
-        if not path.is_file():
-            raise UserError(f"{source} does not exist")
-        return Side(source, _parse(path.read_bytes(), source))
+        return _side(source, predictions.read(Path(source)))
     if not source:
         raise UserError("a revision has no name")  # DVC would take it for the workspace, unchecked
     if not Path("dvc.yaml").is_file():
         raise UserError("there is no dvc.yaml here: run from the top folder of the project, or name two CSV files")
     if source == WORKSPACE:
-        refuse_if_out_of_date()
+        revisions.refuse_if_out_of_date()
         if not PREDICTIONS.is_file():
             raise UserError(f"{PREDICTIONS} does not exist: run `dvc repro`")
-        return Side(source, _parse(PREDICTIONS.read_bytes(), f"{PREDICTIONS} of the workspace"))
-    return Side(source, _parse(_bytes_in(source), f"{PREDICTIONS} in {source}"))
+        return _side(source, predictions.parse(PREDICTIONS.read_bytes(), f"{PREDICTIONS} of the workspace"))
+    content = revisions.read(PREDICTIONS, source)
+    return _side(source, predictions.parse(content, f"{PREDICTIONS} in {source}"))
 
 
-def _bytes_in(revision: str) -> bytes:
-    import dvc.api
-    from dvc.exceptions import DvcException, PathMissingError
-    from dvc.scm import RevError
-    from scmrepo.exceptions import SCMError
-
-    try:
-        with dvc.api.open(PREDICTIONS.as_posix(), repo=".", rev=revision, mode="rb") as file:
-            return file.read()
-    except RevError:
-        raise UserError(f"{revision} is no revision of this repository: name a branch, tag or commit") from None
-    except (PathMissingError, FileNotFoundError):
-        raise UserError(f"{revision} holds no {PREDICTIONS}: its run was not committed") from None
-    except (DvcException, SCMError, OSError) as error:
-        raise UserError(f"{PREDICTIONS} in {revision} could not be read: {error}") from error
-
-
-def refuse_if_out_of_date(absent_is_fine: bool = False) -> None:
-    """Stop where the workspace's results are not what its code, data and settings give.
-
-    Args:
-        absent_is_fine: data that are not here, as in a fresh clone, are no change.
-
-    Raises:
-        UserError: something has changed, or DVC cannot tell.
-
-    """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(".") as repo:
-            changed = repo.status(targets=[STAGE], with_deps=True)
-    except DvcException as error:
-        raise UserError(f"DVC cannot tell whether the workspace is up to date: {error}") from error
-    reasons = {stage: _reasons(why, absent_is_fine) for stage, why in changed.items()}
-    what = "; ".join(f"{stage} ({', '.join(names)})" for stage, names in reasons.items() if names)
-    if what:
-        raise UserError(f"the workspace's results are out of date, run `dvc repro` first. Changed: {what}")
-
-
-def _reasons(entries: Sequence[Any], absent_is_fine: bool) -> list[str]:
-    """What `dvc status` found, e.g. `params.yaml` or `changed command`."""
-    reasons = []
-    for entry in entries:
-        if isinstance(entry, str):
-            reasons.append(entry)
-        else:
-            found = [(name, change) for changes in entry.values() for name, change in changes.items()]
-            reasons += [name for name, change in found if not (absent_is_fine and change == "deleted")]
-    return sorted(set(reasons))
-
-
-def _parse(content: bytes, name: str) -> dict[str, Prediction]:
-    predictions: dict[str, Prediction] = {}
-    for line, row in files.parse_csv(content, name, COLUMNS):
-        image, where = row["image"], f"{name}, line {line}"
-        if not image:
-            raise UserError(f"{where}: the image has no name")
-        if image in predictions:
-            raise UserError(f"{where}: {image} stands here a second time")
-        for column in ("label", "predicted"):
-            if row[column] not in ("0", "1"):
-                raise UserError(f"{where}: {column} is {row[column]!r}; allowed are 0 and 1")
-        try:
-            probability = float(row["probability"] or "")
-        except ValueError:
-            probability = -1
-        if not 0 <= probability <= 1:
-            raise UserError(f"{where}: probability is {row['probability']!r}; allowed is a number from 0 to 1")
-        # An image without a patient is its own, as everywhere.
-        predictions[image] = Prediction(row["patient"] or image, int(row["label"]), probability, int(row["predicted"]))
-    if not predictions:
-        raise UserError(f"{name} holds no predictions")
-    return predictions
+def _side(name: str, rows: Iterable[Prediction]) -> Side:
+    return Side(name, {row.image: row for row in rows})
 
 
 # --- Pairing ---
@@ -201,15 +114,22 @@ def pair(a: Side, b: Side, common: bool = False) -> Paired:
                 f"{len(other)} images have another {what} in {a.name} than in {b.name}{_such_as(other)}: "
                 "these are not the same test set"
             )
+    sides: tuple[list[Prediction], list[Prediction]] = ([x for x, _ in rows], [y for _, y in rows])
     return Paired(
-        a.name,
-        b.name,
-        np.array([x.label for x, _ in rows]),
-        np.array([x.patient for x, _ in rows]),
-        (np.array([x.probability for x, _ in rows]), np.array([y.probability for _, y in rows])),
-        (np.array([x.predicted for x, _ in rows]), np.array([y.predicted for _, y in rows])),
+        (a.name, b.name),
+        (_cases(sides[0]), _cases(sides[1])),
+        (_predicted(sides[0]), _predicted(sides[1])),
         sum(len(names) for names in alone.values()),
     )
+
+
+def _cases(rows: Sequence[Prediction]) -> Cases:
+    labels, probabilities, patients = zip(*((row.label, row.probability, row.patient) for row in rows), strict=True)
+    return Cases(labels, probabilities, patients, split="compared test")
+
+
+def _predicted(rows: Sequence[Prediction]) -> np.ndarray:
+    return np.array([row.predicted for row in rows])
 
 
 def _such_as(names: Sequence[str]) -> str:
@@ -227,24 +147,20 @@ def compare(paired: Paired) -> Comparison:
         UserError: the images show one class only.
 
     """
-    labels, calls = paired.labels, [predicted == 1 for predicted in paired.predicted]
-    changes = statistics.paired_bootstrap(
-        labels, paired.patients, *paired.probabilities, *paired.predicted, seed=SEED, split="compared test"
-    )
-    right = [called == (labels == 1) for called in calls]
-    ill, healthy = labels == 1, labels == 0
+    a, b = paired.cases
+    ill = a.as_given(a.labels)
+    right = [(predicted == 1) == ill for predicted in paired.predicted]
     return Comparison(
-        paired.a,
-        paired.b,
-        len(labels),
-        len(np.unique(paired.patients)),
-        paired.left_out,
-        changes,
-        statistics.delong_test(labels, *paired.probabilities),
-        {
-            "accuracy": statistics.mcnemar(*right),
-            "sensitivity": statistics.mcnemar(*(side[ill] for side in right)),
-            "specificity": statistics.mcnemar(*(side[healthy] for side in right)),
+        *paired.names,
+        images=len(ill),
+        patients=len(a.cancer),
+        left_out=paired.left_out,
+        changes=paired_bootstrap(a, b, *paired.predicted, Bootstrap(SEED)),
+        delong=delong_test(a, b),
+        mcnemar={
+            "accuracy": mcnemar(*right),
+            "sensitivity": mcnemar(*(side[ill] for side in right)),
+            "specificity": mcnemar(*(side[~ill] for side in right)),
         },
     )
 
@@ -261,7 +177,7 @@ def worse(comparison: Comparison) -> bool:
 def sentence(comparison: Comparison) -> str:
     """What the change in ROC AUC means, in words that claim no more than it does."""
     a, b, judged = comparison.a, comparison.b, comparison.changes[JUDGED]
-    change, title = judged.change.value, statistics.TITLES[JUDGED]
+    change, title = judged.change.value, scoring.TITLES[JUDGED]
     if judged.change == Interval(0.0, 0.0, 0.0):
         return f"The {title}s of {a} and {b} are the same: they order the images alike."
     size = f"{abs(change):.3f}" if abs(change) >= 0.0005 else "less than 0.001"
@@ -290,7 +206,7 @@ def _table(comparison: Comparison) -> list[list[str]]:
     beside[JUDGED] = f"DeLong p {_p(comparison.delong.p)}"
     rows = [
         [
-            statistics.TITLES[name],
+            scoring.TITLES[name],
             f"{change.a.value:.3f}",
             f"{change.b.value:.3f}",
             f"{change.change.value:+.3f}",
@@ -313,7 +229,7 @@ def _about(comparison: Comparison) -> list[str]:
 
 
 NOTE = (
-    f"Interval and p: patient-clustered bootstrap, {statistics.RESAMPLES:,} resamples. DeLong and McNemar take every "
+    f"Interval and p: patient-clustered bootstrap, {scoring.RESAMPLES:,} resamples. DeLong and McNemar take every "
     "image for independent, which finds differences too often where patients have several."
 )
 
@@ -353,31 +269,4 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "significantly_worse": worse(comparison),
         "sentence": sentence(comparison),
     }
-    return statistics.as_json(content)
-
-
-def draw(paired: Paired, comparison: Comparison, path: Path) -> None:
-    """Write a PNG of both ROC curves with their pointwise 95 % bands; the same bytes for the same predictions."""
-    from matplotlib import pyplot
-
-    from mammo.reporting import figures
-
-    with pyplot.rc_context(figures.STYLE):
-        figure, axes = pyplot.subplots(figsize=(4.2, 4.4), layout="constrained")
-        axes.set(title="ROC curves, the same test images", xlabel="1 − specificity", ylabel="Sensitivity")
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-        looks = (("0.35", "--", "////"), (figures.INK, "-", ""))
-        aucs = (comparison.changes[JUDGED].a, comparison.changes[JUDGED].b)
-        for letter, name, auc, probabilities, (colour, dashes, hatch) in zip(
-            "AB", (paired.a, paired.b), aucs, paired.probabilities, looks, strict=True
-        ):
-            curve = statistics.roc_curve(paired.labels, probabilities, paired.patients, seed=SEED)
-            fpr, tpr, _, low, high = np.array(curve.rows).T
-            axes.fill_between(
-                fpr, low, high, facecolor="none" if hatch else colour, edgecolor=colour, hatch=hatch, alpha=0.25, lw=0.6
-            )
-            said = f"{letter}: {name}\nAUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
-            axes.plot(fpr, tpr, color=colour, linestyle=dashes, linewidth=1.5, label=said)
-        axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="chance")
-        axes.legend(loc="lower right", fontsize=7)
-        figures.save(figure, path, "")
+    return scoring.as_json(content)

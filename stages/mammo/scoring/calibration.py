@@ -1,0 +1,50 @@
+"""Calibration: do predicted probabilities agree with observed shares of cancer?"""
+
+import numpy as np
+
+from mammo.scoring.cases import Bootstrap, Cases
+from mammo.scoring.intervals import Interval, Table, collect, exact, interval, intervals, ratio
+
+
+def reliability(cases: Cases, bootstrap: Bootstrap, bins: int = 10) -> tuple[dict[str, Interval], Table]:
+    """Return Brier score, expected calibration error and the reliability curve.
+
+    Bins hold equal shares of the images (equal probabilities stay together, so there may be fewer); their edges are
+    those of the split in every resample. The expected calibration error is the mean over images of the distance, in
+    their bin, between mean probability and observed share (Naeini et al. 2015, AAAI). Chance alone makes it positive,
+    and resampling adds more of it, so its interval leans upward.
+
+    Returns:
+        `{"brier", "expected_calibration_error"}`, and rows of mean probability, observed share of cancer with its
+        interval, and number of images, by rising probability.
+
+    """
+    edges = np.unique(np.quantile(cases.probabilities, np.linspace(0, 1, bins + 1)[1:-1]))
+    used, bin_of = np.unique(np.searchsorted(edges, cases.probabilities, side="right"), return_inverse=True)
+    inside = bin_of[:, None] == np.arange(len(used))
+    images = cases.sums(inside)
+    ill = cases.sums(inside & cases.labels[:, None])
+    predicted = cases.sums(inside * exact(cases.probabilities)[:, None])
+    squares = cases.sums(exact((cases.probabilities - cases.labels) ** 2)[:, None])
+
+    def score(counts: np.ndarray) -> dict[str, np.ndarray]:
+        inside_each, ill_each, predicted_each = counts @ images, counts @ ill, counts @ predicted
+        total = inside_each.sum(axis=1)
+        observed = ratio(ill_each, inside_each)
+        return {
+            "brier": (counts @ squares)[:, 0] / total,
+            "expected_calibration_error": np.abs(ill_each - predicted_each).sum(axis=1) / total,
+            **{str(index): observed[:, index] for index in range(len(used))},
+        }
+
+    scored = collect(cases, bootstrap, max(len(cases.cancer), 3 * len(used)), score)
+    rows = []
+    for index in range(len(used)):
+        here = inside[:, index]
+        share = interval(scored[str(index)], len(np.unique(cases.patient[here])))
+        mean = float(cases.probabilities[here].mean())
+        rows.append((mean, share.value, share.low, share.high, int(here.sum())))
+    names = ("brier", "expected_calibration_error")
+    return intervals(cases, {name: scored[name] for name in names}), Table(
+        ("probability", "observed", "low", "high", "images"), rows
+    )

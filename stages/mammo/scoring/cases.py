@@ -1,0 +1,164 @@
+"""Scored images, and the bootstrap that draws their patients.
+
+Images of one patient resemble each other, so an interval that counts every image as a new observation is too narrow.
+All intervals of this room, unless named otherwise, come from a bootstrap that draws whole patients with replacement,
+separately among those with and those without cancer (Field & Welsh 2007, J. R. Stat. Soc. B 69:369, the cluster
+bootstrap; Obuchowski 1997, Biometrics 53:567, on clustered ROC data). The number of patients of each kind is thereby
+held fixed: scores that depend on the case mix (accuracy, precision, average precision, F1, net benefit) hold for the
+case mix of the split. A resample is a count per patient, so that scores of thousands of resamples are cumulative sums
+and matrix products, never a new sort.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mammo.core.errors import UserError
+from mammo.core.randomness import generator
+
+RESAMPLES = 2000
+# A chunk of resamples holds about this many numbers per array: 2 MB, which stay in a processor's cache.
+CHUNK = 2**18
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Resamples of patients."""
+
+    seed: int
+    resamples: int = RESAMPLES
+
+    def counts(self, cancer: np.ndarray, width: int) -> Iterator[np.ndarray]:
+        """Yield how often each patient is drawn, (some resamples, patients) at a time.
+
+        Args:
+            cancer: (patients,) bool, who has cancer.
+            width: numbers per resample in the arrays that are computed from it.
+
+        """
+        streams = [
+            (np.flatnonzero(cancer == kind), generator(self.seed, "bootstrap", int(kind))) for kind in (False, True)
+        ]
+        step = max(1, CHUNK // width)
+        for start in range(0, self.resamples, step):
+            height = min(step, self.resamples - start)
+            counts = np.zeros((height, len(cancer)))
+            for members, random in streams:
+                if size := len(members):
+                    drawn = random.integers(0, size, (height, size)) + size * np.arange(height)[:, None]
+                    counts[:, members] = np.bincount(drawn.ravel(), minlength=height * size).reshape(height, size)
+            yield counts
+
+
+class Cases:
+    """Images with what is true and what a model says of each; the order in which they are given makes no difference.
+
+    Attributes:
+        order: (n,) position of each image in what was given.
+        labels: (n,) bool, whether the image shows cancer.
+        probabilities: (n,) float64, of cancer.
+        patient: (n,) position of the image's patient among the sorted names.
+        cancer: (patients,) bool, whether the patient has an image with cancer.
+
+    """
+
+    def __init__(self, labels: Any, probabilities: Any, patients: Any = None, split: str = "test") -> None:
+        """Check and sort the images.
+
+        Args:
+            labels: (n,) 0 healthy or 1 cancer.
+            probabilities: (n,) of cancer in [0, 1].
+            patients: (n,) names; without them every image counts as another patient's.
+            split: what an error calls these images.
+
+        Raises:
+            UserError: only one class is present, or a probability is not a number from 0 to 1.
+
+        """
+        labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+        patients = np.asarray(np.arange(len(labels)) if patients is None else patients).astype(str)
+        _refuse_unusable(labels, probabilities, patients, split)
+        self.split = split
+        self.order = np.lexsort((labels, probabilities, patients))
+        self.labels = labels[self.order] == 1
+        self.probabilities = probabilities[self.order]
+        self.patient = np.unique(patients[self.order], return_inverse=True)[1]
+        self.cancer = np.bincount(self.patient, self.labels) > 0
+
+    def as_given(self, values: np.ndarray) -> np.ndarray:
+        """Return `values` (n,), which are in the order of these cases, in the order in which the images were given."""
+        given = np.empty_like(values)
+        given[self.order] = values
+        return given
+
+    def independent(self) -> "Cases":
+        """Return the same images as if each were another patient's."""
+        return Cases(self.as_given(self.labels), self.as_given(self.probabilities), split=self.split)
+
+    def per_patient(self) -> "Cases":
+        """Return one case per patient: cancer if any image shows it, probability the mean of her images'.
+
+        The mean as in Wu et al. 2020 (IEEE Trans. Med. Imaging 39:1184). The maximum would rise with the number of
+        images, and women with a finding are imaged more often: the count alone would score.
+        """
+        mean = np.bincount(self.patient, self.probabilities) / np.bincount(self.patient)
+        mean = np.round(mean, 12)  # (0.1 + 0.6) / 2 and (0.3 + 0.4) / 2 are tied, whatever floating point makes of them
+        one = Cases.__new__(Cases)
+        one.order = one.patient = np.arange(len(mean))
+        one.labels = one.cancer = self.cancer
+        one.probabilities, one.split = mean, self.split
+        return one
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Return `values` (n, k) summed over the images of each patient, (patients, k)."""
+        starts = np.searchsorted(self.patient, np.arange(len(self.cancer)))
+        return np.add.reduceat(values.astype(np.float64), starts, axis=0)
+
+    def support(self, score: str = "") -> int:
+        """Return how many patients carry a score.
+
+        Those with cancer for sensitivity, those with a healthy image for specificity, otherwise the fewer of both.
+        """
+        ill = int(self.cancer.sum())
+        healthy = len(np.unique(self.patient[~self.labels]))
+        return {"sensitivity": ill, "specificity": healthy}.get(score, min(ill, healthy))
+
+
+def _refuse_unusable(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, split: str) -> None:
+    if not len(labels) == len(probabilities) == len(patients):
+        raise ValueError(f"{len(labels)} labels, {len(probabilities)} probabilities, {len(patients)} patients")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels must be 0 or 1")
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise UserError(f"the {split} split has probabilities that are not numbers from 0 to 1: the network is broken")
+    for label, kind in ((0, "healthy"), (1, "cancer")):
+        if not (labels == label).any():
+            raise UserError(
+                f"the {split} split holds no {kind} image (label {label}): nothing can be scored on one class; "
+                "give it images of both classes"
+            )
+
+
+class Ladder:
+    """The images sorted once by falling probability; each distinct probability is a rung.
+
+    An image is called positive when its probability >= the threshold.
+    """
+
+    def __init__(self, cases: Cases) -> None:
+        order = np.argsort(-cases.probabilities, kind="stable")
+        self.patient = cases.patient[order]
+        self.positive = cases.labels[order].astype(np.float64)
+        falling = cases.probabilities[order]
+        self.ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
+        self.probabilities = falling[self.ends]
+
+    def climbed(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return true and false positives with the threshold at each rung, (resamples, rungs): exact whole numbers."""
+        weights = np.take(counts, self.patient, axis=1)
+        called = np.take(np.cumsum(weights, axis=1), self.ends, axis=1)
+        weights *= self.positive
+        true = np.take(np.cumsum(weights, axis=1, out=weights), self.ends, axis=1)
+        return true, called - true

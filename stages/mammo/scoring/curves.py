@@ -1,0 +1,134 @@
+"""ROC, precision-recall and decision curves with pointwise 95 % bands."""
+
+from typing import Any
+
+import numpy as np
+
+from mammo.scoring.cases import Bootstrap, Cases, Ladder
+from mammo.scoring.intervals import Table, quantile_levels, when_all_agree
+
+CURVE_GRID = np.linspace(0, 1, 201)
+
+
+def _corners(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the positions of the points that a polyline needs: those on a straight line between two others are not."""
+    turn = np.diff(x)[:-1] * np.diff(y)[1:] != np.diff(y)[:-1] * np.diff(x)[1:]
+    return np.flatnonzero(np.concatenate([[True], turn, [True]]))
+
+
+def _sensitivity_at(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+    """Sensitivity of one resample at the false positive rates CURVE_GRID."""
+    if not true[-1] or not false[-1]:
+        return np.full(len(CURVE_GRID), np.nan)
+    return np.interp(CURVE_GRID, np.append(0, false) / false[-1], np.append(0, true) / true[-1])
+
+
+def _precision_at(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+    """Precision of one resample at the first threshold that reaches the recalls CURVE_GRID (above 0)."""
+    if not true[-1]:
+        return np.full(len(CURVE_GRID), np.nan)
+    least = np.maximum(np.ceil(CURVE_GRID * true[-1] - 1e-9), 1)
+    reached = np.searchsorted(true, least)
+    return true[reached] / (true[reached] + false[reached])
+
+
+def _band(cases: Cases, ladder: Ladder, bootstrap: Bootstrap, read: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Pointwise 95 % limits of a curve over CURVE_GRID; `read` takes one resample's counts at each rung."""
+    support = cases.support()
+    if support < 2:
+        return np.zeros(len(CURVE_GRID)), np.ones(len(CURVE_GRID))
+    curves = np.array(
+        [
+            read(*climbed)
+            for counts in bootstrap.counts(cases.cancer, len(cases.labels))
+            for climbed in zip(*ladder.climbed(counts), strict=True)
+        ]
+    )
+    curves = curves[~np.isnan(curves).any(axis=1)]
+    low, high = np.quantile(curves, quantile_levels(support), axis=0)
+    return np.where(low == 1, when_all_agree(support), low), high
+
+
+def _rows(x: np.ndarray, y: np.ndarray, levels: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[tuple]:
+    """Rows x, y, threshold, low, high; the limits are read at x and always hold y."""
+    below, above = np.interp(x, CURVE_GRID, low), np.interp(x, CURVE_GRID, high)
+    columns = (x, y, levels, np.minimum(below, y), np.maximum(above, y))
+    return [tuple(float(number) for number in row) for row in zip(*columns, strict=True)]
+
+
+def roc_curve(cases: Cases, bootstrap: Bootstrap) -> Table:
+    """Return the ROC curve with the pointwise 95 % band of its sensitivity.
+
+    Points on a straight line between their neighbours are left out. The threshold of the first point, (0, 0), is the
+    smallest number above every probability: finite, and true.
+
+    Returns:
+        Rows `fpr`, `tpr`, `threshold`, `low`, `high` by falling threshold.
+
+    """
+    ladder = Ladder(cases)
+    low, high = _band(cases, ladder, bootstrap, _sensitivity_at)
+    true, false = (np.append(0, counts[0]) for counts in ladder.climbed(np.ones((1, len(cases.cancer)))))
+    levels = np.append(np.nextafter(ladder.probabilities[0], 2), ladder.probabilities)
+    keep = _corners(false, true)
+    x, y = false[keep] / false[-1], true[keep] / true[-1]
+    low = np.maximum.accumulate(low)  # sensitivity never falls with the false positive rate
+    low[-1] = 1.0  # where every image is called positive, whoever is tested
+    return Table(("fpr", "tpr", "threshold", "low", "high"), _rows(x, y, levels[keep], low, high))
+
+
+def pr_curve(cases: Cases, bootstrap: Bootstrap) -> Table:
+    """Return the precision-recall curve with the pointwise 95 % band of its precision.
+
+    One row for each threshold at which an image is called, without scikit-learn's added point (0, 1), which no
+    threshold reaches; of thresholds with equal recall the first and the last are kept.
+
+    Returns:
+        Rows `recall`, `precision`, `threshold`, `low`, `high` by falling threshold.
+
+    """
+    ladder = Ladder(cases)
+    low, high = _band(cases, ladder, bootstrap, _precision_at)
+    true, false = (counts[0] for counts in ladder.climbed(np.ones((1, len(cases.cancer)))))
+    moves = np.append(np.diff(true) > 0, True)
+    keep = np.flatnonzero(moves | np.append(True, moves[:-1]))
+    recall, precision = true[keep] / true[-1], true[keep] / (true[keep] + false[keep])
+    return Table(
+        ("recall", "precision", "threshold", "low", "high"),
+        _rows(recall, precision, ladder.probabilities[keep], low, high),
+    )
+
+
+def net_benefit(cases: Cases, bootstrap: Bootstrap) -> Table:
+    """Return the decision curve (Vickers & Elkin 2006, Med. Decis. Making 26:565) at the split's own share of cancer.
+
+    Net benefit at threshold probability t is (true positives - false positives * t / (1 - t)) / images: what is gained
+    by recalling those at or above t, when recalling one healthy case in vain costs t / (1 - t) of finding a cancer.
+
+    Returns:
+        Rows at t = 0.01, 0.02 … 0.99: the model with its interval, recalling all, recalling none.
+
+    """
+    levels = np.arange(1, 100) / 100
+    odds = levels / (1 - levels)
+    called = cases.probabilities[:, None] >= levels
+    true = cases.sums(called & cases.labels[:, None])
+    false = cases.sums(called & ~cases.labels[:, None])
+    images = cases.sums(np.ones((len(cases.labels), 1)))
+    share = cases.labels.mean()
+
+    def benefit(counts: np.ndarray) -> np.ndarray:
+        return (counts @ true - (counts @ false) * odds) / (counts @ images)
+
+    value = benefit(np.ones((1, len(cases.cancer))))[0]
+    support = cases.support()
+    if support < 2:
+        low, high = -odds * (1 - share), np.full(len(levels), share)
+    else:
+        chunks = bootstrap.counts(cases.cancer, max(len(cases.cancer), len(levels)))
+        low, high = np.quantile(
+            np.concatenate([benefit(counts) for counts in chunks]), quantile_levels(support), axis=0
+        )
+    columns = (levels, value, np.minimum(low, value), np.maximum(high, value), share - (1 - share) * odds)
+    rows = [(*(float(number) for number in row), 0.0) for row in zip(*columns, strict=True)]
+    return Table(("threshold", "model", "low", "high", "treat_all", "treat_none"), rows)

@@ -1,0 +1,137 @@
+"""The headline scores: ROC AUC, average precision, sensitivity, specificity and their like."""
+
+import numpy as np
+
+from mammo.scoring.cases import Bootstrap, Cases, Ladder
+from mammo.scoring.intervals import Interval, Resampled, collect, interval, intervals, ratio
+
+RANKED = ("roc_auc", "patient_roc_auc", "average_precision")
+DECIDED = ("accuracy", "balanced_accuracy", "sensitivity", "specificity")
+COMPARED = RANKED + DECIDED
+TITLES = {
+    "roc_auc": "ROC AUC",
+    "shortcut_roc_auc": "ROC AUC of a forest on brightness alone",
+    "patient_roc_auc": "ROC AUC per patient",
+    "average_precision": "average precision",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "f1": "F1",
+    "accuracy_at_half": "accuracy at threshold 0.5",
+    "majority_accuracy": "accuracy of always saying the majority class",
+    "brier": "Brier score",
+    "expected_calibration_error": "expected calibration error",
+}
+
+
+def scores(cases: Cases, threshold: float, bootstrap: Bootstrap) -> dict[str, Interval]:
+    """Return the headline scores with intervals over patients.
+
+    Args:
+        cases: the scored images.
+        threshold: chosen on other images.
+        bootstrap: the resamples.
+
+    Returns:
+        `roc_auc`, `patient_roc_auc` (mean probability of a patient's images against cancer in any; left out where
+        every patient has cancer), `average_precision`, `accuracy`, `balanced_accuracy`, `sensitivity`, `specificity`,
+        `precision`, `f1`, `accuracy_at_half` (threshold 0.5), `majority_accuracy` (the majority class's share).
+
+    """
+    return intervals(cases, all_scores(cases, cases.probabilities >= threshold, bootstrap))
+
+
+def image_scores(cases: Cases, threshold: float, bootstrap: Bootstrap) -> dict[str, Interval]:
+    """Return `scores` as if every image were another patient's: too narrow, to be shown beside the others."""
+    found = scores(cases.independent(), threshold, bootstrap)
+    return {name: score for name, score in found.items() if name != "patient_roc_auc"}
+
+
+def all_scores(cases: Cases, called: np.ndarray, bootstrap: Bootstrap) -> dict[str, Resampled]:
+    """Return every score on every resample; `called` (n,) bool, in the order of `cases`, says what is called cancer."""
+    ladder, patient_ladder = Ladder(cases), Ladder(cases.per_patient())
+    cells, half = cells_of(cases, called), cells_of(cases, cases.probabilities >= 0.5)
+    commoner = cases.labels if cases.labels.mean() > 0.5 else ~cases.labels
+    majority = cases.sums(np.stack([commoner, ~commoner], axis=1))
+
+    def score(counts: np.ndarray) -> dict[str, np.ndarray]:
+        common, rare = (counts @ majority).T
+        return {
+            **_ranked(ladder, patient_ladder, counts),
+            **decided(counts @ cells),
+            "accuracy_at_half": decided(counts @ half)["accuracy"],
+            "majority_accuracy": common / (common + rare),
+        }
+
+    return collect(cases, bootstrap, len(cases.labels), score)
+
+
+def _ranked(ladder: Ladder, patient_ladder: Ladder, counts: np.ndarray) -> dict[str, np.ndarray]:
+    true, false = ladder.climbed(counts)
+    return {
+        "roc_auc": _area(true, false),
+        "patient_roc_auc": _area(*patient_ladder.climbed(counts)),
+        "average_precision": _average_precision(true, false),
+    }
+
+
+def _steps(cumulative: np.ndarray) -> np.ndarray:
+    steps = cumulative.copy()
+    steps[..., 1:] -= cumulative[..., :-1]
+    return steps
+
+
+def _area(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+    """ROC AUC by the trapezoid rule. All sums are of whole numbers and halves, so it never rounds above 1."""
+    false_steps = _steps(false)
+    pairs = (true * false_steps).sum(axis=-1) - 0.5 * (_steps(true) * false_steps).sum(axis=-1)
+    return ratio(pairs, true[..., -1] * false[..., -1])
+
+
+def _average_precision(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+    precision = np.divide(true, true + false, out=np.zeros_like(true), where=true > 0)
+    return ratio((_steps(true) * precision).sum(axis=-1), true[..., -1])
+
+
+def cells_of(cases: Cases, called: np.ndarray) -> np.ndarray:
+    """Return true positives, false positives, false negatives, true negatives of each patient, (patients, 4)."""
+    ill = cases.labels
+    return cases.sums(np.stack([ill & called, ~ill & called, ill & ~called, ~ill & ~called], axis=1))
+
+
+def decided(cells: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the scores of a confusion matrix, or of one per resample, (resamples, 4)."""
+    tp, fp, fn, tn = cells.T
+    sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
+    return {
+        "accuracy": (tp + tn) / (tp + fp + fn + tn),
+        "balanced_accuracy": (sensitivity + specificity) / 2,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "precision": ratio(tp, tp + fp),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+    }
+
+
+def share(held: np.ndarray, patients: np.ndarray, bootstrap: Bootstrap) -> Interval:
+    """Return the share of images of which something holds, e.g. of peaks of heat maps that lie in the lesion.
+
+    Args:
+        held: (n,) bool, whether it holds; at least one image.
+        patients: (n,) names.
+        bootstrap: the resamples, of all patients alike.
+
+    """
+    names, patient = np.unique(np.asarray(patients).astype(str), return_inverse=True)
+    cells = np.zeros((len(names), 2))
+    np.add.at(cells, patient, np.stack([held, np.ones(len(held))], axis=1))
+
+    def holding(counts: np.ndarray) -> np.ndarray:
+        held_each, images = (counts @ cells).T
+        return held_each / images
+
+    chunks = bootstrap.counts(np.ones(len(names), bool), len(names))
+    value = float(holding(np.ones((1, len(names))))[0])
+    return interval(Resampled(value, np.concatenate([holding(counts) for counts in chunks])), len(names))

@@ -1,0 +1,68 @@
+"""Thresholds locked on validation, and what they keep on other images."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mammo.scoring.cases import Bootstrap, Cases, Ladder
+from mammo.scoring.intervals import Interval, collect, intervals
+from mammo.scoring.measures import cells_of, decided
+
+
+def _between(higher: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """Halfway between neighbouring probabilities, or the higher where rounding leaves no number between them."""
+    middle = (higher + lower) / 2
+    return np.where(middle > lower, middle, higher)
+
+
+def locked_thresholds(cases: Cases) -> dict[str, float]:
+    """Return the threshold of each rule of `settings.ThresholdRule`, chosen on validation to be applied to test.
+
+    Candidates lie halfway between neighbouring distinct probabilities, so that no image sits on the edge; one below
+    all (0) and one above all. `balanced_accuracy` takes the candidate with the highest balanced accuracy and among
+    equals the lowest, since screening would rather recall than miss; `specificity_90` and `specificity_95` the
+    lowest with at least that specificity; `sensitivity_90` the highest with at least that sensitivity; `half` is 0.5.
+    """
+    ladder = Ladder(cases)
+    once = np.ones((1, len(cases.cancer)))
+    true, false = (np.append(0, counts[0]).astype(np.int64) for counts in ladder.climbed(once))
+    rungs = ladder.probabilities
+    above = (rungs[0] + 1) / 2 if rungs[0] < np.nextafter(1, 0) else np.nextafter(1, 2)
+    candidates = np.concatenate([[above], _between(rungs[:-1], rungs[1:]), [0.0]])  # falling; more called positive
+    positives, negatives = true[-1], false[-1]
+    youden = true * negatives - false * positives  # whole numbers: ties are exact
+
+    def specificity(percent: int) -> float:
+        return float(candidates[np.flatnonzero(100 * (negatives - false) >= percent * negatives)[-1]])
+
+    return {
+        "balanced_accuracy": float(candidates[np.flatnonzero(youden == youden.max())[-1]]),
+        "half": 0.5,
+        "specificity_90": specificity(90),
+        "specificity_95": specificity(95),
+        "sensitivity_90": float(candidates[np.flatnonzero(100 * true >= 90 * positives)[0]]),
+    }
+
+
+def operating_points(
+    cases: Cases, thresholds: Mapping[str, float], bootstrap: Bootstrap
+) -> dict[str, dict[str, float | Interval]]:
+    """Return sensitivity and specificity at thresholds that were chosen on other images.
+
+    Args:
+        cases: the scored images.
+        thresholds: by name of the rule, as `locked_thresholds` returns them.
+        bootstrap: the resamples.
+
+    Returns:
+        For each rule `threshold`, `sensitivity` and `specificity`. What a rule promised on validation, e.g. 90 %
+        specificity, is not exactly what it keeps here; the interval tells.
+
+    """
+    points: dict[str, dict[str, float | Interval]] = {}
+    for rule, threshold in thresholds.items():
+        cells = cells_of(cases, cases.probabilities >= threshold)
+        scored = collect(cases, bootstrap, len(cases.cancer), lambda counts, cells=cells: decided(counts @ cells))
+        reached = intervals(cases, {name: scored[name] for name in ("sensitivity", "specificity")})
+        points[rule] = {"threshold": threshold, **reached}
+    return points
