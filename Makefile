@@ -32,12 +32,12 @@ bench: .venv/installed .venv-bench/installed
 	$(PYTHON) -c '$(SUITABLE)' 2>/dev/null || { echo "Python 3.11, 3.12 or 3.13 is needed; found: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo none). Install one, or name it: make PYTHON=python3.12" >&2; exit 1; }
 	[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
 	echo "Installing the pinned packages into .venv (once; TensorFlow alone has 600 MB)"
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 .venv/tests: .venv/installed tests/requirements.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
 	touch $@
 
 .venv-bench/installed: bench/requirements.txt
@@ -46,9 +46,15 @@ bench: .venv/installed .venv-bench/installed
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	touch $@
 
-requirements:  # pins what pyproject.toml asks for, the same versions on every Python
-	python3 -m venv .venv-uv && .venv-uv/bin/pip install --quiet uv
-	pin() { .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-header --no-annotate "$$@"; }
-	pin pyproject.toml -o requirements.txt
+# Pins what pyproject.toml requires, to run and to build this package, with one file for every Python and the hash of every
+# file that pip may take. Versions already pinned stay: delete a line to move a package.
+requirements:
+	$(PYTHON) -m venv .venv-uv && .venv-uv/bin/pip install --quiet uv==0.13.9
+	pin() { .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header --no-annotate "$$@"; }
+	build=$$(.venv-uv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")')
+	pin pyproject.toml - -o requirements.txt <<< "$$build"
+	cat requirements.txt tests/requirements.txt > .venv-uv/all.txt
 	pin pyproject.toml --extra test -c requirements.txt -o .venv-uv/all.txt
-	grep -vxFf requirements.txt .venv-uv/all.txt > tests/requirements.txt
+	# An entry is a line and the indented lines of its hashes; the tests' file has those that the other lacks.
+	.venv-uv/bin/python -c 'import re, sys; ours, both = (re.split(r"\n(?=\S)", open(name).read().rstrip()) for name in sys.argv[1:]); print(*(entry for entry in both if entry not in ours), sep="\n")' requirements.txt .venv-uv/all.txt > .venv-uv/tests.txt
+	mv .venv-uv/tests.txt tests/requirements.txt

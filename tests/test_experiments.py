@@ -290,14 +290,18 @@ def test_the_workflow_tests_every_push_and_may_write_nothing_but_a_comment() -> 
     triggers = WORKFLOW[True]  # YAML 1.1 takes the key `on` for a truth value
     assert set(triggers) == {"push", "pull_request"}
     assert WORKFLOW["permissions"] == {"contents": "read"}
-    assert WORKFLOW["jobs"]["compare"]["permissions"] == {"contents": "read", "pull-requests": "write"}
+    rights = {name: job["permissions"] for name, job in WORKFLOW["jobs"].items() if "permissions" in job}
+    assert rights == {"comment": {"pull-requests": "write"}}
     assert "make test" in steps("test")
+    for job in ("test", "compare"):
+        (checkout,) = [step for name, step in steps(job).items() if name.startswith("actions/checkout@")]
+        assert checkout["with"]["fetch-depth"] == 0 and checkout["with"]["persist-credentials"] is False
     for job in WORKFLOW["jobs"]:
-        assert steps(job)["actions/checkout@v6"]["with"]["fetch-depth"] == 0
         for step in steps(job).values():
             assert "${{" not in step.get("run", "")  # a branch's name would be run as code
-    comment = steps("compare")["Comment"]
-    assert "head.repo.full_name == github.repository" in comment["if"]
+    assert WORKFLOW["jobs"]["comment"]["needs"] == "compare"
+    assert "head.repo.full_name == github.repository" in WORKFLOW["jobs"]["comment"]["if"]
+    comment = steps("comment")["Comment"]
     assert "--edit-last --create-if-none" in comment["run"]
     assert not re.findall(r"\$(?!NUMBER)\w+", comment["run"])
 
