@@ -15,7 +15,7 @@ PAGE = """\
 # Licences
 
 mammo itself is under the [MIT licence](../LICENSE). It carries one program of others, Vega, which draws the page of
-plots; its licences are in [VEGA-LICENSES.txt](../.dvc/plots/page/VEGA-LICENSES.txt). Everything else is installed by pip.
+plots (licences: [VEGA-LICENSES.txt](../.dvc/plots/page/VEGA-LICENSES.txt)). Everything else is installed by pip.
 
 This page is the output of `python docs/licences.py`: what the packages in `requirements.txt` declare in their metadata
 or, where they declare nothing there, in their licence file. It is not legal advice.
