@@ -22,6 +22,8 @@ def main(folder: Path, raw: Path) -> None:
         else:
             entries = own.copy(found, target)
         dataset.write_index(target, sorted(entries, key=lambda entry: entry.image))
+    patients = len({entry.patient for entry in entries if entry.patient})
+    print(f"download: {len(entries):,} images of {patients:,} known patients in {raw}")
 
 
 def from_kaggle(handle: str, patient: str) -> list[own.Found]:

@@ -21,7 +21,10 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
         unknown = sum(not entry.patient for entry in entries)
         about = About(source=params.data.source, canonical=params.preprocess.canonical, images_without_patient=unknown)
         dataset.write_about(folder, about)
-        files.write_json(metrics, counts(entries, len(delivered) - len(entries)))
+        table = counts(entries, len(delivered) - len(entries))
+        files.write_json(metrics, table)
+    shares = ", ".join(f"{table[name]['healthy'] + table[name]['cancer']:,} {name}" for name in SPLITS)
+    print(f"preprocess: {len(entries):,} images in {prepared}: {shares}")
 
 
 def counts(entries: Sequence[Entry], skipped: int) -> dict[str, dict[str, int]]:

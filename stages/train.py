@@ -44,6 +44,12 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
         networks.save(fitted.network, folder / "model.keras")
         model_info.write(folder, info)
     checkpoint.remove(stage.STATE)
+    auc = verdict["valid"]["roc_auc"]
+    kept = f"the mean of the last {train.average}" if train.average else f"epoch {progress.best_epoch}"
+    print(
+        f"train: {progress.epoch} epochs, kept {kept}; validation ROC AUC {auc['value']:.3f} "
+        f"({auc['low']:.3f} to {auc['high']:.3f}, as if images were independent)"
+    )
 
 
 def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A network fitted: what the pipeline and cross-validation share; resumable after every epoch."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -121,6 +122,7 @@ def fit(data: Dataset, train: Train, augment: Augment, history: Path, state: Pat
     weights = class_weights(data.labels[learned], train.class_weight)
     step = training_step(training.network, training.optimizer, weights, train.label_smoothing)
     progress, labels = training.progress, data.labels[validation]
+    begun, first = time.monotonic(), progress.epoch
     while _goes_on(progress, train):
         progress.epoch += 1
         batches = augmented(data, learned, train, augment, progress.epoch)
@@ -137,6 +139,7 @@ def fit(data: Dataset, train: Train, augment: Augment, history: Path, state: Pat
         files.write_csv(history, HISTORY, progress.history)
         arrays = [variable.numpy() for variable in training.variables] + training.kept
         checkpoint.store(state, key, {"progress": vars(progress)}, arrays)
+        print(_in_a_line(progress, train, (time.monotonic() - begun) / (progress.epoch - first)), flush=True)
     progress.best_epoch = progress.best_epoch or progress.epoch
     files.write_csv(history, HISTORY, progress.history)
     for variable, array in zip(training.network.variables, training.kept, strict=True):
@@ -174,6 +177,19 @@ def _goes_on(progress: Progress, train: Train) -> bool:
     waited = progress.epoch - progress.best_epoch
     patient = bool(train.average) or not progress.best_epoch or waited < train.patience
     return progress.epoch < train.epochs and patient
+
+
+def _in_a_line(progress: Progress, train: Train, seconds: float) -> str:
+    """Return the last epoch for the terminal, with the time that is left at `seconds` per epoch."""
+    (_, _, loss, auc, _), (_, _, _, validation_auc, _) = progress.history[-2:]
+    left = f"at most {_duration(seconds * (train.epochs - progress.epoch))} left"
+    text = f"train: epoch {progress.epoch}/{train.epochs}  loss {loss:.3f}  ROC AUC: training {auc:.3f}"
+    return f"{text}, validation {validation_auc:.3f}  {left if progress.epoch < train.epochs else ''}".rstrip()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 def _select(training: _Training, learns: bool, scores: list[float]) -> None:
