@@ -10,10 +10,10 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
-from mammo.core import files, settings, stage
+from mammo.core import files, parallel, settings
 from mammo.core.dataset import Entry, write_index
-from mammo.sources.own import own as sources
-from mammo.sources.phantom import Phantoms, generate
+from mammo.sources import own as sources
+from mammo.sources.phantom import generate
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,8 +29,8 @@ def tree(work: Path) -> tuple[Path, str]:
     target = work / "phantoms"
     if not target.exists():
         drawn = work / "drawn"
-        asked = settings.value("data", "phantom", ROOT / "params.yaml")
-        generate(Phantoms.model_validate({**asked, "size": SIZE, "patients": PATIENTS}), drawn, stage.cores())
+        phantoms = settings.read(ROOT / "params.yaml").data.phantom
+        generate(phantoms.model_copy(update={"size": SIZE, "patients": PATIENTS}), drawn, parallel.cores())
         shutil.rmtree(drawn / "masks")
         for path in sorted(drawn.rglob("*.png")):
             jpeg = (target / path.relative_to(drawn)).with_suffix(".jpg")

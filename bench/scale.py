@@ -21,10 +21,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
 
 import material
-from mammo.core import files, settings, stage
+from mammo.core import files, parallel, settings
 from mammo.core.dataset import Entry, write_index
 from mammo.core.randomness import generator
-from mammo.sources.phantom import Phantoms, generate
+from mammo.sources.phantom import generate
 from material import ROOT
 from measure import watched
 
@@ -42,8 +42,8 @@ STAGES = {
 
 def originals(folder: Path) -> list[tuple[int, np.ndarray]]:
     """Label and pixels of some phantoms."""
-    asked = settings.value("data", "phantom", ROOT / "params.yaml")
-    entries = generate(Phantoms.model_validate({**asked, "size": SIZE, "patients": DRAWN}), folder, stage.cores())
+    phantoms = settings.read(ROOT / "params.yaml").data.phantom
+    entries = generate(phantoms.model_copy(update={"size": SIZE, "patients": DRAWN}), folder, parallel.cores())
     images = [(entry.label, cv2.imread(str(folder / entry.image), cv2.IMREAD_GRAYSCALE)) for entry in entries]
     shutil.rmtree(folder)
     return images
@@ -78,8 +78,8 @@ def made(images: list[tuple[int, np.ndarray]], raw: Path, number: int) -> None:
     for label in (0, 1):
         (raw / "train" / str(label)).mkdir(parents=True)
     cv2.setNumThreads(1)
-    with ThreadPoolExecutor(stage.cores()) as pool:
-        entries = list(stage.progress(pool.map(write, range(number)), "images", number))
+    with ThreadPoolExecutor(parallel.cores()) as pool:
+        entries = list(parallel.progress(pool.map(write, range(number)), "images", number))
     write_index(raw, sorted(entries, key=lambda entry: entry.image))
 
 

@@ -16,9 +16,11 @@ import pytest
 from mammo.core import files
 from mammo.core.dataset import Dataset, Entry, write_index
 from mammo.core.randomness import generator
+from mammo.core.settings import Phantoms, Plant
 from mammo.imaging import images
 from mammo.imaging.appearance import appearance
-from mammo.sources.own import phantom
+from mammo.sources.phantom.defects import Picture, planned
+from mammo.sources.phantom.generation import generate
 
 pytestmark = pytest.mark.proof
 
@@ -64,12 +66,12 @@ def table(title: str, rows: dict[str, tuple[set, set]]) -> None:
 # Phantoms
 
 
-def phantoms(plant: dict[str, int | float], folder: Path) -> tuple[Dataset, list[phantom.Picture]]:
+def phantoms(plant: dict[str, int | float], folder: Path) -> tuple[Dataset, list[Picture]]:
     """A set with the delivered split, and what was drawn."""
-    settings = phantom.Phantoms(**PHANTOMS, plant=phantom.Plant(**plant))
-    entries = phantom.generate(settings, folder, workers=2)
+    settings = Phantoms(**PHANTOMS, plant=Plant(**plant))
+    entries = generate(settings, folder, workers=2)
     decoded = np.array([images.read(folder / entry.image, SIZE) for entry in entries])
-    return Dataset(decoded, entries), phantom.planned(settings)
+    return Dataset(decoded, entries), planned(settings)
 
 
 def test_defects_planted_in_phantoms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

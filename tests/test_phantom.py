@@ -12,8 +12,12 @@ from conftest import ROOT
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.randomness import generator
-from mammo.sources.own import phantom
-from mammo.sources.phantom import Phantoms, Plant, contact_sheet, draw, generate, patient_of
+from mammo.core.settings import Phantoms, Plant
+from mammo.reporting import contact_sheets
+from mammo.sources.phantom import anatomy, lesions
+from mammo.sources.phantom.anatomy import Patient, patient_of
+from mammo.sources.phantom.defects import planned
+from mammo.sources.phantom.generation import draw, generate
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -63,7 +67,7 @@ def one_thread():
 def test_an_image_is_the_same_wherever_its_arrays_lie_in_memory():
     """OpenCV's distance transform, with which this image was once drawn, differs with its arrays' places."""
     settings = Phantoms.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text())["data"]["phantom"])
-    patient = next(one.patient for one in phantom.planned(settings) if one.path.endswith("1220_L_MLO.png"))
+    patient = next(one.patient for one in planned(settings) if one.path.endswith("1220_L_MLO.png"))
     random = np.random.default_rng(1)
     seen = set()
     for _ in range(60):
@@ -134,7 +138,7 @@ def beta_of(region: np.ndarray) -> float:
     Mean removed, Hann window, radial mean of the power spectrum, straight line through its logarithms. Below that band
     the envelope of the glandular disc adds power; above lies little of the signal.
     """
-    size, pitch = len(region), phantom.FIELD / LARGE.size
+    size, pitch = len(region), anatomy.FIELD / LARGE.size
     window = np.outer(np.hanning(size), np.hanning(size))
     power = np.abs(np.fft.fft2((region - np.average(region, weights=window)) * window)) ** 2
     ring = np.rint(np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size))) * size).astype(int).ravel()
@@ -147,7 +151,7 @@ def beta_of(region: np.ndarray) -> float:
 PUBLISHED = [("a", 2.68), ("b", 2.8), ("c", 3.08), ("d", 3.17)]
 
 
-def twelve_women(density: str) -> list[phantom.Patient]:
+def twelve_women(density: str) -> list[Patient]:
     return [woman for woman in (patient_of(LARGE, index) for index in range(250)) if woman.density == density][:12]
 
 
@@ -155,7 +159,7 @@ def twelve_women(density: str) -> list[phantom.Patient]:
 def test_tissue_has_the_published_power_law(density, published):
     """Measured inside craniocaudal breasts (64 mm square behind the nipple) before a mass is added to them."""
     regions = [
-        phantom.breast(generator(9, "test", woman.number), woman, "CC", 320)[0][96:224, 32:160]
+        anatomy.breast(generator(9, "test", woman.number), woman, "CC", 320)[0][96:224, 32:160]
         for woman in twelve_women(density)
     ]
     assert np.mean([beta_of(region) for region in regions]) == pytest.approx(published, abs=0.3)
@@ -175,7 +179,7 @@ def test_densities_come_in_their_shares_in_both_classes():
         assert found == {"a": 10, "b": 40, "c": 40, "d": 10}
 
 
-@pytest.mark.parametrize("view", phantom.VIEWS)
+@pytest.mark.parametrize("view", anatomy.VIEWS)
 def test_a_breast_hangs_from_the_left_edge_before_a_black_background(view):
     image, _ = draw(LARGE, patient_of(LARGE, 3), "L", view)
     assert image[:, -10:].max() == 0
@@ -184,7 +188,7 @@ def test_a_breast_hangs_from_the_left_edge_before_a_black_background(view):
 
 
 def test_only_the_oblique_view_shows_the_pectoral_muscle():
-    corner = {view: draw(LARGE, patient_of(LARGE, 3), "L", view)[0][:25, :25].mean() for view in phantom.VIEWS}
+    corner = {view: draw(LARGE, patient_of(LARGE, 3), "L", view)[0][:25, :25].mean() for view in anatomy.VIEWS}
     assert corner["CC"] == 0
     assert corner["MLO"] > 80
 
@@ -193,9 +197,9 @@ def test_only_the_oblique_view_shows_the_pectoral_muscle():
 
 
 def test_a_benign_mass_has_profile_and_brightness_of_the_spiculated_one():
-    mass = phantom.spiculated_mass(generator(1, "test"), 60.0, 80.0)
-    benign = phantom.benign_mass(mass)
-    assert phantom.drawn(benign, 320).sum() == pytest.approx(phantom.drawn(mass, 320).sum(), rel=0.01)
+    mass = lesions.spiculated_mass(generator(1, "test"), 60.0, 80.0)
+    benign = lesions.benign_mass(mass)
+    assert lesions.rendered(benign, 320).sum() == pytest.approx(lesions.rendered(mass, 320).sum(), rel=0.01)
     np.testing.assert_allclose(benign.polar.mean(0), mass.polar.mean(0), rtol=1e-5)
     assert np.ptp(benign.polar, axis=0).max() == 0
     assert np.ptp(mass.polar, axis=0).max() > 0.5
@@ -203,12 +207,12 @@ def test_a_benign_mass_has_profile_and_brightness_of_the_spiculated_one():
 
 def test_masks_lie_on_the_cancers():
     for woman in (patient_of(LARGE, index) for index in range(24)):
-        for view in phantom.VIEWS:
+        for view in anatomy.VIEWS:
             image, mask = draw(LARGE, woman, woman.side, view)
             assert set(np.unique(mask)) == ({0, 255} if woman.label else {0})
             if woman.label:
                 pixels = np.argwhere(mask)
-                away = np.median(pixels, axis=0) * phantom.FIELD / 320 - phantom.PLACE[::-1]
+                away = np.median(pixels, axis=0) * anatomy.FIELD / 320 - lesions.PLACE[::-1]
                 assert np.abs(away).max() < LARGE.spread + 5
                 around = cv2.dilate(mask, np.ones((25, 25), np.uint8)) - mask
                 assert image[mask > 0].mean() > image[around > 0].mean() + 10
@@ -218,7 +222,7 @@ def test_spread_zero_puts_every_mass_in_one_place():
     settings = LARGE.model_copy(update={"spread": 0.0})
     women = [woman for woman in (patient_of(settings, index) for index in range(12)) if woman.label]
     masks = [draw(settings, woman, woman.side, "CC")[1] for woman in women]
-    assert all(mask[round(phantom.PLACE[1] * 2), round(phantom.PLACE[0] * 2)] for mask in masks)
+    assert all(mask[round(lesions.PLACE[1] * 2), round(lesions.PLACE[0] * 2)] for mask in masks)
 
 
 def test_occult_cancers_look_benign_and_keep_their_mask():
@@ -400,8 +404,8 @@ def test_shortcut_changes_class_1_alone(clean, tmp_path):
 def test_no_patient_carries_two_defects():
     defects = {"leaked_patients": 2, "duplicates": 2, "near_duplicates": 2, "contradictions": 2}
     settings = planting(**defects, inverted=4, burned_in_text=4)
-    before = {(picture.path, picture.defect) for picture in phantom.planned(SMALL)}
-    now = [picture for picture in phantom.planned(settings) if (picture.path, picture.defect) not in before]
+    before = {(picture.path, picture.defect) for picture in planned(SMALL)}
+    now = [picture for picture in planned(settings) if (picture.path, picture.defect) not in before]
     assert len(now) == 16 == len({picture.patient.number for picture in now})
     kinds = Counter(picture.defect for picture in now)
     assert (kinds["inverted"], kinds["burned_in_text"], kinds["near_duplicate"]) == (4, 4, 2)
@@ -409,7 +413,7 @@ def test_no_patient_carries_two_defects():
 
 def test_more_defects_than_patients_are_refused():
     with pytest.raises(UserError, match=r"data\.phantom\.plant\.inverted is 25, but only 24 patients"):
-        phantom.planned(planting(inverted=25))
+        planned(planting(inverted=25))
 
 
 # -- the picture for readers
@@ -417,6 +421,6 @@ def test_more_defects_than_patients_are_refused():
 
 def test_the_contact_sheet_repeats_to_the_byte(tmp_path):
     for name in ("one.png", "two.png"):
-        contact_sheet(SMALL, tmp_path / name)
+        contact_sheets.draw_phantoms(SMALL, tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert cv2.imread(str(tmp_path / "one.png")).shape[0] > 600

@@ -243,18 +243,18 @@ def _number(value: Any) -> str:
 
 def _phantoms(options: argparse.Namespace) -> int:
     from mammo.core import settings
-    from mammo.sources.phantom import contact_sheet
+    from mammo.reporting import contact_sheets
 
-    contact_sheet(settings.read().data.phantom, options.picture)
+    contact_sheets.draw_phantoms(settings.read().data.phantom, options.picture)
     return 0
 
 
 def _canonical(options: argparse.Namespace) -> int:
     from mammo.predicting.predict import find
-    from mammo.reporting import before_after
+    from mammo.reporting import contact_sheets
 
     paths, _ = find(options.paths)
-    number, inverted, without = before_after.draw(paths, options.picture)
+    number, inverted, without = contact_sheets.draw_before_and_after(paths, options.picture)
     print(
         f"{number} of {len(paths)} images read: {inverted} inverted, {without} without a breast. "
         f"The hardest are drawn in {options.picture}."

@@ -1,0 +1,109 @@
+"""The files of the set, with the defects that are planted among them for the audit to find."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count
+
+import cv2
+import numpy as np
+
+from mammo.core.errors import UserError
+from mammo.core.randomness import generator
+from mammo.core.settings import Phantoms
+from mammo.sources.phantom.anatomy import FIRST_PATIENT, SIDES, VIEWS, Patient, patient_of
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One file of the set: whose breast it shows, where it is delivered, and its defect."""
+
+    patient: Patient
+    side: str
+    view: str
+    split: str
+    """As delivered."""
+    label: int
+    """As delivered."""
+    number: int
+    """Patient number in the file's name."""
+    defect: str = ""
+    """`near_duplicate`, `inverted`, `burned_in_text` or empty."""
+
+    @property
+    def path(self) -> str:
+        """Path below data/raw, with forward slashes."""
+        return f"{self.split}/{self.label}/{self.number}_{self.side}_{self.view}.png"
+
+
+def planned(settings: Phantoms) -> list[Picture]:
+    """Return every file of the set, planted defects included, sorted by path.
+
+    Raises:
+        UserError: there are more defects in the settings than patients to carry them.
+
+    """
+    order = generator(settings.seed, "phantom defects").permutation(settings.patients).tolist()
+    free = [patient_of(settings, index) for index in order]
+    pictures = {patient.number: _pictures_of(patient) for patient in free}
+    new_numbers = count(FIRST_PATIENT + settings.patients)
+
+    def carriers(kind: str, suitable: Callable[[Patient], bool]) -> list[list[Picture]]:
+        taken = _taken(free, kind, getattr(settings.plant, kind), suitable)
+        return [pictures[patient.number] for patient in taken]
+
+    for own in carriers("leaked_patients", lambda patient: patient.split == "train"):
+        own[-1] = replace(own[-1], split="test")
+    for own in carriers("duplicates", lambda patient: patient.split == "train"):
+        own.append(replace(own[0], split="test", number=next(new_numbers)))
+    for own in carriers("near_duplicates", lambda patient: patient.split == "train"):
+        own.append(replace(own[0], split="test", number=next(new_numbers), defect="near_duplicate"))
+    for own in carriers("contradictions", lambda patient: patient.label == 0):
+        own.append(replace(own[0], label=1))
+    for defect in ("inverted", "burned_in_text"):
+        for own in carriers(defect, lambda _: True):
+            own[0] = replace(own[0], defect=defect)
+    return sorted((picture for own in pictures.values() for picture in own), key=lambda picture: picture.path)
+
+
+def _pictures_of(patient: Patient) -> list[Picture]:
+    """Return the pictures of a patient without defects: both breasts of a healthy one, else the affected breast."""
+    sides = (patient.side,) if patient.label else SIDES
+    return [
+        Picture(patient, side, view, patient.split, patient.label, patient.number) for side in sides for view in VIEWS
+    ]
+
+
+def _taken(free: list[Patient], kind: str, number: int, suitable: Callable[[Patient], bool]) -> list[Patient]:
+    """Remove the first `number` suitable patients from `free` and return them: no patient carries two defects."""
+    taken = [patient for patient in free if suitable(patient)][:number]
+    if len(taken) < number:
+        raise UserError(
+            f"data.phantom.plant.{kind} is {number}, but only {len(taken)} patients are left to carry it: "
+            "lower it or raise data.phantom.patients"
+        )
+    for patient in taken:
+        free.remove(patient)
+    return taken
+
+
+def with_defect(image: np.ndarray, picture: Picture, shortcut: float) -> np.ndarray:
+    """Return the image as it is delivered: the exposure of class 1 raised, then the picture's own defect planted."""
+    if picture.patient.label and shortcut:
+        image = cv2.convertScaleAbs(image, alpha=1 + 0.4 * shortcut)
+    if picture.defect == "near_duplicate":
+        saved = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+        return cv2.convertScaleAbs(cv2.imdecode(saved, cv2.IMREAD_GRAYSCALE), alpha=0.95)
+    if picture.defect == "inverted":
+        return 255 - image
+    if picture.defect == "burned_in_text":
+        return _with_text(image, f"{picture.side} {picture.view}")
+    return image
+
+
+def _with_text(image: np.ndarray, text: str) -> np.ndarray:
+    """Return `image` with white letters in the upper corner away from the chest wall."""
+    scale = len(image) / 640
+    stroke = max(1, round(2 * scale))
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
+    corner = len(image) - width - round(20 * scale), height + round(20 * scale)
+    return cv2.putText(image.copy(), text, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, stroke, cv2.LINE_AA)

@@ -1,0 +1,87 @@
+"""Drawing of one synthetic mammogram, and of the whole set as PNG files in worker processes."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mammo.core import files, parallel
+from mammo.core.dataset import Entry
+from mammo.core.randomness import generator
+from mammo.core.settings import Phantoms
+from mammo.sources.phantom.anatomy import Patient, breast
+from mammo.sources.phantom.defects import Picture, planned, with_defect
+from mammo.sources.phantom.lesions import lesion
+
+
+def draw(settings: Phantoms, patient: Patient, side: str, view: str) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one mammogram.
+
+    Args:
+        settings: of the set; `plant` is not used.
+        patient: whose mammogram it is.
+        side: L or R; both are shown with the chest wall on the left.
+        view: CC (craniocaudal) or MLO (mediolateral oblique).
+
+    Returns:
+        The image, uint8, (size, size), black outside the breast; and the mask of the cancer, 0 or 255, all 0 without.
+
+    """
+    random = generator(settings.seed, "phantom image", patient.number, side, view)
+    value, below_skin = breast(random, patient, view, settings.size)
+    added, mask = lesion(settings, patient, side, view)
+    thickness = np.sqrt(1 - (1 - np.minimum(below_skin / 22, 1)) ** 2)
+    value = (value + added) * thickness**0.75
+    value += 0.10 * np.exp(-(((below_skin - 0.9) / 0.9) ** 2))  # the skin, seen edge-on
+    value = np.clip(value, 0, 1) ** random.uniform(0.9, 1.15) * random.uniform(0.95, 1.1)
+    value += 0.006 * random.standard_normal(value.shape, dtype=np.float32) * np.sqrt(value)  # quanta
+    return np.clip(np.rint(np.where(below_skin > 0, value, 0) * 255), 0, 255).astype(np.uint8), mask
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+
+
+def _write(settings: Phantoms, folder: Path, picture: Picture) -> Entry:
+    image, mask = draw(settings, picture.patient, picture.side, picture.view)
+    path = folder / picture.path
+    _write_png(path, with_defect(image, picture, settings.plant.shortcut))
+    _write_png(folder / "masks" / picture.path, mask)
+    return Entry(picture.path, picture.label, picture.split, str(picture.number), files.sha256(path))
+
+
+def _begin_worker() -> None:
+    """Turn off OpenCV's own threads, which would compete for the worker's core, and end with a killed stage."""
+    cv2.setNumThreads(1)
+    parallel.end_with_parent()
+
+
+def generate(settings: Phantoms, folder: Path, workers: int) -> list[Entry]:
+    """Draw the set: `folder/{train,valid,test}/{0,1}/<patient>_<side>_<view>.png`, 8-bit grey.
+
+    `folder/masks/` holds the mask of every image under the same path: 255 on the cancer, 0 elsewhere.
+
+    Args:
+        settings: of the set.
+        folder: empty or new; the caller makes it appear complete or not at all.
+        workers: number of processes; the bytes do not depend on it.
+
+    Returns:
+        One entry per image, sorted by path.
+
+    Raises:
+        UserError: there are more defects in the settings than patients to carry them.
+
+    """
+    pictures = planned(settings)
+    write = partial(_write, settings, folder)
+    if workers == 1:
+        return list(parallel.progress(map(write, pictures), "drawing phantoms", len(pictures)))
+    # spawned, not forked: a fork of a process that has threads (OpenCV, TensorFlow) can hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
+        return list(parallel.progress(pool.map(write, pictures, chunksize=8), "drawing phantoms", len(pictures)))
