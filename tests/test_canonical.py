@@ -1,20 +1,19 @@
 """Canonical mammograms: righted, nothing but the breast, cropped with its aspect kept, chest wall to the left."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import preprocess
 import pytest
 from conftest import run_stage, write_params
 from mammo import commands
 from mammo.core import dataset, files
+from mammo.core.model_info import Input, ModelInfo
+from mammo.core.settings import Canonical, Preprocess
 from mammo.imaging import canonical, images
-from mammo.imaging.canonical import Steps
 from mammo.predicting import predict
 
-ALL = Steps(right_inverted=True, blacken_outside=True, crop=True, chest_wall_left=True)
+ALL = Canonical(right_inverted=True, blacken_outside=True, crop=True, chest_wall_left=True)
 SIDE = 400
 
 
@@ -30,7 +29,7 @@ def mask_of_mass(mirrored: bool = False) -> np.ndarray:
     return ((scan(mirrored) == 200) * 255).astype(np.uint8)
 
 
-def made(image: np.ndarray, steps: Steps = ALL, size: tuple[int, int] = (240, 144)) -> np.ndarray:
+def made(image: np.ndarray, steps: Canonical = ALL, size: tuple[int, int] = (240, 144)) -> np.ndarray:
     return canonical.applied(image, canonical.view(image, steps), size)
 
 
@@ -76,12 +75,12 @@ def test_each_step_is_taken_alone() -> None:
     odd[20:40, 20:60] = 60  # a mark, inverted
     size = (SIDE, SIDE)
     plain = cv2.resize(odd, size)
-    assert (made(odd, Steps(), size) == plain).all()
-    assert (made(odd, Steps(right_inverted=True), size) == 255 - plain).all()
-    assert (made(odd, Steps(chest_wall_left=True), size) == plain[:, ::-1]).all()
-    righted = made(odd, Steps(right_inverted=True, blacken_outside=True), size)
+    assert (made(odd, Canonical(), size) == plain).all()
+    assert (made(odd, Canonical(right_inverted=True), size) == 255 - plain).all()
+    assert (made(odd, Canonical(chest_wall_left=True), size) == plain[:, ::-1]).all()
+    righted = made(odd, Canonical(right_inverted=True, blacken_outside=True), size)
     assert righted[30, 40] == 0 and (righted[200, -100:] == 120).all()
-    cropped = made(odd, Steps(crop=True), (240, 150))
+    cropped = made(odd, Canonical(crop=True), (240, 150))
     assert np.median(cropped) == 255 - 120, "not righted, only cropped"
 
 
@@ -141,11 +140,13 @@ def test_preprocess_makes_images_and_masks_canonical_and_prediction_reads_the_sa
 def test_prediction_makes_a_scan_canonical_as_its_model_was_trained(tmp_path: Path) -> None:
     path = tmp_path / "scan.png"
     cv2.imwrite(str(path), 255 - scan(mirrored=True))
-    card = predict.Card("kaggle", 100, (120, 72), ALL, "none", {"half": 0.5}, 2, (0.0, 255.0), {}, "")
-    read = predict.read(path, card)
+    intensity = {"percentile_0": 0.0, "percentile_100": 255.0}
+    info = ModelInfo.model_construct(preprocess=Input(size=(120, 72), canonical=ALL), training_intensity=intensity)
+    read = predict.read(path, info)
     assert (read.image == images.read(path, (120, 72), ALL)).all()
     assert read.warnings == (), "righted, so nothing is odd about it"
-    plain = predict.read(path, replace(card, steps=Steps()))
+    unchanged = info.model_copy(update={"preprocess": Input(size=(120, 72), canonical=Canonical())})
+    plain = predict.read(path, unchanged)
     assert plain.warnings == ("black on white: an inverted scan?",)
 
 
@@ -185,4 +186,4 @@ def test_nearly_every_real_breast_is_found(mammograms: Path) -> None:
 
 
 def test_canonical_settings_default_to_nothing() -> None:
-    assert preprocess.Preprocess(size=[224, 224], on_unreadable="stop", canonical=Steps()).canonical.any is False
+    assert Preprocess(size=[224, 224], on_unreadable="stop", canonical=Canonical()).canonical.any is False
