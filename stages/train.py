@@ -1,6 +1,5 @@
 """The network, fitted on the training split and selected on the validation split; resumable."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.learning import checkpoint, networks, novelty, training
-from mammo.scoring import Cases, delong_interval, locked_thresholds
+from mammo.scoring import Cases, locked_thresholds
 
 # isort: split
 import keras  # after networks, which quietens TensorFlow
@@ -28,7 +27,7 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
     fitted = training.fit_resumably(prepared, train, params.augment, history, stage.STATE)
     step = networks.forward(fitted.network, train.flip_at_test)
     probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")}
-    verdict = judge(probability, data)
+    verdict = training.judge(probability, data)
     progress = fitted.progress
     files.write_json(metrics, {"epochs": progress.epoch, "best_epoch": progress.best_epoch, **verdict})
     if verdict["collapsed"]:
@@ -50,19 +49,6 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
         f"train: {progress.epoch} epochs, kept {kept}; validation ROC AUC {auc['value']:.3f} "
         f"({auc['low']:.3f} to {auc['high']:.3f}, as if images were independent)"
     )
-
-
-def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any]:
-    """Return how well the fitted network tells training (not augmented) and validation images apart."""
-    auc = {
-        split: delong_interval(Cases(data.labels[data.part(split)], values)) for split, values in probability.items()
-    }
-    verdict = {
-        split: {"roc_auc": vars(auc[split]), "probability_spread": training.interquartile_range(values)}
-        for split, values in probability.items()
-    }
-    learned = training.has_learned(auc["train"], training.interquartile_range(probability["valid"]))
-    return {**verdict, "collapsed": not learned}
 
 
 def describe(

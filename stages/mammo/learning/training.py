@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -327,6 +327,19 @@ def has_learned(training_auc: Interval, validation_iqr: float) -> bool:
     validation probabilities, which must exceed `COLLAPSED_IQR`.
     """
     return training_auc.low > 0.5 and validation_iqr > COLLAPSED_IQR
+
+
+def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any]:
+    """Return how well the fitted network tells training (not augmented) and validation images apart."""
+    auc = {
+        split: delong_interval(Cases(data.labels[data.part(split)], values)) for split, values in probability.items()
+    }
+    verdict = {
+        split: {"roc_auc": vars(auc[split]), "probability_spread": interquartile_range(values)}
+        for split, values in probability.items()
+    }
+    learned = has_learned(auc["train"], interquartile_range(probability["valid"]))
+    return {**verdict, "collapsed": not learned}
 
 
 def instructions() -> str:
