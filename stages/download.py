@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mammo.core import dataset, files, parallel, settings, stage
 from mammo.core.errors import UserError
-from mammo.sources import kaggle, own, phantom
+from mammo.sources import own, phantom
 
 
 def main(folder: Path, raw: Path) -> None:
@@ -33,6 +33,8 @@ def from_kaggle(handle: str, patient: str) -> list[own.Found]:
         UserError: the set cannot be had, or is not laid out as `{train,valid,test}/{0,1}/`.
 
     """
+    from mammo.sources import kaggle  # here: importing kagglehub takes half a second, which no other source needs
+
     folder = kaggle.fetch(handle)
     try:
         return own.tree(folder, patient)

@@ -41,6 +41,10 @@ class Behaviour:
     """The refusal of every call."""
     cut_after: int | None = None
     """Bytes of the archive after which the first transfer is cut."""
+    hangs: bool = False
+    """Whether that transfer falls silent in place of being cut."""
+    pause: float = 0.0
+    """Seconds between the quarters of an archive."""
     md5: str | None = None
     """The checksum it gives in place of the right one, base64."""
     ranges: bool = True
@@ -132,11 +136,16 @@ def serve(archive: Path, behaviour: Behaviour = Behaviour(), handle: str = HANDL
                 self.send_header(name, value)
             self.end_headers()
             self.close_connection = limit is not None
+            quarter = len(body) // 4 + 1
             # A client that is done with a redirect or an archive it has already hangs up in the middle.
             try:
-                self.wfile.write(body[:limit])
+                for start in range(0, len(body[:limit]), quarter):
+                    self.wfile.write(body[:limit][start : start + quarter])
+                    stop.wait(behaviour.pause)
             except ConnectionError:
                 self.close_connection = True
+            if limit is not None and behaviour.hangs:
+                stop.wait()
 
         def note(self, body: dict) -> None:
             kaggle.requests.append(Request(self.command, self.path, dict(self.headers), body, time.monotonic()))

@@ -26,7 +26,7 @@ import yaml
 from kaggle_server import HANDLE, STORAGE, TOKEN, Answer, Behaviour, environment, serve
 from mammo.core import files, stage
 from mammo.core.dataset import read_index
-from mammo.sources.own import kaggle
+from mammo.sources import kaggle
 
 PROJECT = Path(__file__).parents[1]
 COMMAND = [sys.executable, str(PROJECT / "stages" / "download.py"), "data/own", "data/raw"]
@@ -504,7 +504,8 @@ def test_a_set_is_fetched_through_a_redirect_and_then_never_again(
 def test_a_public_set_needs_no_credential(download: Download, from_kaggle: Path, archive: Path) -> None:
     with serve(archive) as server:
         del server.environment["KAGGLE_API_TOKEN"]
-        assert download(variables=server.environment | {"HOME": str(from_kaggle)}).returncode == 0
+        nobody = {"HOME": str(from_kaggle), "KAGGLE_CONFIG_DIR": str(from_kaggle)}
+        assert download(variables=server.environment | nobody).returncode == 0
         assert "Authorization" not in server.requests[0].headers
 
 
@@ -554,13 +555,18 @@ def test_a_server_that_asks_for_patience_gets_it(download: Download, from_kaggle
         assert server.requests[1].time - server.requests[0].time >= 3
 
 
-def test_a_cut_transfer_is_resumed_where_it_ended(download: Download, from_kaggle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hangs", "words"), [(False, "the connection to Kaggle was cut"), (True, "Kaggle sent nothing for 1 s")]
+)
+def test_a_cut_or_silent_transfer_is_resumed_where_it_ended(
+    download: Download, from_kaggle: Path, tmp_path: Path, hangs: bool, words: str
+) -> None:
     archive = zipped(tmp_path / "archive.zip", *NAMES)
     with zipfile.ZipFile(archive, "a") as more:
         more.writestr("train/0/9_large.jpg", hashlib.shake_256(b"noise").digest(3 << 20))
-    with serve(archive, Behaviour(cut_after=(1 << 20) + 5000)) as server:
-        run = download(variables=server.environment)
-        assert run.returncode == 0 and "the connection to Kaggle was cut; trying again" in run.stdout
+    with serve(archive, Behaviour(cut_after=(1 << 20) + 5000, hangs=hangs)) as server:
+        run = download(variables=server.environment | patience(deadline="1"))
+        assert run.returncode == 0 and run.stdout == f"download: {words}; trying again in 0.01 s\n"
         # kagglehub writes whole MiB
         assert [request.headers["Range"] for request in server.requests if "Range" in request.headers] == [
             "bytes=1048576-"
@@ -593,9 +599,9 @@ def test_a_wrong_checksum_is_named(download: Download, from_kaggle: Path, archiv
 
 def test_a_silent_server_is_given_up_with_all_processes(from_kaggle: Path, archive: Path) -> None:
     with serve(archive, Behaviour(silences=9)) as server:
-        variables = server.environment | patience(deadline="2", attempts="1") | {"MARK": str(from_kaggle)}
+        variables = server.environment | patience(deadline="1", attempts="1") | {"MARK": str(from_kaggle)}
         line = refused(as_process(from_kaggle, env=variables), from_kaggle)
-        assert "Kaggle sent nothing for 2 s" in line
+        assert "Kaggle sent nothing for 1 s" in line
         assert not marked(str(from_kaggle))
 
 
@@ -645,8 +651,16 @@ def mark_of(process: psutil.Process) -> str | None:
 
 def test_a_server_that_was_silent_once_is_asked_again(download: Download, from_kaggle: Path, archive: Path) -> None:
     with serve(archive, Behaviour(silences=1)) as server:
-        run = download(variables=server.environment | patience(deadline="4"))
-        assert run.returncode == 0 and "Kaggle sent nothing for 4 s; trying again" in run.stdout
+        run = download(variables=server.environment | patience(deadline="1"))
+        assert run.returncode == 0 and "Kaggle sent nothing for 1 s; trying again" in run.stdout
+
+
+def test_a_slow_transfer_may_take_longer_than_the_deadline(
+    download: Download, from_kaggle: Path, archive: Path
+) -> None:
+    with serve(archive, Behaviour(pause=0.4)) as server:
+        run = download(variables=server.environment | patience(deadline="1"))
+        assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
 def test_a_machine_without_internet_is_told_so(download: Download, from_kaggle: Path, tmp_path: Path) -> None:
@@ -755,8 +769,9 @@ def test_a_limit_on_the_size_of_files_is_told(from_kaggle: Path, archive: Path) 
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 
     with serve(archive) as server:
-        line = refused(as_process(from_kaggle, env=server.environment, preexec_fn=limit), from_kaggle)
-        assert f"the disk is full ({os.strerror(errno.EFBIG)})" in line
+        run = as_process(from_kaggle, env=server.environment, preexec_fn=limit)
+        assert f"the disk is full ({os.strerror(errno.EFBIG)})" in refused(run, from_kaggle)
+        assert run.stdout == "", "nothing of kagglehub's notices"
 
 
 def test_two_runs_at_once_fetch_a_set_once(
@@ -790,7 +805,7 @@ def files_of(pid: int) -> list[Any]:
 def test_a_retry_after_may_be_a_date() -> None:
     """RFC 9110, 10.2.3: seconds or a date."""
     soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 100))
-    assert 95 < kaggle._asked_to_wait(soon) <= 100
-    assert kaggle._asked_to_wait("Sun, 06 Nov 1994 08:49:37 GMT") == 0
-    assert kaggle._asked_to_wait("17") == 17
-    assert kaggle._asked_to_wait("soon") == 0
+    assert 95 < kaggle._seconds_to_wait(soon) <= 100
+    assert kaggle._seconds_to_wait("Sun, 06 Nov 1994 08:49:37 GMT") == 0
+    assert kaggle._seconds_to_wait("17") == 17
+    assert kaggle._seconds_to_wait("soon") == 0
