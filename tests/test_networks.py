@@ -146,18 +146,10 @@ def test_the_weights_of_imagenet_know_a_daisy() -> None:
     values = keras.layers.GlobalAveragePooling2D()(values)
     model = keras.Model(colours, keras.layers.Dense(1000, name="objects")(values))
     lite.start_from_imagenet(model)
-    tensors = lite.read(lite.PATH)
-    for ours, theirs, normalised in (
-        ("block_15_expand", "_blocks.15._expand_conv", "_blocks.15._bn0"),
-        ("block_15_depthwise", "_blocks.15._depthwise_conv", "_blocks.15._bn1"),
-        ("block_15_project", "_blocks.15._project_conv", "_blocks.15._bn2"),
-        ("head", "_conv_head", "_bn1"),
-    ):
-        order = (2, 3, 0, 1) if "depthwise" in ours else (2, 3, 1, 0)
-        model.get_layer(ours).set_weights([tensors[f"{theirs}.weight"].transpose(order)])
-        parts = ("weight", "bias", "running_mean", "running_var")
-        model.get_layer(f"{ours}_normalisation").set_weights([tensors[f"{normalised}.{part}"] for part in parts])
-    model.get_layer("objects").set_weights([tensors["_fc.weight"].T, tensors["_fc.bias"]])
+    values = lite.read(lite.PATH)
+    lite.set_block_weights(model, values, 15)
+    lite.set_weights(model, values, "head", "_conv_head", "_bn1")
+    model.get_layer("objects").set_weights([values["_fc.weight"].reshape(1280, 1000), values["_fc.bias"]])
     seen = np.asarray(model((photograph[None].astype(np.float32) - 127) / 128))[0]
     assert seen.argmax() == 985, "ImageNet's class daisy"
     assert np.sort(seen)[-1] - np.sort(seen)[-2] > 0.5
