@@ -5,12 +5,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from mammo.core import dataset
-from miniature import ROOT, Run, first_run
+from mammo.core.settings import Canonical
+from miniature import ROOT, Run, first_run, merged
 
 
 def run_stage(name: str, *paths: str, folder: Path, environment: dict[str, str] | None = None):
@@ -34,44 +36,19 @@ def mammograms() -> Path:
     return Path(folder)
 
 
-PARAMS = {
+SMALL: dict[str, Any] = {
     "data": {"source": "folder"},
-    "preprocess": {"size": [40, 40], "on_unreadable": "stop", "canonical": {}},
-    "augment": {
-        "rotation_range": 5,
-        "width_shift_range": 0.02,
-        "height_shift_range": 0.02,
-        "zoom_range": 0.02,
-        "horizontal_flip": False,
-        "vertical_flip": False,
-        "intensity_range": 0.0,
-        "erase": 0.0,
-    },
-    "train": {
-        "network": "baseline",
-        "weights": "none",
-        "frozen": False,
-        "seed": 1,
-        "epochs": 4,
-        "patience": 4,
-        "batch": 16,
-        "learning_rate": 0.001,
-        "schedule": "constant",
-        "weight_decay": 0.0,
-        "label_smoothing": 0.0,
-        "average": 0,
-        "flip_at_test": "none",
-        "class_weight": "balanced",
-        "precision": "float32",
-        "threads": 2,
-    },
-    "evaluate": {"threshold": "balanced_accuracy", "seed": 1, "resamples": 200},
+    "preprocess": {"size": [40, 40]},
+    "augment": {"rotation_range": 5, "width_shift_range": 0.02, "height_shift_range": 0.02, "zoom_range": 0.02},
+    "train": {"epochs": 4, "patience": 4, "batch": 16},
+    "evaluate": {"resamples": 200},
 }
+"""What `write_params` sets otherwise than the project's params.yaml."""
 
 
-def write_params(folder: Path, **sections: dict) -> None:
-    """Write params.yaml: `PARAMS` with the named sections' keys replaced."""
-    params = {name: {**PARAMS.get(name, {}), **sections.get(name, {})} for name in {**PARAMS, **sections}}
+def write_params(folder: Path, **sections: dict[str, Any]) -> None:
+    """Write a whole params.yaml: the project's, with the values of `SMALL` and then those of `sections` in place."""
+    params = merged(merged(yaml.safe_load((ROOT / "params.yaml").read_text()), SMALL), sections)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -94,6 +71,7 @@ def write_prepared(folder: Path, patients: int = 60, size: int = 40, contrast: f
     prepared.mkdir(parents=True)
     np.save(prepared / "images.npy", np.stack(images))
     dataset.write_index(prepared, entries)
+    dataset.write_about(prepared, dataset.About(source="folder", canonical=Canonical(), images_without_patient=0))
     (folder / "data/gate.json").write_text('{"leaking": false}')
     return prepared
 

@@ -14,14 +14,12 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["download", "preprocess", "audit", "train", "evaluate", "report"]
-MINIATURE = {
-    "data.phantom.patients": 60,
-    "data.phantom.size": 96,
-    "data.phantom.spread": 0,
-    "data.phantom.plant": {"shortcut": 1.0},  # a label in the exposure: three epochs learn it
-    "preprocess.size": [64, 64],
-    "train.epochs": 3,
-    "evaluate.resamples": 200,
+MINIATURE: dict[str, Any] = {
+    # The shortcut, a label in the exposure: three epochs learn it.
+    "data": {"phantom": {"patients": 60, "size": 96, "spread": 0, "plant": {"shortcut": 1.0}}},
+    "preprocess": {"size": [64, 64]},
+    "train": {"epochs": 3},
+    "evaluate": {"resamples": 200},
 }
 IGNORED = {"data/raw/", "data/prepared/", "data/model/", "data/gate.json", "plots/audit/", "plots/explanation/"} | {
     "report/report.html"
@@ -74,12 +72,20 @@ def restored(output: str) -> list[str]:
     return re.findall(r"^Stage '(\w+)' is cached", output, re.MULTILINE)
 
 
+def merged(values: dict[str, Any], instead: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` with those of `instead` in their place, section by section at any depth."""
+    inner = {
+        key: merged(values[key], value)
+        for key, value in instead.items()
+        if isinstance(value, dict) and isinstance(values.get(key), dict)
+    }
+    return {**values, **instead, **inner}
+
+
 def change(folder: Path, **sections: dict[str, Any]) -> None:
     """Change values of params.yaml: `change(folder, train={"epochs": 2})`."""
     path = folder / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    for section, values in sections.items():
-        params[section].update(values)
+    params = merged(yaml.safe_load(path.read_text()), sections)
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
@@ -139,14 +145,7 @@ def first_run(place: Path) -> Run:
         if name and name not in results and (ROOT / name).is_file():
             (origin / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, origin / name)
-    params = yaml.safe_load((origin / "params.yaml").read_text())
-    for key, value in MINIATURE.items():
-        *sections, name = key.split(".")
-        section = params
-        for part in sections:
-            section = section[part]
-        section[name] = value
-    (origin / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    change(origin, **MINIATURE)
     git(origin, "init", "--quiet", "--initial-branch", "main")
     commit(signed(origin), "the project in miniature")
     return Run(origin, place / "clone")

@@ -1,13 +1,20 @@
 """Scores, intervals and paired tests against scikit-learn, MLstatkit and sums worked by hand."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
+from mammo import scoring
+from mammo.core import settings
 from mammo.core.errors import UserError
-from mammo.scoring import statistics
-from mammo.scoring.statistics import Interval
+from mammo.scoring import Bootstrap, Cases, Interval, curves, measures
+from mammo.scoring import cases as cases_module
+from mammo.scoring.cases import Ladder
+from mammo.scoring.intervals import quantile_levels
 from sklearn import metrics
+
+BOOTSTRAP = Bootstrap(1)
 
 
 def screening(seed: int = 0, ill: int = 30, healthy: int = 60, decimals: int = 2):
@@ -47,22 +54,43 @@ def by_scikit_learn(labels, probabilities, patients, threshold, weight=None):
     }
 
 
+def test_scores_of_cases_hold_a_value_and_both_ends_of_its_interval():
+    """The call that other programs may rely on: with or without patients, lists as well as arrays."""
+    from mammo.scoring import Bootstrap, Cases, scores
+
+    labels, probabilities, patients = [0, 0, 1, 1, 1], [0.2, 0.6, 0.4, 0.7, 0.9], ["a", "b", "c", "c", "d"]
+    auc = scores(Cases(labels, probabilities, patients), 0.5, Bootstrap(1, 200))["roc_auc"]
+    assert auc.value == pytest.approx(5 / 6)
+    assert 0 <= auc.low <= auc.value <= auc.high <= 1
+    assert scores(Cases(labels, probabilities), 0.5, Bootstrap(seed=1, resamples=200))["roc_auc"].value == auc.value
+
+
+def test_a_share_is_of_images_with_an_interval_over_patients():
+    """Four women of whose images all or none hold: the resampled share is binomial(4, 1/2) / 4, cut at its ends."""
+    held, patients = np.repeat([True, False], 10), np.repeat(["a", "b", "c", "d"], 5)
+    found = scoring.share(held, patients, Bootstrap(1, 4000))
+    assert found == Interval(0.5, 0.0, 1.0)
+    alone = scoring.share(held, np.arange(20), Bootstrap(1, 4000))
+    assert alone.value == 0.5 and 0.2 < alone.low < alone.high < 0.8
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_every_value_is_scikit_learns(seed):
     labels, probabilities, patients = screening(seed, decimals=1)
-    found = statistics.scores(labels, probabilities, patients, 0.6, seed=1, resamples=20)
+    cases = Cases(labels, probabilities, patients)
+    found = scoring.scores(cases, 0.6, Bootstrap(1, 20))
     expected = by_scikit_learn(labels, probabilities, patients, 0.6)
     expected["patient_roc_auc"] = metrics.roc_auc_score(*per_patient(labels, probabilities, patients))
     assert {name: interval.value for name, interval in found.items()} == pytest.approx(expected, abs=1e-12)
-    calibrated, _ = statistics.calibration(labels, probabilities, patients, seed=1, resamples=20)
+    calibrated, _ = scoring.reliability(cases, Bootstrap(1, 20))
     assert calibrated["brier"].value == pytest.approx(metrics.brier_score_loss(labels, probabilities), abs=1e-12)
 
 
 def test_every_resample_is_scikit_learns_score_of_the_drawn_patients():
     labels, probabilities, patients = screening(3, decimals=1)
-    cases = statistics._cases(labels, probabilities, patients, "test")
-    found = statistics._all_scores(cases, cases.probabilities >= 0.6, seed=4, resamples=15)
-    (counts,) = statistics._resamples(cases.cancer, 4, 15, len(labels))
+    cases, bootstrap = Cases(labels, probabilities, patients), Bootstrap(4, 15)
+    found = measures.all_scores(cases, cases.probabilities >= 0.6, bootstrap)
+    (counts,) = bootstrap.counts(cases.cancer, len(labels))
     ill = len(np.unique(patients[labels == 1]))
     for index, count in enumerate(counts):
         assert count[cases.cancer].sum() == ill
@@ -81,21 +109,20 @@ def test_the_interval_of_a_proportion_is_the_binomial_one():
     """
     labels = np.repeat([1, 0], 100)
     probabilities = np.repeat([0.9, 0.1, 0.2], [80, 20, 100])
-    found = statistics.scores(labels, probabilities, np.arange(200), 0.5, seed=1, resamples=20_000)
+    found = scoring.scores(Cases(labels, probabilities), 0.5, Bootstrap(1, 20_000))
     assert found["sensitivity"] == Interval(0.8, 0.72, 0.88)
 
 
 def test_few_patients_widen_the_interval_beyond_the_resamples_own_quantiles():
     """Five women of each kind: Student's 2.776 (4 degrees of freedom) times sqrt(5 / 4) is the quantile of 0.096 %."""
-    assert statistics._levels(5)[0] == pytest.approx(0.00096, abs=1e-5)
+    assert quantile_levels(5)[0] == pytest.approx(0.00096, abs=1e-5)
 
 
 def test_copies_of_a_patients_images_add_no_certainty():
-    labels, probabilities, patients = screening()
-    once = statistics.scores(labels, probabilities, patients, 0.5, seed=1)
-    copied = [np.repeat(part, 4) for part in (labels, probabilities, patients)]
-    assert statistics.scores(*copied, 0.5, seed=1) == once
-    per_image = statistics.image_scores(copied[0], copied[1], 0.5, seed=1)["roc_auc"]
+    once = scoring.scores(Cases(*screening()), 0.5, BOOTSTRAP)
+    copied = Cases(*(np.repeat(part, 4) for part in screening()))
+    assert scoring.scores(copied, 0.5, BOOTSTRAP) == once
+    per_image = scoring.image_scores(copied, 0.5, BOOTSTRAP)["roc_auc"]
     clustered = once["roc_auc"]
     assert per_image.high - per_image.low < 0.6 * (clustered.high - clustered.low)
 
@@ -103,26 +130,26 @@ def test_copies_of_a_patients_images_add_no_certainty():
 def test_the_order_of_the_images_and_the_size_of_chunks_change_nothing(monkeypatch):
     labels, probabilities, patients = screening()
     shuffled = np.random.default_rng(0).permutation(len(labels))
-    case, again = (labels, probabilities, patients), (labels[shuffled], probabilities[shuffled], patients[shuffled])
+    once = Cases(labels, probabilities, patients)
+    again = Cases(labels[shuffled], probabilities[shuffled], patients[shuffled])
 
     def everything(given):
-        options = {"seed": 1, "resamples": 300}
+        bootstrap = Bootstrap(1, 300)
         return [
-            statistics.scores(*given, 0.5, **options),
-            statistics.calibration(*given, **options),
-            statistics.net_benefit(*given, **options),
-            statistics.roc_curve(*given, **options),
-            statistics.pr_curve(*given, **options),
+            scoring.scores(given, 0.5, bootstrap),
+            scoring.reliability(given, bootstrap),
+            scoring.net_benefit(given, bootstrap),
+            scoring.roc_curve(given, bootstrap),
+            scoring.pr_curve(given, bootstrap),
         ]
 
-    expected = everything(case)
-    monkeypatch.setattr(statistics, "CHUNK", 1000)
+    expected = everything(once)
+    monkeypatch.setattr(cases_module, "CHUNK", 1000)
     assert everything(again) == expected
 
 
 def test_another_seed_gives_other_limits_but_the_same_value():
-    case = screening()
-    one, other = (statistics.scores(*case, 0.5, seed=seed)["roc_auc"] for seed in (1, 2))
+    one, other = (scoring.scores(Cases(*screening()), 0.5, Bootstrap(seed))["roc_auc"] for seed in (1, 2))
     assert one.value == other.value
     assert one.low != other.low
     assert one.low == pytest.approx(other.low, abs=0.01)
@@ -132,23 +159,21 @@ def test_another_seed_gives_other_limits_but_the_same_value():
 
 
 def edge(labels, probabilities, patients=None, threshold=0.5):
-    labels, probabilities = np.array(labels), np.array(probabilities)
-    patients = np.arange(len(labels)) if patients is None else np.array(patients)
+    cases, bootstrap = Cases(labels, probabilities, patients), Bootstrap(1, 200)
+    calibration, reliability = scoring.reliability(cases, bootstrap)
     everything = {
-        "scores": statistics.scores(labels, probabilities, patients, threshold, seed=1, resamples=200),
-        "images": statistics.image_scores(labels, probabilities, threshold, seed=1, resamples=200),
-        "delong": statistics.delong_interval(labels, probabilities),
-        "points": statistics.operating_points(
-            labels, probabilities, patients, statistics.thresholds(labels, probabilities), seed=1, resamples=200
-        ),
-        "calibration": statistics.calibration(labels, probabilities, patients, seed=1, resamples=200)[0],
+        "scores": scoring.scores(cases, threshold, bootstrap),
+        "images": scoring.image_scores(cases, threshold, bootstrap),
+        "delong": scoring.delong_interval(cases),
+        "points": scoring.operating_points(cases, scoring.locked_thresholds(cases), bootstrap),
+        "calibration": calibration,
     }
-    json.dumps(statistics.as_json(everything), allow_nan=False)
+    json.dumps(scoring.as_json(everything), allow_nan=False)
     for table in (
-        statistics.roc_curve(labels, probabilities, patients, seed=1, resamples=200),
-        statistics.pr_curve(labels, probabilities, patients, seed=1, resamples=200),
-        statistics.calibration(labels, probabilities, patients, seed=1, resamples=200)[1],
-        statistics.net_benefit(labels, probabilities, patients, seed=1, resamples=200),
+        scoring.roc_curve(cases, bootstrap),
+        scoring.pr_curve(cases, bootstrap),
+        reliability,
+        scoring.net_benefit(cases, bootstrap),
     ):
         assert np.isfinite(np.array(table.rows)).all()
         y, low, high = (
@@ -200,8 +225,8 @@ def test_all_images_of_one_patient_allow_no_interval():
 
 def test_one_image_a_patient_makes_both_kinds_of_interval_alike():
     labels, probabilities, _ = screening(ill=80, healthy=160)
-    clustered = statistics.scores(labels, probabilities, np.arange(len(labels)), 0.5, seed=1)["roc_auc"]
-    delong = statistics.delong_interval(labels, probabilities)
+    cases = Cases(labels, probabilities)
+    clustered, delong = scoring.scores(cases, 0.5, BOOTSTRAP)["roc_auc"], scoring.delong_interval(cases)
     assert (clustered.low, clustered.high) == pytest.approx((delong.low, delong.high), abs=0.01)
 
 
@@ -212,20 +237,14 @@ def test_precision_with_nothing_called_positive_is_unknown():
 
 @pytest.mark.parametrize(("label", "kind"), [(1, "healthy"), (0, "cancer")])
 def test_a_split_of_one_class_is_refused_by_name(label, kind):
-    labels, probabilities = np.full(4, label), np.array([0.1, 0.2, 0.3, 0.4])
-    for refused in (
-        lambda: statistics.scores(labels, probabilities, np.arange(4), 0.5, seed=1),
-        lambda: statistics.thresholds(labels, probabilities, split="test"),
-        lambda: statistics.roc_curve(labels, probabilities, np.arange(4), seed=1),
-        lambda: statistics.delong_interval(labels, probabilities),
-    ):
-        with pytest.raises(UserError, match=f"the test split holds no {kind} image"):
-            refused()
+    for split in ("test", "valid"):
+        with pytest.raises(UserError, match=f"the {split} split holds no {kind} image"):
+            Cases([label] * 4, [0.1, 0.2, 0.3, 0.4], split=split)
 
 
 def test_a_probability_that_is_none_is_refused():
     with pytest.raises(UserError, match="not numbers from 0 to 1"):
-        statistics.scores(np.array([0, 1]), np.array([0.5, np.nan]), np.arange(2), 0.5, seed=1)
+        Cases([0, 1], [0.5, np.nan])
 
 
 # --- Thresholds and operating points ---
@@ -240,7 +259,7 @@ def test_thresholds_lie_between_the_probabilities_where_the_rule_puts_them():
     """
     labels = np.repeat([0, 1], 10)
     probabilities = np.concatenate([np.arange(5, 100, 10) / 100, [0.1], np.full(9, 0.6)])
-    found = statistics.thresholds(labels, probabilities)
+    found = scoring.locked_thresholds(Cases(labels, probabilities, split="valid"))
     assert found == pytest.approx(
         {
             "balanced_accuracy": 0.575,
@@ -250,13 +269,13 @@ def test_thresholds_lie_between_the_probabilities_where_the_rule_puts_them():
             "sensitivity_90": 0.575,
         }
     )
-    assert tuple(found) == ("balanced_accuracy", "half", "specificity_90", "specificity_95", "sensitivity_90")
+    assert tuple(found) == get_args(settings.ThresholdRule)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_other_threshold_does_better(seed):
     labels, probabilities, _ = screening(seed, decimals=1)
-    found = statistics.thresholds(labels, probabilities)
+    found = scoring.locked_thresholds(Cases(labels, probabilities, split="valid"))
 
     def rates(threshold):
         called = probabilities >= threshold
@@ -274,22 +293,22 @@ def test_no_other_threshold_does_better(seed):
 
 
 def test_a_network_certain_of_everything_leaves_a_threshold_above_one():
-    found = statistics.thresholds(np.array([0, 1]), np.array([1.0, 1.0]))
+    found = scoring.locked_thresholds(Cases([0, 1], [1.0, 1.0], split="valid"))
     assert found["specificity_90"] == np.nextafter(1, 2)
     assert found["balanced_accuracy"] == 0  # of equals the one that recalls
 
 
 def test_neighbouring_probabilities_are_told_apart():
     low, high = 0.5, np.nextafter(0.5, 1)
-    threshold = statistics.thresholds(np.array([0, 1]), np.array([low, high]))["balanced_accuracy"]
+    threshold = scoring.locked_thresholds(Cases([0, 1], [low, high], split="valid"))["balanced_accuracy"]
     assert low < threshold <= high
 
 
 def test_operating_points_are_the_scores_at_each_threshold():
-    case = screening()
-    found = statistics.operating_points(*case, {"strict": 0.8, "half": 0.5}, seed=1)
+    cases = Cases(*screening())
+    found = scoring.operating_points(cases, {"strict": 0.8, "half": 0.5}, BOOTSTRAP)
     for rule, threshold in (("strict", 0.8), ("half", 0.5)):
-        expected = statistics.scores(*case, threshold, seed=1)
+        expected = scoring.scores(cases, threshold, BOOTSTRAP)
         assert found[rule] == {
             "threshold": threshold,
             "sensitivity": expected["sensitivity"],
@@ -305,8 +324,8 @@ def test_calibration_worked_by_hand():
 
     ECE = (|1/3 - 0.2| + |1 - 0.8|) / 2 = 1/6. Brier = (0.04 * 2 + 0.64 + 0.04 * 3) / 6 = 0.14.
     """
-    labels, probabilities = np.array([0, 0, 1, 1, 1, 1]), np.array([0.2] * 3 + [0.8] * 3)
-    found, curve = statistics.calibration(labels, probabilities, np.arange(6), seed=1, bins=2)
+    cases = Cases([0, 0, 1, 1, 1, 1], [0.2] * 3 + [0.8] * 3)
+    found, curve = scoring.reliability(cases, BOOTSTRAP, bins=2)
     assert found["expected_calibration_error"].value == pytest.approx(1 / 6)
     assert found["brier"].value == pytest.approx(0.14)
     assert curve.columns == ("probability", "observed", "low", "high", "images")
@@ -319,8 +338,7 @@ def test_net_benefit_worked_by_hand():
 
     Two true and one false positive: (2 - 1/3) / 5 = 1/3. All: 0.4 - 0.6 / 3 = 0.2.
     """
-    labels, probabilities = np.array([1, 1, 0, 0, 0]), np.array([0.9, 0.4, 0.6, 0.2, 0.1])
-    table = statistics.net_benefit(labels, probabilities, np.arange(5), seed=1)
+    table = scoring.net_benefit(Cases([1, 1, 0, 0, 0], [0.9, 0.4, 0.6, 0.2, 0.1]), BOOTSTRAP)
     row = dict(zip(table.columns, table.rows[24], strict=True))
     assert (row["threshold"], row["model"], row["treat_all"]) == pytest.approx((0.25, 1 / 3, 0.2))
     assert row["treat_none"] == 0
@@ -329,7 +347,7 @@ def test_net_benefit_worked_by_hand():
 
 def test_the_roc_curve_is_scikit_learns_with_a_finite_first_threshold():
     labels, probabilities, patients = screening(decimals=1)
-    found = np.array(statistics.roc_curve(labels, probabilities, patients, seed=1).rows)
+    found = np.array(scoring.roc_curve(Cases(labels, probabilities, patients), BOOTSTRAP).rows)
     fpr, tpr, levels = metrics.roc_curve(labels, probabilities, drop_intermediate=False)
     assert metrics.auc(found[:, 0], found[:, 1]) == pytest.approx(metrics.auc(fpr, tpr), abs=1e-12)
     known = {(x, y): level for x, y, level in zip(fpr, tpr, levels, strict=True)}
@@ -341,7 +359,7 @@ def test_the_roc_curve_is_scikit_learns_with_a_finite_first_threshold():
 
 def test_the_pr_curve_is_scikit_learns_without_the_point_no_threshold_reaches():
     labels, probabilities, patients = screening(decimals=1)
-    table = statistics.pr_curve(labels, probabilities, patients, seed=1)
+    table = scoring.pr_curve(Cases(labels, probabilities, patients), BOOTSTRAP)
     precision, recall, levels = metrics.precision_recall_curve(labels, probabilities, drop_intermediate=True)
     expected = np.stack([recall[:-1], precision[:-1], levels], axis=1)[::-1]
     assert np.array(table.rows)[:, :3] == pytest.approx(expected, abs=1e-12)
@@ -349,18 +367,17 @@ def test_the_pr_curve_is_scikit_learns_without_the_point_no_threshold_reaches():
 
 def test_the_roc_band_is_the_interval_of_the_sensitivity_there():
     """At a false positive rate of 0.1 of the curve: as one sorts and interpolates each drawn set of patients anew."""
-    labels, probabilities, patients = screening(5)
-    cases = statistics._cases(labels, probabilities, patients, "test")
+    cases, bootstrap = Cases(*screening(5)), Bootstrap(1, 400)
     drawn = []
-    for counts in statistics._resamples(cases.cancer, 1, 400, len(labels)):
+    for counts in bootstrap.counts(cases.cancer, len(cases.labels)):
         for count in counts:
             fpr, tpr, _ = metrics.roc_curve(
                 cases.labels, cases.probabilities, sample_weight=count[cases.patient], drop_intermediate=False
             )
             drawn.append(np.interp(0.1, fpr, tpr))
-    ladder, support = statistics._Ladder(cases), min(cases.cancer.sum(), (~cases.cancer).sum())
-    low, high = statistics._band(cases, ladder, 1, 400, statistics._sensitivity_at)
-    assert (low[20], high[20]) == pytest.approx(tuple(np.quantile(drawn, statistics._levels(support))), abs=1e-9)
+    support = min(cases.cancer.sum(), (~cases.cancer).sum())
+    low, high = curves._band(cases, Ladder(cases), bootstrap, curves._sensitivity_at)
+    assert (low[20], high[20]) == pytest.approx(tuple(np.quantile(drawn, quantile_levels(support))), abs=1e-9)
 
 
 def test_the_roc_band_never_falls_and_ends_where_everyone_is_called_positive():
@@ -368,30 +385,29 @@ def test_the_roc_band_never_falls_and_ends_where_everyone_is_called_positive():
     random = np.random.default_rng(3)
     labels = np.repeat([1, 0], [20, 40])
     probabilities = np.concatenate([random.uniform(0.5, 1, 20), random.uniform(0, 1, 40)])
-    low = np.array(statistics.roc_curve(labels, probabilities, np.arange(60), seed=1).rows)[:, 3]
+    cases = Cases(labels, probabilities)
+    low = np.array(scoring.roc_curve(cases, BOOTSTRAP).rows)[:, 3]
     assert (np.diff(low) >= 0).all()
     assert low[-1] == 1
-    cases = statistics._cases(labels, probabilities, np.arange(60), "test")
-    raw, _ = statistics._band(cases, statistics._Ladder(cases), 1, 2000, statistics._sensitivity_at)
+    raw, _ = curves._band(cases, Ladder(cases), BOOTSTRAP, curves._sensitivity_at)
     assert raw[-1] == pytest.approx(0.025 ** (1 / 20))
     assert raw[-1] < raw.max()
 
 
 def test_the_pr_band_is_the_interval_of_the_precision_where_a_recall_is_first_reached():
     """At a recall of 0.5: in each drawn set of patients the precision at the highest threshold that reaches it."""
-    labels, probabilities, patients = screening(5)
-    cases = statistics._cases(labels, probabilities, patients, "test")
+    cases, bootstrap = Cases(*screening(5)), Bootstrap(1, 300)
     drawn = []
-    for counts in statistics._resamples(cases.cancer, 1, 300, len(labels)):
+    for counts in bootstrap.counts(cases.cancer, len(cases.labels)):
         for count in counts:
             precision, recall, _ = metrics.precision_recall_curve(
                 cases.labels, cases.probabilities, sample_weight=count[cases.patient]
             )
             enough = np.flatnonzero(recall >= 0.5 - 1e-12)[-1]  # of falling recalls, at the highest threshold
             drawn.append(precision[enough])
-    low, high = statistics._band(cases, statistics._Ladder(cases), 1, 300, statistics._precision_at)
+    low, high = curves._band(cases, Ladder(cases), bootstrap, curves._precision_at)
     support = min(cases.cancer.sum(), (~cases.cancer).sum())
-    expected = np.quantile(drawn, statistics._levels(support))
+    expected = np.quantile(drawn, quantile_levels(support))
     assert (low[100], high[100]) == pytest.approx(tuple(expected), abs=1e-9)
 
 
@@ -404,7 +420,7 @@ def test_delong_agrees_with_mlstatkit_on_ties(seed):
 
     labels, a, _ = screening(seed, decimals=1)
     b = np.round((a + screening(seed + 100, decimals=1)[1][0] + np.random.default_rng(seed).random(len(a))) / 3, 1)
-    found = statistics.delong_test(labels, a, b)
+    found = scoring.delong_test(Cases(labels, a), Cases(labels, b))
     _, p, limits_a, limits_b, auc_a, auc_b, info = Delong_test(labels, a, b)
     assert info["method"] == "delong"
     assert found.p == pytest.approx(p, abs=1e-6)
@@ -420,7 +436,8 @@ def test_delong_worked_by_hand():
     Differences: cancer 0, -1/2, 0 (variance 1/12, over 3: 1/36), healthy -1/3, 0 (variance 1/18, over 2: 1/36).
     So the change is -1/6, its variance 1/18, z = -0.7071 and p = 0.4795.
     """
-    found = statistics.delong_test(np.array([1, 1, 1, 0, 0]), [0.9, 0.8, 0.3, 0.4, 0.2], [0.9, 0.35, 0.3, 0.4, 0.2])
+    labels = [1, 1, 1, 0, 0]
+    found = scoring.delong_test(Cases(labels, [0.9, 0.8, 0.3, 0.4, 0.2]), Cases(labels, [0.9, 0.35, 0.3, 0.4, 0.2]))
     assert (found.a.value, found.b.value, found.change.value) == pytest.approx((5 / 6, 2 / 3, -1 / 6))
     assert (found.change.high - found.change.value) / 1.959964 == pytest.approx((1 / 18) ** 0.5, abs=1e-6)
     assert found.p == pytest.approx(0.4795, abs=1e-4)
@@ -430,7 +447,7 @@ def test_delong_counts_pairs_that_32_bits_cannot():
     """100,000 of each class make 10^10 pairs; labels and ranks in small integers must not overflow."""
     labels = np.repeat(np.array([1, 0], dtype=np.int8), 100_000)
     probabilities = np.linspace(1, 0, 200_000, dtype=np.float32)
-    found = statistics.delong_interval(labels, probabilities)
+    found = scoring.delong_interval(Cases(labels, probabilities))
     assert found.value == 1.0
     assert 0.9999 < found.low < 1
 
@@ -439,12 +456,17 @@ def test_mcnemar_worked_by_hand():
     """One image only a gets right, six only b: p = 2 * (C(7,0) + C(7,1)) / 2^7 = 0.125."""
     right_a = np.array([True] * 4 + [True] + [False] * 6)
     right_b = np.array([True] * 4 + [False] + [True] * 6)
-    assert statistics.mcnemar(right_a, right_b) == pytest.approx(0.125)
-    assert statistics.mcnemar(right_a, right_a) == 1.0
+    assert scoring.mcnemar(right_a, right_b) == pytest.approx(0.125)
+    assert scoring.mcnemar(right_a, right_a) == 1.0
 
 
-def compared(labels, patients, a, b, resamples=2000):
-    return statistics.paired_bootstrap(labels, patients, a, b, a >= 0.5, b >= 0.5, seed=1, resamples=resamples)
+def compared(labels, patients, a, b, bootstrap=BOOTSTRAP):
+    cases = Cases(labels, a, patients), Cases(labels, b, patients)
+    return scoring.paired_bootstrap(*cases, a >= 0.5, b >= 0.5, bootstrap)
+
+
+def delong(labels, a, b):
+    return scoring.delong_test(Cases(labels, a), Cases(labels, b))
 
 
 def test_a_paired_change_worked_by_hand():
@@ -457,7 +479,7 @@ def test_a_paired_change_worked_by_hand():
     labels = np.repeat([1, 0], 20)
     a = np.repeat([0.9, 0.9, 0.1, 0.1, 0.1], [12, 2, 4, 2, 20])
     b = np.repeat([0.9, 0.1, 0.9, 0.1, 0.2], [12, 2, 4, 2, 20])
-    found = compared(labels, np.arange(40), a, b, resamples=40_000)["sensitivity"]
+    found = compared(labels, np.arange(40), a, b, Bootstrap(1, 40_000))["sensitivity"]
     assert (found.a.value, found.b.value, found.change.value) == pytest.approx((0.7, 0.8, 0.1))
     assert found.p == pytest.approx(0.4283, abs=0.004)
     assert found.change.low == pytest.approx(0.1 - 2.0930 * 0.12354, abs=0.004)
@@ -467,11 +489,11 @@ def test_paired_values_and_limits_are_those_of_scores():
     labels, a, patients = screening(1)
     b = np.round(np.random.default_rng(0).permutation(a) / 2 + a / 2, 2)
     found = compared(labels, patients, a, b)
-    assert tuple(found) == statistics.COMPARED
+    assert tuple(found) == scoring.COMPARED
     for which, probabilities in (("a", a), ("b", b)):
-        expected = statistics.scores(labels, probabilities, patients, 0.5, seed=1)
+        expected = scoring.scores(Cases(labels, probabilities, patients), 0.5, BOOTSTRAP)
         assert {name: getattr(change, which) for name, change in found.items()} == {
-            name: expected[name] for name in statistics.COMPARED
+            name: expected[name] for name in scoring.COMPARED
         }
     for change in found.values():
         assert change.change.value == change.b.value - change.a.value
@@ -489,7 +511,7 @@ def test_swapping_the_models_turns_the_sign_and_keeps_p():
 
 def test_a_model_does_not_differ_from_itself():
     labels, a, patients = screening(1)
-    for change in [*compared(labels, patients, a, a).values(), statistics.delong_test(labels, a, a)]:
+    for change in [*compared(labels, patients, a, a).values(), delong(labels, a, a)]:
         assert change.change == Interval(0, 0, 0)
         assert change.p == 1
 
@@ -498,7 +520,7 @@ def test_a_perfect_model_against_a_perverse_one_has_the_sign_tests_p():
     """Ten pairs of patients all speak for a: p = 2 / 2^10. Nothing varies between resamples."""
     labels = np.repeat([1, 0], [10, 12])
     a, b = np.where(labels == 1, 0.9, 0.1), np.where(labels == 1, 0.1, 0.9)
-    for change in (compared(labels, np.arange(22), a, b)["roc_auc"], statistics.delong_test(labels, a, b)):
+    for change in (compared(labels, np.arange(22), a, b)["roc_auc"], delong(labels, a, b)):
         assert change.change.value == -1
         assert change.p == pytest.approx(2**-9)
         assert -1 <= change.change.low < change.change.high < 0
@@ -507,7 +529,7 @@ def test_a_perfect_model_against_a_perverse_one_has_the_sign_tests_p():
 def test_two_perfect_models_are_not_called_different_nor_surely_equal():
     labels = np.repeat([1, 0], 10)
     a, b = np.where(labels == 1, 0.9, 0.1), np.where(labels == 1, 0.8, 0.3)
-    for change in (compared(labels, np.arange(20), a, b)["roc_auc"], statistics.delong_test(labels, a, b)):
+    for change in (compared(labels, np.arange(20), a, b)["roc_auc"], delong(labels, a, b)):
         assert change.p == 1
         assert change.change.low < 0 < change.change.high
 
