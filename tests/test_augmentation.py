@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
-from mammo.learning.augmentation import Augment, Warp, apply, batch, draw
+from mammo.core.settings import Augment
+from mammo.learning.augmentation import Warp, apply, batch, draw
 
 STILL = {
     **dict.fromkeys(("rotation_range", "width_shift_range", "height_shift_range", "zoom_range"), 0.0),

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from mammo import commands
-from mammo.core import files
+from mammo import commands, scoring
+from mammo.core import files, predictions
 from mammo.core.errors import UserError
-from mammo.scoring import comparison as compare
-from mammo.scoring import statistics
+from mammo.scoring import Bootstrap, Cases, comparison
 
 # DVC 3.67 uses a call that its own dependency pygtrie has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
@@ -48,7 +47,7 @@ def model(skill: float, seed: int, women: int = 40):
 
 
 def write(path: Path, rows) -> Path:
-    files.write_csv(path, compare.COLUMNS, rows)
+    predictions.write(path, rows)
     return path
 
 
@@ -95,9 +94,14 @@ def project(two_branches, tmp_path, monkeypatch):
 
 def expected(a_rows, b_rows):
     """The comparison from the rows themselves, sorted by image."""
-    a, b = (np.array([row[2:] for row in sorted(rows)]) for rows in (a_rows, b_rows))
-    patients = np.array([row[1] for row in sorted(a_rows)])
-    return statistics.paired_bootstrap(a[:, 0], patients, a[:, 1], b[:, 1], a[:, 2], b[:, 2], seed=compare.SEED)
+    (a, called_a), (b, called_b) = (cases_of(rows) for rows in (a_rows, b_rows))
+    return scoring.paired_bootstrap(a, b, called_a, called_b, Bootstrap(comparison.SEED))
+
+
+def cases_of(rows):
+    """The rows as cases, and what is called cancer, by image."""
+    _, patients, labels, probabilities, called = zip(*sorted(rows), strict=True)
+    return Cases(labels, probabilities, patients), np.array(called)
 
 
 def report(capsys, *arguments: str):
@@ -120,9 +124,9 @@ def test_a_branch_against_the_workspace_pairs_the_images_by_name(project, capsys
     truth = expected(model(1.0, seed=1), model(3.0, seed=3))
     assert (found["a"], found["b"], found["images"], found["patients"]) == ("main", "workspace", 80, 40)
     for name, change in truth.items():
-        assert found["scores"][name]["a"] == statistics.as_json(change.a)
-        assert found["scores"][name]["b"] == statistics.as_json(change.b)
-        assert found["scores"][name]["change"] == statistics.as_json(change.change)
+        assert found["scores"][name]["a"] == scoring.as_json(change.a)
+        assert found["scores"][name]["b"] == scoring.as_json(change.b)
+        assert found["scores"][name]["change"] == scoring.as_json(change.change)
         assert found["scores"][name]["p"] == change.p
     assert set(found["scores"]) == set(truth)
     assert found["scores"]["roc_auc"]["change"]["low"] > 0
@@ -131,11 +135,12 @@ def test_a_branch_against_the_workspace_pairs_the_images_by_name(project, capsys
 
 def test_the_image_level_tests_stand_beside(project, capsys):
     found = report(capsys, "main", "better")["scores"]
-    a, b = (np.array([row[2:] for row in sorted(rows)]) for rows in (model(1.0, seed=1), model(3.0, seed=3)))
-    assert found["roc_auc"]["delong"]["p"] == statistics.delong_test(a[:, 0], a[:, 1], b[:, 1]).p
-    right_a, right_b = a[:, 2] == a[:, 0], b[:, 2] == b[:, 0]
-    for name, among in (("accuracy", a[:, 0] >= 0), ("sensitivity", a[:, 0] == 1), ("specificity", a[:, 0] == 0)):
-        assert found[name]["mcnemar"]["p"] == statistics.mcnemar(right_a[among], right_b[among])
+    (a, called_a), (b, called_b) = (cases_of(rows) for rows in (model(1.0, seed=1), model(3.0, seed=3)))
+    assert found["roc_auc"]["delong"]["p"] == scoring.delong_test(a, b).p
+    ill = a.as_given(a.labels)
+    for name, among in (("accuracy", ill | ~ill), ("sensitivity", ill), ("specificity", ~ill)):
+        right_a, right_b = (called_a == ill)[among], (called_b == ill)[among]
+        assert found[name]["mcnemar"]["p"] == scoring.mcnemar(right_a, right_b)
 
 
 def test_without_arguments_the_last_commit_against_the_workspace(project, capsys):
@@ -165,15 +170,15 @@ def test_a_workspace_whose_model_changed_is_refused_until_it_ran(project, capsys
     assert "out of date, run `dvc repro` first. Changed: train (model.csv)" in text
     dvc(project, "repro", "-q")
     found = report(capsys, "main")
-    assert found["scores"]["roc_auc"]["b"] == statistics.as_json(
+    assert found["scores"]["roc_auc"]["b"] == scoring.as_json(
         expected(model(1.0, seed=1), model(2.0, seed=2))["roc_auc"].b
     )
 
 
 def test_predictions_edited_by_hand_are_refused(project, capsys):
-    write(project / compare.PREDICTIONS, model(9.0, seed=2))
+    write(project / comparison.PREDICTIONS, model(9.0, seed=2))
     assert "out of date" in refusal(capsys, "main")
-    (project / compare.PREDICTIONS).unlink()
+    (project / comparison.PREDICTIONS).unlink()
     assert "out of date" in refusal(capsys, "main")
 
 
@@ -273,10 +278,10 @@ def test_the_terminal_shows_a_row_a_score_and_a_plain_sentence(project, capsys):
     assert last.endswith("of comparisons of equally good models.")
 
 
-def comparison(p: float, value: float, low: float, high: float) -> compare.Comparison:
-    score = statistics.Interval(0.8, 0.7, 0.9)
-    change = statistics.Change(score, score, statistics.Interval(value, low, high), p)
-    return compare.Comparison("main", "new", 10, 5, 0, {"roc_auc": change}, change, {})
+def of_one_score(p: float, value: float, low: float, high: float) -> comparison.Comparison:
+    score = scoring.Interval(0.8, 0.7, 0.9)
+    change = scoring.Change(score, score, scoring.Interval(value, low, high), p)
+    return comparison.Comparison("main", "new", 10, 5, 0, {"roc_auc": change}, change, {})
 
 
 @pytest.mark.parametrize(
@@ -310,7 +315,7 @@ def comparison(p: float, value: float, low: float, high: float) -> compare.Compa
     ],
 )
 def test_the_sentence_claims_no_more_than_the_test(given, said):
-    assert compare.sentence(comparison(*given)) == said
+    assert comparison.sentence(of_one_score(*given)) == said
 
 
 def test_markdown_is_one_table_under_the_sentence(capsys, tmp_path):
@@ -319,7 +324,7 @@ def test_markdown_is_one_table_under_the_sentence(capsys, tmp_path):
     lines = capsys.readouterr().out.splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert lines[0].startswith("**The ROC AUC of ")
-    assert len(table) == 2 + len(statistics.COMPARED)
+    assert len(table) == 2 + len(scoring.COMPARED)
     assert {line.count("|") for line in table} == {8}
 
 
@@ -386,6 +391,7 @@ def test_scores_without_a_finished_run_says_what_to_do(tmp_path, monkeypatch, ca
 
 def test_a_prediction_without_a_patient_is_its_own(tmp_path):
     content = b"image,patient,label,probability,predicted\na,,1,0.5,1\n"
-    assert compare._parse(content, "here")["a"].patient == "a"
+    (one,) = predictions.parse(content, "here")
+    assert one.patient == "a"
     with pytest.raises(UserError, match="the image has no name"):
-        compare._parse(content.replace(b"\na,", b"\n,"), "here")
+        predictions.parse(content.replace(b"\na,", b"\n,"), "here")

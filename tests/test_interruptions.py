@@ -160,13 +160,11 @@ def test_a_second_stage_in_a_workspace_waits_for_the_first_and_says_so(slow: Pat
 
 
 def test_no_worker_outlives_a_killed_download_and_the_next_one_is_whole(tmp_path: Path) -> None:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["data"]["phantom"].update(patients=20, size=96)
     command = [sys.executable, ROOT / "stages/download.py", "own", "data/raw"]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     for folder in (undisturbed, killed):
         (folder / "own").mkdir(parents=True)
-        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+        write_params(folder, data={"source": "phantom", "phantom": {"patients": 20, "size": 96}})
     subprocess.run(command, cwd=undisturbed, check=True)
     stage = subprocess.Popen(command, cwd=killed)
     try:
@@ -216,8 +214,7 @@ def raw(tmp_path: Path) -> Path:
         path.write_bytes(cv2.imencode(".png", random.integers(0, 256, (64, 64), np.uint8))[1].tobytes())
         entries.append(dataset.Entry(name, position % 2, "", f"{position:03d}", ""))
     dataset.write_index(tmp_path / "data/raw", entries)
-    split = {"by": "patient", "seed": 1, "valid": 0.2, "test": 0.2}
-    write_params(tmp_path, split=split, preprocess={"size": [64, 64], "on_unreadable": "stop"})
+    write_params(tmp_path, preprocess={"size": [64, 64]})
     return tmp_path
 
 
@@ -270,7 +267,7 @@ def test_training_without_room_for_its_state_is_told_in_one_line_and_leaves_noth
     assert done.returncode == 1
     assert done.stderr == "train: data/state/state.npz could not be written: File too large\n"
     left = {path.name for path in (tmp_path / "data").rglob("*")}
-    assert left == {"prepared", "images.npy", "index.csv", "gate.json", "state", "lock"}
+    assert left == {"prepared", "images.npy", "index.csv", "about.json", "gate.json", "state", "lock"}
 
 
 def test_a_damaged_state_is_told_and_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from mammo.core import files
-from mammo.scoring import statistics
+from mammo.scoring import Bootstrap, Cases, net_benefit, pr_curve, reliability, roc_curve, scores
 
 ROOT = Path(__file__).parent.parent
 PLOTS = ROOT / ".dvc/plots"
@@ -139,18 +139,17 @@ def write_plots(plots: Path, seed: int, separation: float, epochs: int) -> None:
     labels = np.repeat([0, 0, 1], 40)
     probabilities = 1 / (1 + np.exp(-random.normal(separation * (labels - 0.5), 1)))
     patients = np.array([f"{position // 3}" for position in range(len(labels))])
-    cases = {"labels": labels, "probabilities": probabilities, "patients": patients}
-    options = {"seed": 1, "resamples": 200}
+    cases, bootstrap = Cases(labels, probabilities, patients), Bootstrap(1, 200)
     plots.mkdir(exist_ok=True)
     for name, table in (
-        ("roc", statistics.roc_curve(**cases, **options)),
-        ("pr", statistics.pr_curve(**cases, **options)),
-        ("calibration", statistics.calibration(**cases, **options)[1]),
-        ("decision", statistics.net_benefit(**cases, **options)),
+        ("roc", roc_curve(cases, bootstrap)),
+        ("pr", pr_curve(cases, bootstrap)),
+        ("calibration", reliability(cases, bootstrap)[1]),
+        ("decision", net_benefit(cases, bootstrap)),
     ):
         files.write_csv(plots / f"{name}.csv", table.columns, table.rows)
-    scores = statistics.scores(**cases, threshold=0.5, **options)
-    rows = [(name, score.value, score.low, score.high, DATA) for name, score in scores.items()]
+    found = scores(cases, 0.5, bootstrap)
+    rows = [(name, score.value, score.low, score.high, DATA) for name, score in found.items()]
     files.write_csv(plots / "scores.csv", ("score", "value", "low", "high", "data"), rows)
     words = np.array(["healthy", "cancer"])
     called = (probabilities >= 0.5).astype(int)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from mammo.core import dataset, settings
-from mammo.learning import augmentation
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from test_seeds import prepare
@@ -24,15 +23,14 @@ def aucs(prepared: Path, source: str, precision: str, scratch: Path) -> Iterator
     from mammo.learning import networks, training
 
     data = dataset.load(prepared)
-    ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
-    committed = settings.read("train", training.Train, ROOT / "params.yaml")
-    networks.use_threads(committed.threads)
+    committed = settings.read(ROOT / "params.yaml")
+    networks.use_threads(committed.train.threads)
     test = data.part("test")
     for seed in SEEDS:
         changed = {"seed": seed, "epochs": EPOCHS[source], "patience": EPOCHS[source], "precision": precision}
-        setting = committed.model_copy(update=changed)
-        key = f"{source} {precision} {seed}"
-        network, _ = training.fit(data, setting, ranges, scratch / "history.csv", scratch / "state", key)
+        train = committed.train.model_copy(update=changed)
+        history, state, key = scratch / "history.csv", scratch / "state", f"{source} {precision} {seed}"
+        network = training.fit(data, train, committed.augment, history, state, key).network
         yield roc_auc_score(data.labels[test], networks.probabilities(networks.forward(network), data.images, test))
 
 

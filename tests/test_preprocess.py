@@ -2,20 +2,22 @@
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import preprocess
 import pytest
 from conftest import run_stage, write_params
 from mammo.core import dataset
-from mammo.core.dataset import Entry
+from mammo.core.dataset import About, Entry
 from mammo.core.errors import UserError
+from mammo.core.settings import Canonical, Split
+from mammo.core.splits import assign
 from mammo.imaging import images
 
 PATHS = ("data/raw", "data/prepared", "metrics/preprocess.json")
-BY_PATIENT = preprocess.Split(by="patient", seed=1, valid=0.2, test=0.2)
+BY_PATIENT = Split(by="patient", seed=1, valid=0.2, test=0.2)
 
 
 def write_raw(folder: Path, patients: int = 30, split: str | None = None) -> list[Entry]:
@@ -83,6 +85,15 @@ def test_masks_follow_their_images(tmp_path: Path) -> None:
     assert set(np.unique(masks)) == {0, 255}
 
 
+def test_later_stages_are_told_of_the_source_the_canonical_steps_and_unknown_patients(tmp_path: Path) -> None:
+    entries = write_raw(tmp_path)
+    dataset.write_index(tmp_path / "data/raw", [*entries[:-1], replace(entries[-1], patient="")])
+    write_params(tmp_path, split={"by": "folder"}, preprocess={"canonical": {"crop": True}})
+    assert run_stage("preprocess", *PATHS, folder=tmp_path).returncode == 0
+    expected = About(source="folder", canonical=Canonical(crop=True), images_without_patient=1)
+    assert dataset.read_about(tmp_path / "data/prepared") == expected
+
+
 def spoil(folder: Path, entries: list[Entry]) -> dict[str, str]:
     """Damage four files; the reason expected for each."""
     raw = folder / "data/raw"
@@ -120,7 +131,11 @@ def test_skipping_goes_on_without_them_and_counts_them(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics/preprocess.json").read_text())["unreadable"] == {"skipped": 4}
     for image in expected:
         assert image in done.stdout
-    assert sorted(path.name for path in (tmp_path / "data/prepared").iterdir()) == ["images.npy", "index.csv"]
+    assert sorted(path.name for path in (tmp_path / "data/prepared").iterdir()) == [
+        "about.json",
+        "images.npy",
+        "index.csv",
+    ]
 
 
 def test_the_same_bytes_on_one_core_and_two(tmp_path: Path) -> None:
@@ -145,7 +160,7 @@ def test_the_same_bytes_on_one_core_and_two(tmp_path: Path) -> None:
 
 
 def test_no_patient_is_in_two_splits_and_both_classes_are_shared_out() -> None:
-    assigned = preprocess.assign(synthetic_entries(300), BY_PATIENT)
+    assigned = assign(synthetic_entries(300), BY_PATIENT)
     splits = defaultdict(set)
     for entry in assigned:
         splits[entry.patient].add(entry.split)
@@ -163,25 +178,23 @@ def test_no_patient_is_in_two_splits_and_both_classes_are_shared_out() -> None:
 
 def test_the_split_depends_on_neither_order_nor_other_files_but_on_the_seed() -> None:
     entries = synthetic_entries(200)
-    forward = {entry.image: entry.split for entry in preprocess.assign(entries, BY_PATIENT)}
-    backward = {entry.image: entry.split for entry in preprocess.assign(entries[::-1], BY_PATIENT)}
-    other = {
-        entry.image: entry.split for entry in preprocess.assign(entries, BY_PATIENT.model_copy(update={"seed": 2}))
-    }
+    forward = {entry.image: entry.split for entry in assign(entries, BY_PATIENT)}
+    backward = {entry.image: entry.split for entry in assign(entries[::-1], BY_PATIENT)}
+    other = {entry.image: entry.split for entry in assign(entries, BY_PATIENT.model_copy(update={"seed": 2}))}
     assert forward == backward
     assert forward != other
 
 
 def test_added_patients_move_few_of_the_others() -> None:
-    before = {entry.patient: entry.split for entry in preprocess.assign(synthetic_entries(600), BY_PATIENT)}
-    after = {entry.patient: entry.split for entry in preprocess.assign(synthetic_entries(660), BY_PATIENT)}
+    before = {entry.patient: entry.split for entry in assign(synthetic_entries(600), BY_PATIENT)}
+    after = {entry.patient: entry.split for entry in assign(synthetic_entries(660), BY_PATIENT)}
     moved = [patient for patient in before if after[patient] != before[patient]]
     assert len(moved) <= 0.03 * len(before)
 
 
 def test_an_image_without_a_patient_is_its_own() -> None:
     entries = [Entry(f"train/{n % 2}/scan{n}.png", n % 2, "train", "", "") for n in range(40)]
-    assert Counter(entry.split for entry in preprocess.assign(entries, BY_PATIENT)) == {
+    assert Counter(entry.split for entry in assign(entries, BY_PATIENT)) == {
         "train": 24,
         "valid": 8,
         "test": 8,
@@ -191,12 +204,12 @@ def test_an_image_without_a_patient_is_its_own() -> None:
 def test_a_delivered_split_is_kept_or_asked_for(tmp_path: Path) -> None:
     by_folder = BY_PATIENT.model_copy(update={"by": "folder"})
     entries = write_raw(tmp_path)
-    assert preprocess.assign(entries, by_folder) == entries
+    assert assign(entries, by_folder) == entries
     with pytest.raises(UserError, match=r"delivered without a split: set split\.by: patient"):
-        preprocess.assign([Entry("train/0/a.png", 0, "", "", "")], by_folder)
+        assign([Entry("train/0/a.png", 0, "", "", "")], by_folder)
 
 
 def test_a_split_that_would_lack_a_class_is_refused_by_name() -> None:
     healthy = [entry for entry in synthetic_entries(60) if entry.label == 0]
     with pytest.raises(UserError, match="the train split has no cancerous image"):
-        preprocess.assign(healthy, BY_PATIENT)
+        assign(healthy, BY_PATIENT)

@@ -6,11 +6,12 @@ chooses the code that it would choose on a processor without them.
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import ROOT, TRAIN_PATHS, run_stage, write_params, write_prepared
+from miniature import change
 
 pytestmark = [
     pytest.mark.proof,
@@ -40,9 +41,8 @@ def digest(*paths: Path) -> str:
 
 def drawn(folder: Path, environment: dict[str, str]) -> tuple[str, str]:
     """Digests of some phantoms and of the array made of them."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["data"]["phantom"]["patients"] = 24
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(ROOT / "params.yaml", folder)
+    change(folder, data={"phantom": {"patients": 24}})
     (folder / "own").mkdir()
     for name, *paths in (
         ("download", "own", "data/raw"),

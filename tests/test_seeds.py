@@ -4,11 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import ROOT, run_stage
 from mammo.core import dataset, settings
-from mammo.learning import augmentation
-from mammo.scoring import statistics
+from mammo.scoring import Bootstrap, Cases, scores
+from miniature import change
 
 SEEDS = range(1, 21)
 # Enough for the slowest seed to have begun; the committed run goes on for longer.
@@ -19,10 +18,8 @@ pytestmark = pytest.mark.proof
 
 def prepare(folder: Path, source: str, images: Path | None = None, lesions: bool = True) -> Path:
     """data/prepared of the settings in params.yaml, from phantoms or from a folder of images."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["data"]["source"] = source
-    params["data"]["phantom"]["lesions"] = lesions
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(ROOT / "params.yaml", folder)
+    change(folder, data={"source": source, "phantom": {"lesions": lesions}})
     own = images or folder / "own"
     own.mkdir(exist_ok=True)
     for name, paths in {
@@ -41,16 +38,16 @@ def verdicts(prepared: Path, source: str, scratch: Path) -> list[bool]:
     from mammo.learning import networks, training
 
     data = dataset.load(prepared)
-    ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
-    committed = settings.read("train", training.Train, ROOT / "params.yaml")
-    networks.use_threads(committed.threads)
+    committed = settings.read(ROOT / "params.yaml")
+    networks.use_threads(committed.train.threads)
     learned = []
     print(f"\n{source}, {EPOCHS[source]} epochs\n\n| seed | training AUC (95 %) | spread | validation AUC | learned |")
     print("|---:|---|---:|---:|---|", flush=True)
     for seed in SEEDS:
-        setting = committed.model_copy(update={"seed": seed, "epochs": EPOCHS[source], "patience": EPOCHS[source]})
-        network, _ = training.fit(data, setting, ranges, scratch / "history.csv", scratch / "state", f"{source} {seed}")
-        step = networks.forward(network)
+        changed = {"seed": seed, "epochs": EPOCHS[source], "patience": EPOCHS[source]}
+        train_settings = committed.train.model_copy(update=changed)
+        history, state, key = scratch / "history.csv", scratch / "state", f"{source} {seed}"
+        step = networks.forward(training.fit(data, train_settings, committed.augment, history, state, key).network)
         verdict = train.judge(
             {split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")}, data
         )
@@ -78,12 +75,12 @@ def test_without_lesions_the_network_is_at_chance(tmp_path: Path) -> None:
     from mammo.learning import networks, training
 
     data = dataset.load(prepare(tmp_path, "phantom", lesions=False))
-    ranges = settings.read("augment", augmentation.Augment, ROOT / "params.yaml")
-    committed = settings.read("train", training.Train, ROOT / "params.yaml")
-    networks.use_threads(committed.threads)
-    network, _ = training.fit(data, committed, ranges, tmp_path / "history.csv", tmp_path / "state", "no lesions")
+    committed = settings.read(ROOT / "params.yaml")
+    networks.use_threads(committed.train.threads)
+    history, state = tmp_path / "history.csv", tmp_path / "state"
+    network = training.fit(data, committed.train, committed.augment, history, state, "no lesions").network
     test = data.part("test")
     probability = networks.probabilities(networks.forward(network), data.images, test)
-    auc = statistics.scores(data.labels[test], probability, data.patients[test], threshold=0.5, seed=1)["roc_auc"]
+    auc = scores(Cases(data.labels[test], probability, data.patients[test]), 0.5, Bootstrap(1))["roc_auc"]
     print(f"\nphantoms without lesions: test AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})")
     assert auc.low < 0.5 < auc.high

@@ -8,9 +8,10 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from mammo import scoring
 from mammo.core.randomness import generator
-from mammo.scoring import statistics
-from mammo.scoring.statistics import COMPARED, TITLES
+from mammo.scoring import COMPARED, TITLES, Bootstrap, Cases
+from mammo.scoring.measures import DECIDED
 from scipy.stats import norm
 
 STUDIES = 1000
@@ -43,15 +44,16 @@ def reader_study(number: int, auc: float):
 def outcome(number: int, auc: float) -> Counter:
     """One study: does each interval hold the truth, does each test call the equal models different?"""
     labels, patients, a, b = reader_study(number, auc)
-    found = statistics.paired_bootstrap(labels, patients, a, b, a >= 0.5, b >= 0.5, seed=number)
-    image_level = statistics.delong_interval(labels, a)
+    of_a, of_b = Cases(labels, a, patients), Cases(labels, b, patients)
+    found = scoring.paired_bootstrap(of_a, of_b, a >= 0.5, b >= 0.5, Bootstrap(number))
+    image_level = scoring.delong_interval(of_a)
     decided = float(norm.cdf(norm.ppf(auc) / 2**0.5))  # of each of DECIDED, at the threshold between the two means
-    truth = {"roc_auc": auc, **dict.fromkeys(statistics.DECIDED, decided)}
+    truth = {"roc_auc": auc, **dict.fromkeys(DECIDED, decided)}
     seen = Counter({f"{name} holds": found[name].a.low <= true <= found[name].a.high for name, true in truth.items()})
     seen["image-level holds"] = image_level.low <= auc <= image_level.high
     seen.update({f"{name} differs": found[name].p < 0.05 for name in COMPARED})
-    seen["delong differs"] = statistics.delong_test(labels, a, b).p < 0.05
-    seen["mcnemar differs"] = statistics.mcnemar((a >= 0.5) == labels, (b >= 0.5) == labels) < 0.05
+    seen["delong differs"] = scoring.delong_test(of_a, of_b).p < 0.05
+    seen["mcnemar differs"] = scoring.mcnemar((a >= 0.5) == labels, (b >= 0.5) == labels) < 0.05
     return seen
 
 
@@ -64,7 +66,7 @@ def test_intervals_hold_the_truth_and_equal_models_are_seldom_called_different(a
     rows = [
         ("95 % interval of ROC AUC holds the truth: clustered bootstrap", share["roc_auc holds"]),
         ("— the same, DeLong on images", share["image-level holds"]),
-        *((f"95 % interval of {TITLES[name]} holds the truth", share[f"{name} holds"]) for name in statistics.DECIDED),
+        *((f"95 % interval of {TITLES[name]} holds the truth", share[f"{name} holds"]) for name in DECIDED),
         *((f"equal models differ at p < 0.05 in {TITLES[name]}", share[f"{name} differs"]) for name in COMPARED),
         ("— in ROC AUC, DeLong on images", share["delong differs"]),
         ("— in accuracy, McNemar on images", share["mcnemar differs"]),
