@@ -1,37 +1,46 @@
-"""params.yaml: every mistake gives one line that names key, value and what is allowed."""
+"""params.yaml: every mistake, in whichever section, gives one line that names key, value and what is allowed."""
 
+import importlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
 import pytest
-from mammo.core import settings
+import yaml
+from conftest import ROOT, write_params
+from mammo.core import files, settings
 from mammo.core.errors import UserError
-from pydantic import Field
+from mammo.core.settings import Params
+from miniature import STAGES, merged
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())
+TRAIN = {"epochs": 3, "learning_rate": 0.25, "schedule": "constant", "average": 0}
+GOOD = yaml.safe_dump(merged(COMMITTED, {"train": TRAIN, "audit": {"on_leak": "stop"}}))
 
 
-class Inner(settings.Settings):
-    depth: int
-
-
-class Example(settings.Settings):
-    rate: Annotated[float, Field(gt=0, le=1)]
-    epochs: Annotated[int, Field(ge=1)]
-    rule: Literal["stop", "skip"]
-    inner: Inner
-
-
-GOOD = "train:\n  rate: 1e-3\n  epochs: 3\n  rule: stop\n  inner: {depth: 2}\n"
-
-
-def read(folder: Path, text: str) -> Example:
+def read(folder: Path, text: str) -> Params:
     path = folder / "params.yaml"
     path.write_text(text)
-    return settings.read("train", Example, path)
+    return settings.read(path)
+
+
+def refusal(folder: Path, text: str) -> str:
+    """The one line that says what is wrong."""
+    with pytest.raises(UserError) as caught:
+        read(folder, text)
+    message = str(caught.value)
+    assert message.startswith(f"{folder / 'params.yaml'}") and "\n" not in message
+    return message
 
 
 def test_good_settings_are_read_and_1e_3_is_a_number(tmp_path: Path) -> None:
-    example = read(tmp_path, GOOD)
-    assert (example.rate, example.epochs, example.rule, example.inner.depth) == (0.001, 3, "stop", 2)
+    params = read(tmp_path, GOOD.replace("learning_rate: 0.25", "learning_rate: 1e-3"))
+    assert (params.train.learning_rate, params.train.epochs, params.audit.on_leak) == (0.001, 3, "stop")
+    assert params.data.phantom.plant.shortcut == 0
+
+
+def test_the_projects_own_settings_are_valid_and_hold_every_key_there_is() -> None:
+    assert settings.read(ROOT / "params.yaml").model_dump() == COMMITTED
 
 
 @pytest.mark.parametrize(
@@ -42,33 +51,78 @@ def test_good_settings_are_read_and_1e_3_is_a_number(tmp_path: Path) -> None:
         ("epochs: 3", "epochs: 2.5", ["train.epochs is 2.5", "integer"]),
         ("epochs: 3", "epochs: true", ["train.epochs is True", "integer"]),
         ("epochs: 3", "epochs:", ["train.epochs is None", "integer"]),
-        ("rate: 1e-3", "rate: '0.1'", ["train.rate is '0.1'", "a valid number"]),
-        ("rate: 1e-3", "rate: 2", ["train.rate is 2", "less than or equal to 1"]),
-        ("rate: 1e-3", "rate: .nan", ["train.rate is nan"]),
-        ("rule: stop", "rule: maybe", ["train.rule is 'maybe'", "'stop' or 'skip'"]),
-        ("rule: stop", "rule: stop\n  rlue: 1", ["unknown key train.rlue", "rate, epochs, rule, inner"]),
-        ("{depth: 2}", "{depth: 2, width: 1}", ["unknown key train.inner.width", "depth"]),
-        ("  rule: stop\n", "", ["train.rule is missing"]),
-        ("train:", "trian:", ["unknown section 'trian'", "data, split, preprocess"]),
-        ("train:", "split:", ["the section 'train' is missing"]),
+        ("learning_rate: 0.25", "learning_rate: '0.1'", ["train.learning_rate is '0.1'", "a valid number"]),
+        ("learning_rate: 0.25", "learning_rate: 2", ["train.learning_rate is 2", "less than or equal to 1"]),
+        ("learning_rate: 0.25", "learning_rate: .nan", ["train.learning_rate is nan"]),
+        ("average: 0", "average: 4", ["train.average is 4", "at most train.epochs, 3"]),
+        ("on_leak: stop", "on_leak: maybe", ["audit.on_leak is 'maybe'", "'stop' or 'warn'"]),
+        ("on_leak: stop", "on_leak: stop\n  no_leak: 1", ["unknown key audit.no_leak", "on_leak, seed"]),
+        ("inverted: 0\n", "inverted: 0\n      upturned: 0\n", ["unknown key data.phantom.plant.upturned", "shortcut"]),
+        ("  on_leak: stop\n", "", ["audit.on_leak is missing"]),
+        ("\ntrain:", "\ntrian:", ["unknown section trian", "data, split, preprocess", "train is missing"]),
+        ("\nsplit:", "\nlearn: {}\nsplit:", ["unknown section learn", "data, split, preprocess"]),
         (GOOD, "train: [", ["is not YAML"]),
-        (GOOD, "7", ["must hold the sections"]),
-        (GOOD, "train: 7", ["train is 7"]),
+        (GOOD, "7", ["must hold the sections data, split"]),
+        (GOOD, "train: 7", ["train is 7", "data is missing"]),
     ],
 )
 def test_a_mistake_is_one_line_naming_key_value_and_what_is_allowed(
     tmp_path: Path, old: str, new: str, parts: list[str]
 ) -> None:
-    assert old in GOOD
-    with pytest.raises(UserError) as caught:
-        read(tmp_path, GOOD.replace(old, new))
-    message = str(caught.value)
-    assert "params.yaml" in message
-    assert "\n" not in message
+    assert GOOD.count(old) == 1
+    message = refusal(tmp_path, GOOD.replace(old, new))
     for part in parts:
         assert part in message
 
 
+@pytest.mark.parametrize("section", Params.model_fields)
+def test_in_any_section_an_unknown_and_a_missing_key_and_the_missing_section_are_named(
+    tmp_path: Path, section: str
+) -> None:
+    key = next(iter(COMMITTED[section]))
+    rest = {name: value for name, value in COMMITTED[section].items() if name != key}
+    one = refusal(tmp_path, yaml.safe_dump({**COMMITTED, section: {**rest, "other": 1}}))
+    assert f"unknown key {section}.other; allowed are {key}" in one
+    assert f"{section}.{key} is missing" in one
+    without = {name: values for name, values in COMMITTED.items() if name != section}
+    assert refusal(tmp_path, yaml.safe_dump(without)).endswith(f": {section} is missing")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"params\.yaml does not exist"):
-        settings.read("train", Example, tmp_path / "params.yaml")
+        settings.read(tmp_path / "params.yaml")
+
+
+# Stages
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_checks_every_section_before_it_does_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.write_json(Path("data/model/model.json"), {})  # which report reads before
+    before = sorted(tmp_path.rglob("*"))
+    paths = [Path(word) for word in PIPELINE["stages"][stage]["cmd"].replace("${data.folder}", "data/own").split()[2:]]
+    mistakes: list[dict[str, Any]] = [
+        {"data": {"source": "internet"}},
+        {"split": {"seeds": 1}},
+        {"preprocess": {"canonical": {"crop": 1}}},
+        {"evaluate": {"threshold": "best"}},
+        {"tests": {}},
+    ]
+    said = []
+    for mistake in mistakes:
+        write_params(tmp_path, **mistake)
+        with pytest.raises(UserError) as caught:
+            importlib.import_module(stage).main(*paths)
+        said.append(str(caught.value))
+        (tmp_path / "params.yaml").unlink()
+        assert sorted(tmp_path.rglob("*")) == before
+    assert [line.split(";")[0].removeprefix("params.yaml: ") for line in said] == [
+        "data.source is 'internet'",
+        "unknown key split.seeds",
+        "preprocess.canonical.crop is 1",
+        "evaluate.threshold is 'best'",
+        "unknown section tests",
+    ]
