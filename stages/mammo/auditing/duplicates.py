@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import scipy.fft
 
+from mammo.auditing.findings import Finding
 from mammo.core import parallel
+from mammo.core.dataset import Dataset
 
 THUMBNAIL = 64  # pixels
 BLANK = 0.5  # grey levels, standard deviation of a thumbnail that shows nothing
@@ -17,12 +19,12 @@ FREQUENCIES = 16  # of the thumbnail's cosine transform, in each direction: they
 COARSE_FREQUENCIES = 8  # few enough that a crop by 5 % changes them little
 NEIGHBOURS = 5  # of each image by coarse resemblance, looked at for a crop
 COARSE_LIKENESS = 0.9  # least coarse resemblance
-BLOCK = 2048  # images a side: blocks of 16 MiB
+BLOCK = 2048  # images per side: blocks of 16 MiB
 
 ITERATIONS = 10  # of a registration; more found no more of the planted crops
 ROUNDING = 1e-4  # more than float32 can be wrong by
 Two = tuple[int, int]
-HOWS = ("same file", "same pixels", "near-duplicate", "same exposure")
+KINDS = ("same file", "same pixels", "near-duplicate", "same exposure")
 SCALE = 224  # pixels at which two registered images are compared
 BREAST = (12, 243)  # grey levels between background and burnt-out white, in either polarity
 FIRST_LOOK = 0.1  # agreement of detail at thumbnail scale that earns a closer look
@@ -37,7 +39,7 @@ class Pair:
     """Position of the earlier image."""
     second: int
     """Position of the later one."""
-    how: str
+    kind: str
     """`same file`, `same pixels`, `near-duplicate` or `same exposure`."""
     likeness: float = 1.0
     """Correlation of thumbnails, for the same exposure that of fine detail, after registration."""
@@ -48,7 +50,7 @@ class Pair:
 
 
 def same_images(images: np.ndarray, hashes: Sequence[str]) -> list[Pair]:
-    """All pairs of images that show the same exposure.
+    """Return all pairs of images that show the same exposure.
 
     Of images that are equal, each later one is paired with the first, and the first alone is compared with others, so
     a thousand copies give a thousand pairs. Near-duplicates are complete: every pair whose thumbnails correlate above
@@ -69,12 +71,33 @@ def same_images(images: np.ndarray, hashes: Sequence[str]) -> list[Pair]:
     return sorted([*files, *pixels, *_alike(images, np.array(left, dtype=np.int64))])
 
 
-def _equal(keys: Sequence[Hashable], positions: Iterable[int], how: str) -> list[Pair]:
+def images_twice(data: Dataset, pairs: Sequence[Pair]) -> list[Finding]:
+    """Return what pairs of the same exposure mean: across splits a leak, with different labels a contradiction."""
+    findings = []
+    for pair in pairs:
+        one, other = data.entries[pair.first], data.entries[pair.second]
+        details = [pair.kind, *(word for word in ("mirrored", "inverted") if getattr(pair, word))]
+        if pair.likeness < 1:
+            details.append(f"likeness {pair.likeness:.4f}")
+        if one.patient != other.patient:
+            details.append(f"patients {one.patient or 'unknown'} and {other.patient or 'unknown'}")
+        patient = one.patient if one.patient == other.patient else ""
+        row = (one.image, other.image, patient, ", ".join(details))
+        across = one.split != other.split
+        findings.append(
+            Finding("same_image_across_splits", "leak", *row) if across else Finding("same_image", "warning", *row)
+        )
+        if one.label != other.label:
+            findings.append(Finding("same_image_with_both_labels", "warning", *row))
+    return findings
+
+
+def _equal(keys: Sequence[Hashable], positions: Iterable[int], kind: str) -> list[Pair]:
     first: dict[Hashable, int] = {}
     pairs = []
     for key, position in zip(keys, positions, strict=True):
         if key in first:
-            pairs.append(Pair(first[key], position, how))
+            pairs.append(Pair(first[key], position, kind))
         else:
             first[key] = position
     return pairs

@@ -1,21 +1,24 @@
-"""What global intensity alone tells of the label: the bar that a network has to clear to have seen anything."""
+"""The brightness baseline: how well global intensity alone tells the classes apart."""
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
+from mammo.auditing.findings import Finding
 from mammo.core import parallel
+from mammo.core.dataset import Dataset
 from mammo.core.randomness import seed_of
+from mammo.scoring import Bootstrap, Cases, Interval, scores
 
 TREES = 300
 
 
-def learned_and_asked(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, seed: int) -> np.ndarray:
-    """The probability of cancer by a random forest, the same on any number of cores.
+def forest_probabilities(known: np.ndarray, labels: np.ndarray, unknown: np.ndarray, seed: int) -> np.ndarray:
+    """Return the probability of cancer by a random forest, the same on any number of cores.
 
     Args:
-        known: (n, figures) of `appearance.intensity_figures`, of the images to learn from.
+        known: (n, features) of `appearance.intensity_features`, of the training images.
         labels: (n,) of 0 and 1.
-        asked: (m, figures), of the images to tell.
+        unknown: (m, features), of the images to classify.
         seed: of the forest.
 
     Returns:
@@ -31,4 +34,31 @@ def learned_and_asked(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, 
     )
     forest.fit(known, labels)
     forest.set_params(n_jobs=1)  # threads would add the trees' votes in changing order, with changing last digits
-    return forest.predict_proba(asked)[:, 1]
+    return forest.predict_proba(unknown)[:, 1]
+
+
+def brightness_baseline(data: Dataset, features: np.ndarray, seed: int) -> Interval:
+    """Return the ROC AUC on the test split of a random forest that knows global intensity and no anatomy.
+
+    A network that is no better has not been shown to see anything else.
+
+    Args:
+        data: n images.
+        features: (n, features) of `appearance.intensity_features`.
+        seed: of the forest and of the bootstrap.
+
+    """
+    train, test = data.part("train"), data.part("test")
+    probabilities = forest_probabilities(features[train], data.labels[train], features[test], seed)
+    return scores(Cases(data.labels[test], probabilities, data.patients[test]), 0.5, Bootstrap(seed))["roc_auc"]
+
+
+def intensity_shortcut(auc: Interval, features: int) -> list[Finding]:
+    """Return a finding where intensity alone, in so many `features`, is better than chance."""
+    if auc.low <= 0.5:
+        return []
+    detail = (
+        f"a random forest on {features} global intensity figures reaches a test ROC AUC of "
+        f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}) without seeing any anatomy"
+    )
+    return [Finding("shortcut", "warning", detail=detail)]

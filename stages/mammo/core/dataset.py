@@ -12,6 +12,8 @@ from mammo.core import files, settings
 from mammo.core.errors import UserError
 
 SPLITS = ("train", "valid", "test")
+CLASSES = ("healthy", "cancer")
+"""In the order of their labels, 0 and 1."""
 COLUMNS = ("image", "label", "split", "patient", "sha256")
 
 

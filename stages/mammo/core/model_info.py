@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from mammo.core import files
+from mammo.core import files, settings
 from mammo.core.errors import UserError
 from mammo.core.settings import Canonical
 
@@ -36,10 +36,21 @@ class TrainedOn(_Part):
 class Verdict(_Part):
     """What the audit says of the splits: data/gate.json, carried along by the model and its scores."""
 
-    model_config = ConfigDict(extra="allow")
     leaking: bool
+    test_images: int = 0
+    test_images_of_training_patients: int = 0
+    valid_images: int = 0
+    valid_images_of_training_patients: int = 0
+    patients_in_several_splits: int = 0
+    same_image_across_splits: int = 0
+    """Pairs of images."""
     sentence: str = ""
     """In words, beginning with LEAKING; empty where there is no leak."""
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write only what was set, so that a verdict without a leak is `{"leaking": false}` wherever it stands."""
+        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
 
 
 class Input(_Part):
@@ -95,6 +106,16 @@ class ModelInfo(_Part):
 def write(model: Path, info: ModelInfo) -> None:
     """Write MODEL/model.json."""
     files.write_json(model / NAME, info.model_dump(by_alias=True))
+
+
+def read_verdict(gate: Path) -> Verdict:
+    """Read data/gate.json.
+
+    Raises:
+        UserError: it is missing or malformed.
+
+    """
+    return settings.check(Verdict, files.read_json(gate), gate)
 
 
 def read(model: Path) -> ModelInfo:

@@ -24,7 +24,7 @@ class Appearance:
     """What can be said of one image without knowing anatomy."""
 
     inverted: bool
-    """Black on white: a MONOCHROME1 scan saved as it was."""
+    """A MONOCHROME1 scan saved as it was, black on white."""
     marked: bool
     """Burned-in text, a lead label, a bead or a line stands outside the breast."""
     breast: float
@@ -92,8 +92,8 @@ def marks_and_body(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return marks[parts], body[parts]
 
 
-def intensity_figures(image: np.ndarray) -> np.ndarray:
-    """38 figures of global intensity, none of which knows where anything is.
+def intensity_features(image: np.ndarray) -> np.ndarray:
+    """Return 38 features of global intensity, none of which depends on where anything is.
 
     A histogram of 32 bins (shares), mean, standard deviation, shares of black (< 10) and of white (> 245), median and
     95th percentile, the latter four in grey levels / 255.

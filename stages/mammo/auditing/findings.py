@@ -1,0 +1,42 @@
+"""What the audit finds, and the table of it: plots/audit.csv."""
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from mammo.core import files
+
+SEVERITIES = ("leak", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A row of plots/audit.csv."""
+
+    kind: str
+    """Also the name of its picture."""
+    severity: str
+    """`leak` invalidates the score; `warning` may; `note` is worth knowing."""
+    image: str = ""
+    """The image concerned, as in index.csv."""
+    other: str = ""
+    """The image it is compared with."""
+    patient: str = ""
+    """The patient concerned; empty where unknown."""
+    detail: str = ""
+    """In words."""
+
+
+COLUMNS = tuple(field.name for field in fields(Finding))
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings by severity, then by kind, image and patient."""
+    return sorted(
+        findings, key=lambda row: (SEVERITIES.index(row.severity), row.kind, row.image, row.other, row.patient)
+    )
+
+
+def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+    """Write one row per finding."""
+    files.write_csv(path, COLUMNS, map(astuple, findings))

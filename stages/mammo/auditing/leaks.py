@@ -1,0 +1,115 @@
+"""Patients that link the splits or the classes, and the verdict whether the splits leak."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from mammo.auditing.findings import Finding
+from mammo.core.dataset import SPLITS, Dataset
+from mammo.core.model_info import Verdict
+
+NAMED = 8  # patients in an error message
+
+
+def patients_across_splits(data: Dataset) -> list[Finding]:
+    """Find patients in more than one split, and each validation and test image of a patient seen in training."""
+    places: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for entry in data.entries:
+        if entry.patient:
+            places[entry.patient][entry.split].append(entry.image)
+    findings = []
+    for patient, images in places.items():
+        present = [split for split in SPLITS if split in images]
+        if len(present) < 2:
+            continue
+        detail = ", ".join(f"{len(images[split])} in {split}" for split in present)
+        examples = images[present[-1]][0], images[present[0]][0]
+        findings.append(Finding("patient_in_several_splits", "leak", *examples, patient, detail))
+        if "train" in images:
+            for split in present[1:]:
+                kind, detail = f"{split}_image_of_training_patient", f"{len(images['train'])} images in train"
+                findings += [Finding(kind, "leak", image, examples[1], patient, detail) for image in images[split]]
+    return findings
+
+
+def patients_with_both_labels(data: Dataset) -> list[Finding]:
+    """Find patients with healthy and cancerous images: right for two breasts, wrong for two views of one."""
+    images: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+    for entry in data.entries:
+        if entry.patient:
+            images[entry.patient][entry.label].append(entry.image)
+    findings = []
+    for patient, (healthy, cancer) in images.items():
+        if healthy and cancer:
+            detail = f"{len(healthy)} healthy, {len(cancer)} cancer"
+            findings.append(Finding("patient_with_both_labels", "note", healthy[0], cancer[0], patient, detail))
+    return findings
+
+
+def unknown_patients(data: Dataset) -> list[Finding]:
+    """Return one finding for all images without a patient: leaks between them cannot be checked."""
+    unknown = sum(not entry.patient for entry in data.entries)
+    if not unknown:
+        return []
+    detail = f"{unknown} of {len(data.entries)} images have no patient: each is taken for a patient of its own"
+    return [Finding("patient_unknown", "warning", detail=detail)]
+
+
+def verdict(data: Dataset, findings: Sequence[Finding]) -> Verdict:
+    """Return whether the splits leak, and what the scores must then carry along."""
+    count = Counter(row.kind for row in findings if row.severity == "leak")
+    if not count:
+        return Verdict(leaking=False)
+    test, valid = len(data.part("test")), len(data.part("valid"))
+    patients, copies = count["patient_in_several_splits"], count["same_image_across_splits"]
+    test_leaking, valid_leaking = (count[f"{split}_image_of_training_patient"] for split in ("test", "valid"))
+    sentences = []
+    if test_leaking or valid_leaking:
+        sentences.append(
+            f"{test_leaking} of {test} test images and {valid_leaking} of {valid} validation images show a patient "
+            "who is also in training"
+        )
+    elif patients:
+        sentences.append(f"{_are(patients, 'patient')} in both validation and test")
+    if copies:
+        sentences.append(f"{_are(copies, 'image')} in two splits at once")
+    return Verdict(
+        leaking=True,
+        test_images=test,
+        test_images_of_training_patients=test_leaking,
+        valid_images=valid,
+        valid_images_of_training_patients=valid_leaking,
+        patients_in_several_splits=patients,
+        same_image_across_splits=copies,
+        sentence="LEAKING: " + "; ".join(sentences) + ".",
+    )
+
+
+def _are(number: int, noun: str) -> str:
+    return f"1 {noun} is" if number == 1 else f"{number} {noun}s are"
+
+
+def message(leak: Verdict, findings: Sequence[Finding], table: Path, pictures: Path) -> str:
+    """Return what the user reads when a leak stops the pipeline: what leaks, why it matters, what to do."""
+    patients = [row.patient for row in findings if row.kind == "patient_in_several_splits"]
+    copies = [row for row in findings if row.kind == "same_image_across_splits"]
+    lines = ["the splits are not independent, so the test score would be too good.", "  " + leak.sentence]
+    remedies = []
+    if patients:
+        named = ", ".join(patients[:NAMED]) + (", …" if len(patients) > NAMED else "")
+        lines.append(f"  {_are(len(patients), 'patient')} in more than one split: {named}")
+        remedies.append("split.by: patient in params.yaml puts each patient into one split only (the default);")
+    if not all(row.patient for row in copies):
+        remedies.append("of images that are listed under two patients remove one, or give both the same patient;")
+    return "\n".join(
+        [
+            *lines,
+            *(f"  the same image: {row.image} and {row.other} ({row.detail})" for row in copies[:3]),
+            "Why it matters: the network can learn to recognise a patient, or an image it was trained on, instead of "
+            "cancer; on new patients it would do worse than its score says.",
+            "Do one of two things:",
+            f"  {' '.join(remedies)}",
+            "  audit.on_leak: warn continues all the same; the scores and every picture are then marked as leaking.",
+            f"Every finding is a row of {table}; examples are drawn in {pictures}.",
+        ]
+    )

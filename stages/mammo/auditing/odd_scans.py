@@ -1,0 +1,46 @@
+"""Inverted scans, marks outside the breast, images without a breast."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mammo.auditing.findings import Finding
+from mammo.core import parallel
+from mammo.core.dataset import Dataset
+from mammo.imaging.appearance import Appearance, appearance, intensity_features
+
+KINDS = ("inverted", "marked", "no_breast")
+
+
+def examine(images: np.ndarray) -> tuple[list[Appearance], np.ndarray]:
+    """Return the appearance and the intensity features of every image.
+
+    Args:
+        images: uint8, (n, height, width), may be memory-mapped.
+
+    Returns:
+        n appearances, and float32, (n, 38).
+
+    """
+
+    def one(position: int) -> tuple[Appearance, np.ndarray]:
+        image = np.ascontiguousarray(images[position])
+        return appearance(image), intensity_features(image)
+
+    results = list(parallel.each(one, range(len(images)), "audit: appearance"))
+    return [looks for looks, _ in results], np.array([features for _, features in results])
+
+
+def odd_scans(data: Dataset, appearances: Sequence[Appearance]) -> list[Finding]:
+    """Find inverted scans, marks outside the breast, and images without a breast."""
+    findings = []
+    for entry, looks in zip(data.entries, appearances, strict=True):
+        if looks.without_breast:
+            detail = f"{looks.breast:.1%} of the image stands out"
+            findings.append(Finding("no_breast", "warning", entry.image, patient=entry.patient, detail=detail))
+        if looks.inverted:
+            findings.append(Finding("inverted", "note", entry.image, patient=entry.patient, detail="black on white"))
+        if looks.marked:
+            detail = "text, label, bead or line outside the breast"
+            findings.append(Finding("marked", "note", entry.image, patient=entry.patient, detail=detail))
+    return findings
