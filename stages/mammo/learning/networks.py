@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mammo.core import files, parallel
-from mammo.core.errors import UserError
+from mammo.core.errors import UserError, in_one_line
 from mammo.core.randomness import seed_of
 
 
@@ -41,23 +41,13 @@ with _greetings_kept_back():
     import tensorflow as tf
     from keras import layers
 
-    from mammo.learning import lite
+    from mammo.learning import backbones
+    from mammo.learning.backbones import LITE, WEIGHTS
 
     tf.config.list_physical_devices()
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
-WEIGHTS = Path("data/weights")
-LITE = "EfficientNetLite0"
-BACKBONES = {
-    "DenseNet121": (1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "EfficientNetV2B0": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "MobileNetV3Small": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "ResNet50V2": (1 / 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
-    LITE: (1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
-}
-"""Networks of keras.applications and of `lite`, with the scale, means and deviations of red, green and blue that each
-was trained with on ImageNet (the two with 1 and 0 bring their own)."""
-HEAD = ("means_normalisation", "class")  # layers that learn from a frozen network's maps
+HEAD = (backbones.NORMALISATION, "class")  # layers that learn from a frozen network's maps
 FEATURES = 128  # of `features` at most: neighbouring maps are averaged where there are more
 DROPOUT = 0.3  # of the pooled features of `compact`
 BATCH = 32  # images a prediction step; always full, so that a score does not depend on its neighbours
@@ -117,7 +107,7 @@ def build(
     """A network by its name, as it is trained: grey levels of 0 to 255 in, the probabilities of both classes out.
 
     Args:
-        name: `baseline`, `compact` or one of `BACKBONES`.
+        name: `baseline`, `compact` or one of `backbones.BACKBONES`.
         size: height and width in pixels.
         mean: of the training images' pixels in [0, 1].
         deviation: the same.
@@ -131,25 +121,32 @@ def build(
         UserError: the weights cannot be had or are those of another network.
 
     """
+    _refuse_unsuitable(name, weights, frozen)
+    if name == "baseline":
+        return trainable_baseline(size, mean, deviation, seed)
+    stored, trained = given(weights), weights.endswith(".keras")
+    if name == "compact":
+        model = compact(size, mean, deviation, seed)
+    else:
+        published = str(stored[0]) if stored else weights
+        image, means = backbones.means(name, size, seed, "none" if trained else published)
+        model = keras.Model(image, _classes()(means), name=name)
+    if trained:
+        _start_from(model, stored[0])
+    for layer in model.layers:
+        layer.trainable = not frozen or layer.name in HEAD
+    return model
+
+
+def _refuse_unsuitable(name: str, weights: str, frozen: bool) -> None:
     if weights != "none" and name == "baseline":
         raise UserError(f"train.weights is {weights!r}; baseline starts from none")
     if frozen and weights == "none":
         raise UserError("train.frozen is true, but train.weights is none: nothing of use would be frozen")
-    if name == "baseline":
-        return trainable_baseline(size, mean, deviation, seed)
-    trained = weights.endswith(".keras")
-    if name in BACKBONES and (name != LITE or trained or weights in ("none", "imagenet")):
-        model = _backbone(name, size, seed, "none" if trained else weights)
-    elif weights == "none" or trained:
-        model = compact(size, mean, deviation, seed)
-    else:
-        named = "none, imagenet" if name == LITE else "none"
-        raise UserError(f"train.weights is {weights!r}; allowed for {name} are {named} and a .keras file in {WEIGHTS}")
-    if trained:
-        _start_from(model, WEIGHTS / weights)
-    for layer in model.layers:
-        layer.trainable = not frozen or layer.name in HEAD
-    return model
+    allowed = {"compact": "none", LITE: "none, imagenet"}.get(name)
+    if allowed and weights not in allowed.split(", ") and not weights.endswith(".keras"):
+        allowed += f" and a .keras file in {WEIGHTS}"
+        raise UserError(f"train.weights is {weights!r}; allowed for {name} are {allowed}")
 
 
 def _start_from(model: keras.Model, path: Path) -> None:
@@ -159,21 +156,15 @@ def _start_from(model: keras.Model, path: Path) -> None:
         UserError: the file cannot be read, or holds another network.
 
     """
-    _refuse_missing(path)
     try:
-        found = {layer.name: layer.get_weights() for layer in keras.models.load_model(path).layers}
-    except Exception as error:  # Keras raises by what it stumbles over
-        raise UserError(f"train.weights: {path} cannot be read: {_line(error)}") from error
+        found = {layer.name: layer.get_weights() for layer in load(path).layers}
+    except UserError as error:
+        raise UserError(f"train.weights: {error}") from error
     for layer in model.layers[:-1]:
-        given = found.get(layer.name, [])
-        if [array.shape for array in given] != [array.shape for array in layer.get_weights()]:
+        stored = found.get(layer.name, [])
+        if [array.shape for array in stored] != [array.shape for array in layer.get_weights()]:
             raise UserError(f"train.weights: {path} is another network: its layer {layer.name} is missing or differs")
-        layer.set_weights(given)
-
-
-def _refuse_missing(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(f"train.weights: {path} does not exist; {WEIGHTS / 'README.md'} says what belongs there")
+        layer.set_weights(stored)
 
 
 def given(weights: str) -> list[Path]:
@@ -185,16 +176,14 @@ def given(weights: str) -> list[Path]:
     """
     if weights in ("none", "imagenet"):
         return []
-    _refuse_missing(WEIGHTS / weights)
-    return [WEIGHTS / weights]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    path = WEIGHTS / weights
+    if not path.is_file():
+        raise UserError(f"train.weights: {path} does not exist; {WEIGHTS / 'README.md'} says what belongs there")
+    return [path]
 
 
 def finished(name: str, trained: keras.Model, mean: float, deviation: float) -> keras.Model:
-    """The trained network as it is saved: in float32, and `baseline` as specified, folded.
+    """Return the trained network as it is saved: in float32, and `baseline` as specified, fused.
 
     Args:
         name: of the network.
@@ -207,7 +196,7 @@ def finished(name: str, trained: keras.Model, mean: float, deviation: float) -> 
     with arithmetic("float32"):
         if name == "baseline":
             model = baseline(size, mean, deviation)
-            fold(trained, model)
+            fuse(trained, model)
         else:
             model = build(name, size, mean, deviation, seed=0)
             model.set_weights(trained.get_weights())
@@ -252,59 +241,6 @@ def _residual(values: Any, channels: int, name: str, seed: int) -> Any:
     return layers.ReLU(name=f"{name}_relu_2")(layers.Add(name=f"{name}_sum")([within, beside]))
 
 
-def _backbone(name: str, size: tuple[int, int], seed: int, weights: str) -> keras.Model:
-    """A network of `BACKBONES` on the grey image as all three of its colours, with the means of its maps, standardised.
-
-    Those of keras.applications give their last maps, EfficientNetLite0 those that each of its stages ends with.
-
-    Raises:
-        UserError: the weights cannot be had.
-
-    """
-    scale, means, deviations = BACKBONES[name]
-    image = keras.Input((*size, 1), name="image")
-    colours = layers.Concatenate(name="colours")([image, image, image])
-    factors = [scale / deviation for deviation in deviations]
-    offsets = [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)]
-    scaled = layers.Rescaling(factors, offsets, name="scaled")(colours)
-    keras.utils.set_random_seed(seed_of(seed, "weights", name) % 2**31)
-    maps = lite.maps(scaled) if name == LITE else [_published(name, scaled, weights)]
-    pooled = [
-        layers.GlobalAveragePooling2D(dtype="float32", name=f"mean_{number}")(each)
-        for number, each in enumerate(maps, 1)
-    ]
-    joined = layers.Concatenate(name="means")(pooled) if len(pooled) > 1 else pooled[0]
-    standardised = layers.BatchNormalization(
-        momentum=0.9, center=False, scale=False, dtype="float32", name="means_normalisation"
-    )(joined)
-    model = keras.Model(image, _classes()(standardised), name=name)
-    if name == LITE and weights == "imagenet":
-        lite.start_from_imagenet(model)
-    return model
-
-
-def _published(name: str, scaled: Any, weights: str) -> Any:
-    """The last maps of a network of keras.applications, with random weights or those that Keras publishes.
-
-    Raises:
-        UserError: the weights cannot be had.
-
-    """
-    if weights not in ("none", "imagenet"):
-        _refuse_missing(WEIGHTS / weights)
-    source = {"none": None, "imagenet": "imagenet"}.get(weights, str(WEIGHTS / weights))
-    try:
-        body = getattr(keras.applications, name)(include_top=False, weights=source, input_tensor=scaled)
-    except Exception as error:  # no connection, or what Keras stumbles over in the file
-        hint = (
-            f"download the …_notop.h5 of {name} where there is internet, put it into {WEIGHTS} and name it here"
-            if weights == "imagenet"
-            else "is it the …_notop.h5 of this network?"
-        )
-        raise UserError(f"train.weights: {weights} cannot be had: {_line(error)}; {hint}") from error
-    return body.output
-
-
 def _classes() -> layers.Layer:
     return layers.Dense(2, activation="softmax", kernel_initializer="zeros", dtype="float32", name="class")
 
@@ -314,7 +250,7 @@ def trainable_baseline(size: tuple[int, int], mean: float, deviation: float, see
 
     As usually trained the specified network dies with most seeds: the inputs of the first dense layer move together,
     one step shifts a unit for all images at once, and its ReLU never opens again. Batch normalisation (Ioffe and
-    Szegedy 2015) holds each unit's activation around zero; `fold` moves it into the weights afterwards. The last layer
+    Szegedy 2015) holds each unit's activation around zero; `fuse` moves it into the weights afterwards. The last layer
     starts at zero, so that the first steps are not spent on unlearning random certainty.
 
     Args:
@@ -379,10 +315,10 @@ def _normalised(size: tuple[int, int], mean: float, deviation: float) -> list[An
     ]
 
 
-def fold(trained: keras.Model, plain: keras.Model) -> None:
-    """Give `plain` the weights of `trained`, each batch normalisation folded into the dense layer before it.
+def fuse(trained: keras.Model, plain: keras.Model) -> None:
+    """Give `plain` the weights of `trained`, each batch normalisation fused with the dense layer before it.
 
-    With kernel W, bias b and a normalisation of mean m, variance v, scale g and offset o, the folded layer has
+    With kernel W, bias b and a normalisation of mean m, variance v, scale g and offset o, the fused layer has
     W·s and (b - m)·s + o, where s = g / sqrt(v + epsilon): the same function.
     """
     normalisations = {layer.name: layer for layer in trained.layers if isinstance(layer, layers.BatchNormalization)}
@@ -429,27 +365,47 @@ def features(model: keras.Model) -> Forward:
     return tf.function(means, jit_compile=False)
 
 
-def probabilities(step: Forward, images: np.ndarray, positions: np.ndarray, what: str = "") -> np.ndarray:
-    """The probability of cancer of the images at `positions`, float64, in their order.
+def outputs(step: Forward, images: np.ndarray, positions: np.ndarray, what: str = "") -> Iterator[np.ndarray]:
+    """Yield what `step` makes of each of the images at `positions`, in their order.
 
-    Every step takes exactly `BATCH` images, the last one filled up, so that the same image gets the same probability
-    wherever it stands.
+    Every step takes exactly `BATCH` images, the last one filled up, so that the same image gets the same bits wherever
+    it stands.
 
     Args:
-        step: of `forward`, or of `features` for a row an image.
+        step: of a batch of images, float32 (`BATCH`, height, width, 1), to an output per image.
         images: uint8, (n, height, width).
-        positions: which of them; at least one.
+        positions: which of them.
         what: shown before a progress bar; none without it.
 
     """
-    parts = []
     starts = range(0, len(positions), BATCH)
     for first in parallel.progress(starts, what, unit="batches") if what else starts:
         chosen = positions[first : first + BATCH]
         batch = np.zeros((BATCH, *images.shape[1:], 1), np.float32)
         batch[: len(chosen), :, :, 0] = images[chosen]
-        parts.append(step(tf.constant(batch)).numpy()[: len(chosen)])
-    return np.concatenate(parts).astype(float)
+        yield from step(tf.constant(batch)).numpy()[: len(chosen)]
+
+
+def probabilities(step: Forward, images: np.ndarray, positions: np.ndarray, what: str = "") -> np.ndarray:
+    """Return the probability of cancer of the images at `positions`, at least one: float64, (n,).
+
+    With a `step` of `features` instead of `forward`, return a row of features per image, (n, channels). The arguments
+    are those of `outputs`.
+    """
+    return np.stack(list(outputs(step, images, positions, what))).astype(float)
+
+
+def load(path: Path) -> keras.Model:
+    """Read a saved network.
+
+    Raises:
+        UserError: it cannot be read.
+
+    """
+    try:
+        return keras.models.load_model(path)
+    except Exception as error:  # Keras raises by what it stumbles over
+        raise UserError(f"{path} cannot be read: {in_one_line(error)}") from error
 
 
 def save(model: keras.Model, path: Path) -> None:

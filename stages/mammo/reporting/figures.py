@@ -49,54 +49,53 @@ def _square(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def roc(
-    path: Path,
-    fpr: Sequence[float],
-    tpr: Sequence[float],
-    band: tuple[Sequence[float], Sequence[float]],
-    point: tuple[float, float],
-    auc: str,
-    caption: str,
-) -> None:
-    """ROC curve with its pointwise 95 % band.
+def roc(path: Path, curve: np.ndarray, point: tuple[float, float], auc: Interval, caption: str) -> None:
+    """Draw the ROC curve with its pointwise 95 % band.
 
     Args:
         path: the PNG.
-        fpr: 1 - specificity, ascending.
-        tpr: sensitivity at each.
-        band: lower and upper sensitivity at each.
+        curve: (rows, 5) as in plots/roc.csv: 1 - specificity, sensitivity, threshold, low, high.
         point: (1 - specificity, sensitivity) at the locked threshold.
-        auc: the area with its interval, as text.
+        auc: the area.
         caption: below the picture.
 
     """
+    fpr, tpr, _, low, high = curve.T
     with plt.rc_context(STYLE):
         figure, axes = _square("ROC curve, test images", "1 − specificity", "Sensitivity")
-        axes.fill_between(fpr, *band, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
-        axes.plot(fpr, tpr, color=INK, linewidth=1.5, label=f"network, AUC {auc}")
+        axes.fill_between(fpr, low, high, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
+        axes.plot(fpr, tpr, color=INK, linewidth=1.5, label=f"network, AUC {_in_words(auc)}")
         axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=0.8, linestyle="--", label="chance")
         axes.plot(*point, "o", color="black", markersize=5, label="threshold locked on validation")
         axes.legend(loc="lower right", fontsize=7)
         save(figure, path, caption)
 
 
-def precision_recall(
-    path: Path,
-    recall: Sequence[float],
-    precision: Sequence[float],
-    band: tuple[Sequence[float], Sequence[float]],
-    prevalence: float,
-    average: str,
-    caption: str,
-) -> None:
-    """Precision-recall curve with its pointwise 95 % band and the prevalence as the line of chance."""
+def precision_recall(path: Path, curve: np.ndarray, prevalence: float, average: Interval, caption: str) -> None:
+    """Draw the precision-recall curve with its pointwise 95 % band and the prevalence as the line of chance.
+
+    Args:
+        path: the PNG.
+        curve: (rows, 5) as in plots/pr.csv: recall, precision, threshold, low, high.
+        prevalence: of cancer.
+        average: the average precision.
+        caption: below the picture.
+
+    """
+    recall, precision, _, low, high = curve.T
     with plt.rc_context(STYLE):
         figure, axes = _square("Precision and recall, test images", "Recall (sensitivity)", "Precision")
-        axes.fill_between(recall, *band, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
-        axes.plot(recall, precision, color=INK, linewidth=1.5, label=f"network, average precision {average}")
+        axes.fill_between(recall, low, high, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
+        label = f"network, average precision {_in_words(average)}"
+        axes.plot(recall, precision, color=INK, linewidth=1.5, label=label)
         axes.axhline(prevalence, color=REFERENCE, linewidth=0.8, linestyle="--", label=f"chance ({prevalence:.2f})")
         axes.legend(loc="lower left", fontsize=7)
         save(figure, path, caption)
+
+
+def _in_words(interval: Interval) -> str:
+    """Return e.g. `0.87 (0.82–0.91)`."""
+    return f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"
 
 
 def confusion(path: Path, matrix: np.ndarray, threshold: float, caption: str) -> None:

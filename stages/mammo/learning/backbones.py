@@ -1,0 +1,80 @@
+"""Published networks as feature extractors: those of keras.applications, and EfficientNet-Lite0.
+
+Imported by `networks`, which quietens TensorFlow first.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+from mammo.core.errors import UserError, in_one_line
+from mammo.core.randomness import seed_of
+from mammo.learning import lite
+
+WEIGHTS = Path("data/weights")
+LITE = "EfficientNetLite0"
+BACKBONES = {
+    "DenseNet121": (1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "EfficientNetV2B0": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "MobileNetV3Small": (1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "ResNet50V2": (1 / 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+    LITE: (1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
+}
+"""Scale, means and deviations of red, green and blue that each was trained with on ImageNet (the two with 1 and 0 bring
+their own)."""
+NORMALISATION = "means_normalisation"
+
+
+def means(name: str, size: tuple[int, int], seed: int, weights: str) -> tuple[Any, Any]:
+    """Return the input of a network of `BACKBONES`, grey images, and the means of its maps, standardised.
+
+    The image is all three of its colours. Networks of keras.applications give their last maps, EfficientNetLite0 those
+    that each of its stages ends with.
+
+    Args:
+        name: of the network.
+        size: height and width in pixels.
+        seed: of the initial weights.
+        weights: `none`, `imagenet` or the path of a file as Keras publishes them (not for EfficientNetLite0).
+
+    Raises:
+        UserError: the weights cannot be had.
+
+    """
+    scale, centres, deviations = BACKBONES[name]
+    image = keras.Input((*size, 1), name="image")
+    colours = layers.Concatenate(name="colours")([image, image, image])
+    factors = [scale / deviation for deviation in deviations]
+    offsets = [-centre / deviation for centre, deviation in zip(centres, deviations, strict=True)]
+    scaled = layers.Rescaling(factors, offsets, name="scaled")(colours)
+    keras.utils.set_random_seed(seed_of(seed, "weights", name) % 2**31)
+    maps = lite.maps(scaled) if name == LITE else [_published(name, scaled, weights)]
+    pooled = [
+        layers.GlobalAveragePooling2D(dtype="float32", name=f"mean_{number}")(each)
+        for number, each in enumerate(maps, 1)
+    ]
+    joined = layers.Concatenate(name="means")(pooled) if len(pooled) > 1 else pooled[0]
+    if name == LITE and weights == "imagenet":
+        lite.start_from_imagenet(keras.Model(image, joined))
+    standardised = layers.BatchNormalization(
+        momentum=0.9, center=False, scale=False, dtype="float32", name=NORMALISATION
+    )(joined)
+    return image, standardised
+
+
+def _published(name: str, scaled: Any, weights: str) -> Any:
+    """Return the last maps of a network of keras.applications."""
+    try:
+        body = getattr(keras.applications, name)(
+            include_top=False, weights=None if weights == "none" else weights, input_tensor=scaled
+        )
+    except Exception as error:  # no connection, or what Keras stumbles over in the file
+        hint = (
+            f"download the …_notop.h5 of {name} where there is internet, put it into {WEIGHTS} and name it here"
+            if weights == "imagenet"
+            else "is it the …_notop.h5 of this network?"
+        )
+        raise UserError(f"train.weights: {weights} cannot be had: {in_one_line(error)}; {hint}") from error
+    return body.output

@@ -1,0 +1,134 @@
+"""What heat maps are worth: whether they point at known lesions, and whether they show what the network learned."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from scipy.stats import rankdata
+
+from mammo.core.dataset import Dataset
+from mammo.core.randomness import generator
+from mammo.imaging.appearance import is_inverted, marks_and_body
+from mammo.learning.networks import Forward
+from mammo.predicting.heat_maps import explainer, heat_maps
+from mammo.reporting.heat_map_pictures import peak
+from mammo.scoring import Bootstrap, Interval, share
+
+# isort: split
+import keras  # after networks, which quietens TensorFlow
+
+REACH = 10  # pixels around a lesion that still count as the lesion
+SANITY_IMAGES = 100  # on which the map of a randomised network is compared, spread evenly over the images
+
+
+def check_pointing(
+    step: Forward, data: Dataset, positions: np.ndarray, lesions: np.ndarray, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """Play the pointing game with the images at `positions` that have a lesion; without any, return nothing.
+
+    Returns:
+        `true_positives`, the number of images, and the scores of `pointing_game`.
+
+    """
+    shown = np.array([position for position in positions if lesions[position].any()], dtype=int)
+    if not len(shown):
+        return {}
+    peaks = np.array([peak(heat) for heat in heat_maps(step, data.images, shown, "point")])
+    scores = pointing_game(peaks, data.images, lesions, shown, data.patients[shown], bootstrap)
+    return {"true_positives": len(shown), **scores}
+
+
+def pointing_game(
+    peaks: np.ndarray,
+    images: np.ndarray,
+    lesions: np.ndarray,
+    positions: np.ndarray,
+    patients: np.ndarray,
+    bootstrap: Bootstrap,
+) -> dict[str, Interval | dict[str, float]]:
+    """Score whether peaks of heat maps lie in the lesion (Zhang et al. 2018, Int. J. Comput. Vis. 126:1084).
+
+    A lesion reaches `REACH` pixels beyond its edge.
+
+    Args:
+        peaks: (k, 2) row and column of each image's peak, as `peak` gives them.
+        images: uint8, (n, height, width).
+        lesions: uint8, (n, height, width): 0 outside the lesion.
+        positions: (k,) which of them, each with a lesion.
+        patients: (k,) of each.
+        bootstrap: the resamples.
+
+    Returns:
+        `pointing_game`, the share of peaks in their lesion, with its patient-clustered interval; `chance`, the same of
+        points drawn evenly in the breast (exactly: the lesion's share of it); `other_patients_peaks`, the same of the
+        peaks found in the other patients' images: as high where all lesions lie at one place. The last is left out
+        where there is one patient.
+
+    """
+    hit, drawn, borrowed = np.zeros(len(peaks), bool), np.zeros(len(peaks)), []
+    real = peaks[:, 0] >= 0
+    for index, position in enumerate(positions):
+        around = _dilated(lesions[position] > 0)
+        drawn[index] = around[breast(images[position])].mean()
+        hit[index] = real[index] and around[tuple(peaks[index])]
+        foreign = patients != patients[index]
+        if foreign.any():
+            borrowed.append(around[tuple(peaks[foreign & real].T)].sum() / foreign.sum())
+    found = share(hit, patients, bootstrap)
+    score: dict[str, Interval | dict[str, float]] = {"pointing_game": found, "chance": {"value": float(drawn.mean())}}
+    return score | ({"other_patients_peaks": {"value": float(np.mean(borrowed))}} if borrowed else {})
+
+
+def breast(image: np.ndarray) -> np.ndarray:
+    """Return where the breast is, bool, (height, width); everywhere, if none stands out."""
+    body = marks_and_body(255 - image if is_inverted(image) else image)[1]
+    return body if body.any() else np.ones_like(body)
+
+
+def _dilated(lesion: np.ndarray) -> np.ndarray:
+    across = np.arange(-REACH, REACH + 1)
+    disc = (across[:, None] ** 2 + across[None, :] ** 2 <= REACH**2).astype(np.uint8)
+    return cv2.dilate(lesion.astype(np.uint8), disc) > 0
+
+
+def check_randomised(
+    network: keras.Model, step: Forward, images: np.ndarray, positions: np.ndarray, seed: int
+) -> dict[str, Any]:
+    """Compare the heat maps of `network`, of which `step` is the explainer, with those of a randomised copy.
+
+    Returns:
+        `rank_correlation`, the mean over the breast of at most `SANITY_IMAGES` of the images, and the number `images`.
+
+    """
+    some = positions[np.unique(np.linspace(0, len(positions) - 1, SANITY_IMAGES).round().astype(int))]
+    steps = (step, explainer(randomised(network, seed)))
+    maps = (heat_maps(each, images, some, "sanity") for each in steps)
+    similar = [
+        rank_correlation(heat, other, breast(images[position]))
+        for position, heat, other in zip(some, *maps, strict=True)
+    ]
+    return {"rank_correlation": {"value": float(np.mean(similar))}, "images": len(some)}
+
+
+def randomised(network: keras.Model, seed: int) -> keras.Model:
+    """Return a copy of `network` that has learned nothing: each of its weight arrays shuffled.
+
+    The randomisation test of Adebayo et al. 2018 (NeurIPS): a map that stays the same was none of what was learned.
+    Shuffled, not drawn again, so that every layer keeps the distribution of its weights, whatever its kind.
+    """
+    copy = keras.models.clone_model(network)
+    copy.set_weights(
+        [
+            generator(seed, "randomised", place).permutation(weights.ravel()).reshape(weights.shape)
+            for place, weights in enumerate(network.get_weights())
+        ]
+    )
+    return copy
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
+    """Return Spearman's correlation of two maps over the pixels `where`; 0 where one of them is the same everywhere."""
+    ranks = np.stack([rankdata(heat[where]) for heat in (one, other)])
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    lengths = np.sqrt((ranks**2).sum(axis=1))
+    return float((ranks[0] * ranks[1]).sum() / (lengths[0] * lengths[1])) if lengths.all() else 0.0
