@@ -12,7 +12,7 @@ from mammo.core.predictions import Prediction
 from mammo.core.test_split import TestSplit
 from mammo.learning import networks
 from mammo.predicting import heat_map_checks, heat_maps
-from mammo.reporting import figures, heat_map_pictures
+from mammo.reporting import figures, heat_map_sheets
 from mammo.scoring import Bootstrap, Cases
 from sklearn.metrics import confusion_matrix
 
@@ -49,7 +49,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     files.write_json(metrics / "explanation.json", scoring.as_json(checks))
     with files.written(plots / "explanation") as folder:
         folder.mkdir()
-        heat_map_pictures.outcome_sheets(folder, test, partial(heat_maps.heat_maps, explain, data.images), lesions)
+        heat_map_sheets.outcome_sheets(folder, test, partial(heat_maps.heat_maps, explain, data.images), lesions)
 
     # Last, though known first: this file says that a run has finished, and DVC leaves what a failed stage has written.
     leak = info.audit.model_dump() if info.audit.leaking else {}

@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mammo.core.errors import UserError
+from mammo.core.settings import ThresholdRule
 from mammo.core.stage import HEADLINE
 
+RULES = get_args(ThresholdRule)
 LOOKS = Path("metrics/explanation.json")
 LOOKS_TITLES = {
     "pointing_game": "true positives whose heat map peaks in the lesion",
@@ -45,82 +47,95 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mammo", description="Scores, comparisons and predictions of this project.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_add_scores, _add_phantoms, _add_canonical, _add_compare, _add_predict, _add_explain):
+        add(commands)
+    return parser
 
-    scores = commands.add_parser(
+
+def _add_scores(commands: Any) -> None:
+    command = commands.add_parser(
         "scores", help="the test scores of the last run, as a table", description=f"Show {HEADLINE} as a table."
     )
-    scores.set_defaults(run=_scores)
+    command.set_defaults(run=_scores)
 
-    phantoms = commands.add_parser(
+
+def _add_phantoms(commands: Any) -> None:
+    command = commands.add_parser(
         "phantoms",
         help="a contact sheet of the synthetic set",
         description="Draw examples of the phantoms that params.yaml describes.",
     )
-    phantoms.add_argument("picture", type=Path, metavar="FILE.png")
-    phantoms.set_defaults(run=_phantoms)
+    command.add_argument("picture", type=Path, metavar="FILE.png")
+    command.set_defaults(run=_phantoms)
 
-    canonical = commands.add_parser(
+
+def _add_canonical(commands: Any) -> None:
+    command = commands.add_parser(
         "canonical",
         help="a contact sheet of images before and after they are made canonical",
         description="Draw the 40 images that are hardest for preprocess.canonical, before and after all of its steps.",
     )
-    canonical.add_argument("picture", type=Path, metavar="FILE.png")
-    canonical.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
-    canonical.set_defaults(run=_canonical)
+    command.add_argument("picture", type=Path, metavar="FILE.png")
+    command.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
+    command.set_defaults(run=_canonical)
 
-    compare = commands.add_parser(
+
+def _add_compare(commands: Any) -> None:
+    command = commands.add_parser(
         "compare",
         help="is one model better than another, or was it chance?",
         description="Compare the test predictions of two models image by image, with patient-clustered intervals. "
         "Without arguments: the last commit (A) against the workspace (B).",
         epilog=EXIT_CODES,
     )
-    compare.add_argument("a", nargs="?", default="HEAD", metavar="A", help="a revision, or a file ending in .csv")
-    compare.add_argument("b", nargs="?", default="workspace", metavar="B", help="the same; default: the workspace")
-    compare.add_argument("--common", action="store_true", help="where the test sets differ, compare the shared images")
-    form = compare.add_mutually_exclusive_group()
+    command.add_argument("a", nargs="?", default="HEAD", metavar="A", help="a revision, or a file ending in .csv")
+    command.add_argument("b", nargs="?", default="workspace", metavar="B", help="the same; default: the workspace")
+    command.add_argument("--common", action="store_true", help="where the test sets differ, compare the shared images")
+    form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print Markdown, for a pull request")
-    compare.add_argument("--picture", type=Path, metavar="FILE.png", help="draw both ROC curves with their bands")
-    compare.add_argument(
+    command.add_argument("--picture", type=Path, metavar="FILE.png", help="draw both ROC curves with their bands")
+    command.add_argument(
         "--fail-if-worse", action="store_true", help="exit code 1 if B's ROC AUC is significantly lower (p < 0.05)"
     )
-    compare.set_defaults(run=_compare)
+    command.set_defaults(run=_compare)
 
-    predict = commands.add_parser(
+
+def _add_predict(commands: Any) -> None:
+    command = commands.add_parser(
         "predict",
         help="the probability of cancer for images or DICOM files never seen before",
         description="Score images (JPEG, PNG, PGM, TIFF) and DICOM files with a trained model. For research only.",
         epilog="exit codes: 0 all files read; 1 refused or failed; 2 wrong usage; 3 some unreadable, the rest done",
     )
-    predict.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
-    _model_options(predict)
-    predict.add_argument(
+    command.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
+    _model_options(command)
+    command.add_argument(
         "--threshold",
-        default="balanced_accuracy",
+        default=RULES[0],
         metavar="RULE",
-        help="which threshold locked on validation calls a scan suspect: balanced_accuracy (default), half, "
-        "specificity_90, specificity_95 or sensitivity_90",
+        help=f"which threshold locked on validation calls a scan suspect: {', '.join(RULES)}; default: %(default)s",
     )
-    predict.add_argument("--csv", type=Path, metavar="FILE", help="write the answers there instead of printing them")
-    predict.add_argument("--json", action="store_true", help="print JSON")
-    predict.add_argument(
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write the answers there instead of printing them")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument(
         "--heatmaps", type=Path, metavar="FOLDER", help="write a picture there of what speaks for cancer in each image"
     )
-    predict.set_defaults(run=_predict)
+    command.set_defaults(run=_predict)
 
-    explain = commands.add_parser(
+
+def _add_explain(commands: Any) -> None:
+    command = commands.add_parser(
         "explain",
         help="where the network looks: heat maps, and how well they point at lesions",
         description="With PATH: what `mammo predict PATH --heatmaps FOLDER` does. "
         f"Without: how well the last run's heat maps point, {LOOKS}, as a table.",
         epilog="exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 some files unreadable, the rest done",
     )
-    explain.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
-    explain.add_argument("--out", type=Path, dest="heatmaps", metavar="FOLDER", help="for the heat maps of PATH; new")
-    _model_options(explain)
-    explain.set_defaults(run=_explain, misused=explain.error, threshold="balanced_accuracy", csv=None, json=False)
-    return parser
+    command.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
+    command.add_argument("--out", type=Path, dest="heatmaps", metavar="FOLDER", help="for the heat maps of PATH; new")
+    _model_options(command)
+    command.set_defaults(run=_explain, misused=command.error, threshold=RULES[0], csv=None, json=False)
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
@@ -158,27 +173,29 @@ def _draw(paired: Any, compared: Any, picture: Path) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from mammo.predicting import predict
+    from mammo.predicting import answers, request, scans
 
-    info = predict.read_info(options.model)
-    threshold = predict.threshold_of(info, options.threshold)
-    predict.refuse_phantoms(info, options.despite_phantoms)
-    paths, others = predict.find(options.paths)
+    info = request.read_info(options.model)
+    threshold = request.threshold_of(info, options.threshold)
+    request.refuse_phantoms(info, options.despite_phantoms)
+    paths, others = scans.find(options.paths)
     if options.heatmaps:
-        predict.new_folder(options.heatmaps)
-    answers = predict.Predictor(options.model, info, threshold, options.heatmaps).predict(paths)
-    counted = predict.Counted(answers, len(paths))
-    about = predict.about(info, options.threshold, threshold)
+        request.new_folder(options.heatmaps)
+    from mammo.predicting.predict import Predictor  # takes TensorFlow along, so after what may be refused
+
+    predictor = Predictor(options.model, info, threshold, options.heatmaps)
+    counted = answers.Counted(predictor.predict(paths), len(paths))
+    about = request.about(info, options.threshold, threshold)
     if info.audit.sentence:
-        predict.warn(info.audit.sentence)
+        answers.warn(info.audit.sentence)
     if others:
-        predict.warn(f"{others} files in the folders are not called like images and were left out")
+        answers.warn(f"{others} files in the folders are not called like images and were left out")
     if options.csv:
-        predict.write_csv(counted, options.csv, about)
+        answers.write_csv(counted, options.csv, about)
     elif options.json:
-        predict.print_json(counted, {"notice": predict.NOTICE, "model": about})
+        answers.print_json(counted, {"notice": answers.NOTICE, "model": about})
     else:
-        predict.print_table(counted, about, paths, bool(options.heatmaps))
+        answers.print_table(counted, about, paths, bool(options.heatmaps))
     return 3 if counted.unreadable else 0
 
 
@@ -250,7 +267,7 @@ def _phantoms(options: argparse.Namespace) -> int:
 
 
 def _canonical(options: argparse.Namespace) -> int:
-    from mammo.predicting.predict import find
+    from mammo.predicting.scans import find
     from mammo.reporting import contact_sheets
 
     paths, _ = find(options.paths)

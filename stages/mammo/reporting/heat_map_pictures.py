@@ -1,39 +1,16 @@
-"""Pictures of images beside their heat maps: contact sheets and single ones."""
+"""A picture of one image beside its heat map, and what it shares with the sheets of several."""
 
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib import pyplot
-from matplotlib.axes import Axes
 from PIL import Image, ImageDraw, ImageFont
 
 from mammo.core import files
-from mammo.core.test_split import TestSplit
-from mammo.reporting import figures
 
-OUTCOMES = (("true positives", 1, 1), ("false negatives", 1, 0), ("false positives", 0, 1), ("true negatives", 0, 0))
-"""Name, actual class and predicted class."""
 OPACITY = 0.75  # of the heat where it is at least half the maximum
 GLOW = np.array([[220, 40, 0], [255, 225, 80]])  # red, green, blue of the lowest and the highest heat
-SHEET, COLUMNS = 9, 3  # panels on a sheet, and side by side
-SHEET_WIDTH, GAP, HEADING = 9.0, 0.15, 0.22  # inches
-TITLE, CAPTION = 0.4, 0.45  # inches
 SMALLEST_PANEL, MARGIN = 400, 8  # pixels in a picture of one image; small images are enlarged
-
-
-class Panel(NamedTuple):
-    """An image on a contact sheet."""
-
-    heading: str
-    image: np.ndarray
-    """uint8, (height, width)."""
-    heat: np.ndarray
-    """0 to 1, (height, width)."""
-    lesion: np.ndarray | None
-    """uint8, (height, width), 0 outside the lesion; None where it is unknown."""
 
 
 def peak(heat: np.ndarray) -> tuple[int, int]:
@@ -59,86 +36,7 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.rint(image[..., None] * (1 - opacity) + colour * opacity).astype(np.uint8)
 
 
-def outcome_sheets(
-    folder: Path,
-    test: TestSplit,
-    heat_maps: Callable[[np.ndarray], Iterable[np.ndarray]],
-    lesions: np.ndarray | None,
-) -> None:
-    """Draw `folder`/OUTCOME.png for each outcome that occurs: the images of which the network was most certain.
-
-    Args:
-        folder: of the sheets.
-        test: the images and their predictions.
-        heat_maps: gives the maps of the images at some positions in `test.data`.
-        lesions: (n, height, width) of all of `test.data`; None where they are unknown.
-
-    """
-    outlined = "" if lesions is None else "; dotted: the lesion"
-    caption = (
-        f"{test.description}\nRight of each image what speaks for cancer, brightest where most (every map by its own "
-        f"scale), its peak circled{outlined}. Number: probability of cancer."
-    )
-    for outcome, actual, predicted in OUTCOMES:
-        here = np.flatnonzero((test.labels == actual) & (test.predicted == predicted))
-        certainty = test.probabilities[here] * (1 if predicted else -1)
-        shown = here[np.argsort(-certainty, kind="stable")[:SHEET]]
-        if not len(shown):
-            continue
-        positions = test.positions[shown]
-        panels = [
-            Panel(
-                f"{_short(test.data.entries[position].image)}   {probability:.3f}",
-                test.data.images[position],
-                heat,
-                None if lesions is None else lesions[position],
-            )
-            for position, probability, heat in zip(
-                positions, test.probabilities[shown], heat_maps(positions), strict=True
-            )
-        ]
-        title = f"{outcome.capitalize()}: the {len(shown)} most certain of {len(here)}"
-        contact_sheet(folder / f"{outcome.replace(' ', '_')}.png", title, panels, caption)
-
-
-def _short(image: str) -> str:
-    """Return a file's name without folder, extension and what the Kaggle set adds to it."""
-    return PurePosixPath(image).name.split("_png")[0].rsplit(".", 1)[0][:24]
-
-
-def contact_sheet(path: Path, title: str, panels: Sequence[Panel], caption: str) -> None:
-    """Draw images beside their heat maps, peaks circled and lesions outlined, into one PNG."""
-    rows = -(-len(panels) // COLUMNS)
-    width = (SHEET_WIDTH - (COLUMNS + 1) * GAP) / (2 * COLUMNS)  # inches, of one image, as all below
-    height = width * panels[0].image.shape[0] / panels[0].image.shape[1]
-    total = rows * (height + HEADING) + TITLE + CAPTION
-    with pyplot.rc_context(figures.STYLE | {"axes.grid": False}):
-        figure = pyplot.figure(figsize=(SHEET_WIDTH, total))
-        figure.text(GAP / SHEET_WIDTH, 1 - 0.12 / total, title, fontsize=11, va="top")
-        for number, panel in enumerate(panels):
-            row, column = divmod(number, COLUMNS)
-            left, bottom = GAP + column * (2 * width + GAP), total - TITLE - (row + 1) * (height + HEADING)
-            figure.text(left / SHEET_WIDTH, (bottom + height + 0.04) / total, panel.heading, fontsize=7, va="bottom")
-            boxes = [
-                (start / SHEET_WIDTH, bottom / total, width / SHEET_WIDTH, height / total)
-                for start in (left, left + width)
-            ]
-            _draw(panel, *(figure.add_axes(box) for box in boxes))
-        figures.save(figure, path, caption)
-
-
-def _draw(panel: Panel, left: Axes, right: Axes) -> None:
-    for axes, picture in ((left, panel.image), (right, overlay(panel.image, panel.heat))):
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto")
-        axes.axis("off")
-    if panel.lesion is not None and panel.lesion.any():
-        left.contour(panel.lesion, levels=[127], colors="white", linewidths=0.6, linestyles="dotted")
-    if panel.heat.any():
-        row, column = peak(panel.heat)
-        right.plot(column, row, "o", ms=7, mfc="none", mec="white", mew=0.8)
-
-
-def picture(path: Path, image: np.ndarray, heat: np.ndarray, caption: str) -> None:
+def write(path: Path, image: np.ndarray, heat: np.ndarray, caption: str) -> None:
     """Write a PNG of one image: left as the network saw it, right with its heat map, the peak circled; below, text."""
     times = -(-SMALLEST_PANEL // image.shape[1])
     height, width = (times * side for side in image.shape)

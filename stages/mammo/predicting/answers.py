@@ -1,0 +1,96 @@
+"""The answers of `mammo predict`, and how they are printed and written."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mammo.core import files, parallel
+from mammo.predicting.scans import shown
+
+NOTICE = "For research only: not a medical device, no finding, no advice."
+STRANGE = "the network sees something that no training image showed"
+SUSPECTED, UNSUSPECTED, UNREADABLE = "cancer suspected", "no suspicion", "unreadable"
+COLUMNS = ("file", "probability", "reading", "warnings", "reason", "heatmap")
+WIDEST_NAME = 80  # characters for which the table leaves room
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one file."""
+
+    path: Path
+    probability: float | None
+    """Of cancer; None where the file could not be read."""
+    reading: str
+    """`cancer suspected`, `no suspicion` or `unreadable`."""
+    warnings: tuple[str, ...]
+    reason: str
+    """Why it could not be read."""
+    heatmap: str = ""
+    """Name of the picture of its heat map; empty without one."""
+
+
+class Counted:
+    """Answers passed on as they come, the unreadable files among them counted; a bar shows how far they are."""
+
+    def __init__(self, answers: Iterator[Answer], total: int) -> None:
+        """`total` is the number of answers to come."""
+        self._answers, self._total = answers, total
+        self.unreadable = 0
+
+    def __iter__(self) -> Iterator[Answer]:
+        """The answers, once."""
+        for answer in parallel.progress(self._answers, "predict", self._total):
+            self.unreadable += answer.probability is None
+            yield answer
+
+
+def print_table(answers: Counted, description: str, paths: Sequence[Path], heatmaps: bool = False) -> None:
+    """Print one line per file on standard output, as they come; with the names of the heat maps, if there are any."""
+    width = min(max(len(shown(path)) for path in paths), WIDEST_NAME)
+    column = "heat map  " if heatmaps else ""
+    print(f"{NOTICE}\n{description}\n\n{'file':<{width}}  {'probability':>11}  {'reading':<16}  {column}warnings")
+    for answer in answers:
+        chance = "–" if answer.probability is None else f"{answer.probability:.6f}"
+        picture = f"{answer.heatmap:<8}  " if heatmaps else ""
+        remark = answer.reason or "; ".join(answer.warnings)
+        text = f"{shown(answer.path):<{width}}  {chance:>11}  {answer.reading:<16}  {picture}{remark}"
+        tqdm.write(text.rstrip())  # above the bar, where there is one
+    sys.stdout.flush()
+
+
+def write_csv(answers: Counted, path: Path, description: str) -> None:
+    """Write one row per file, all or nothing; unreadable files are also named on standard error."""
+    files.write_csv(path, COLUMNS, (_row(answer) for answer in _aloud(answers)))
+    print(f"{NOTICE}\n{description}\n{path} written.")
+
+
+def print_json(answers: Counted, head: Mapping[str, Any]) -> None:
+    """Print an object of `head` and the list `images`, one element per line as they come."""
+    print(json.dumps(head, ensure_ascii=False)[:-1] + ', "images": [', end="")
+    for number, answer in enumerate(_aloud(answers)):
+        row = {**dict(zip(COLUMNS, _row(answer), strict=True)), "warnings": answer.warnings}
+        print(",\n" if number else "\n", json.dumps(row, ensure_ascii=False), sep="", end="")
+    print("\n]}", flush=True)
+
+
+def _row(answer: Answer) -> tuple[Any, ...]:
+    warnings = "; ".join(answer.warnings)
+    return (shown(answer.path), answer.probability, answer.reading, warnings, answer.reason, answer.heatmap)
+
+
+def _aloud(answers: Counted) -> Iterator[Answer]:
+    for answer in answers:
+        if answer.reason:
+            tqdm.write(f"mammo predict: {shown(answer.path)} {answer.reason}", file=sys.stderr)
+        yield answer
+
+
+def warn(text: str) -> None:
+    """Say what concerns no single file."""
+    print(f"mammo predict: {text}", file=sys.stderr)

@@ -1,0 +1,140 @@
+"""Files never seen before: found, decoded as preprocessing does, and compared with the training images."""
+
+import glob
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mammo.core import files, parallel
+from mammo.core.errors import UserError
+from mammo.core.model_info import ModelInfo
+from mammo.imaging import dicom, images
+from mammo.imaging.appearance import appearance
+
+MAX_BYTES = 500_000_000  # of a file; an uncompressed full-field mammogram has 10 to 60 million
+DECODERS = 4  # threads at most, since each may hold a full-field mammogram as floating point; the network is slower
+AHEAD = 64  # images decoded before the network asks for them
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A file as read."""
+
+    path: Path
+    image: np.ndarray | None
+    """uint8, (height, width); None where it could not be read."""
+    warnings: tuple[str, ...] = ()
+    """In what it does not look like a mammogram that the model was trained on."""
+    reason: str = ""
+    """Why it could not be read."""
+
+
+def find(arguments: Sequence[str]) -> tuple[list[Path], int]:
+    """Return the files that the arguments name, and the number of other files in the folders, which are no images.
+
+    They come in the order of the arguments, then by name. A file that is named is taken whatever it is called; of a
+    folder, at any depth, those that are called like an image, and those without an extension (or with a number for
+    one, as unique identifiers end) that bear DICOM's mark. Hidden files and folders are left out, links to folders are
+    not followed.
+
+    Raises:
+        UserError: an argument names nothing, or there is no image at all.
+
+    """
+    found: list[Path] = []
+    others = 0
+    for argument in arguments:
+        named = [argument] if os.path.lexists(argument) else sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
+        if not named:
+            raise UserError(f"{shown(Path(argument))} does not exist")
+        for path in map(Path, named):
+            if path.is_dir():
+                inside = list(_below(path))
+                taken = [file for file in inside if _is_image(file)]
+                found, others = found + taken, others + len(inside) - len(taken)
+            else:
+                found.append(path)
+    if not found:
+        raise UserError(f"no image or DICOM file in {', '.join(shown(Path(argument)) for argument in arguments)}")
+    return found, others
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    if path.suffix.lower() in (*files.IMAGE_SUFFIXES, *dicom.SUFFIXES):
+        return True
+    try:
+        unnamed = not path.suffix or path.suffix[1:].isdigit()
+        return unnamed and stat.S_ISREG(path.stat().st_mode) and dicom.is_dicom(path)
+    except OSError:
+        return False
+
+
+def read(path: Path, info: ModelInfo) -> Scan:
+    """Read one file as preprocessing does, and look whether it resembles what the model was trained on."""
+    try:
+        image, remarks = _pixels(path, info)
+    except images.UnreadableError as error:
+        return Scan(path, None, reason=str(error))
+    return Scan(path, image, (*remarks, *_unlike(image, info.training_intensity)))
+
+
+def _pixels(path: Path, info: ModelInfo) -> tuple[np.ndarray, list[str]]:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+            raise images.UnreadableError("is no regular file")
+        if status.st_size > MAX_BYTES:
+            raise images.UnreadableError(f"has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        if dicom.is_dicom(path):
+            return dicom.read(path, info.preprocess.size, info.preprocess.canonical)
+    except OSError as error:
+        raise images.UnreadableError(f"cannot be opened: {error.strerror}") from error
+    return images.read(path, info.preprocess.size, info.preprocess.canonical), []
+
+
+def _unlike(image: np.ndarray, intensity: Mapping[str, float]) -> Iterator[str]:
+    looks = appearance(image)
+    if looks.without_breast:
+        yield "no breast stands out from the background"
+    if looks.inverted:
+        yield "black on white: an inverted scan?"
+    mean = float(image.mean())
+    low, high = intensity["percentile_0"], intensity["percentile_100"]
+    if not low <= mean <= high:
+        word = "darker" if mean < low else "brighter"
+        yield f"{word} than every training image (mean {mean:.0f}, theirs {low:.0f} to {high:.0f})"
+
+
+def read_ahead(paths: Sequence[Path], info: ModelInfo) -> Iterator[Scan]:
+    """Yield the files as read, in their order, by several threads, at most `AHEAD` before they are asked for."""
+    cv2.setNumThreads(1)  # OpenCV's own threads would compete with these
+    waiting: deque[Future[Scan]] = deque()
+    with ThreadPoolExecutor(min(parallel.cores(), DECODERS)) as pool:
+        try:
+            for path in paths:
+                waiting.append(pool.submit(read, path, info))
+                if len(waiting) >= AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def shown(path: Path) -> str:
+    """Return a path as text that is safe to print: a character that moves the cursor or is no text is spelt out."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(path))
