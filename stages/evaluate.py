@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from mammo import scoring
 from mammo.core import dataset, files, model_info, predictions, settings, stage
+from mammo.core.predicted_split import PredictedSplit
 from mammo.core.predictions import Prediction
-from mammo.core.test_split import TestSplit
 from mammo.learning import networks
 from mammo.predicting import heat_map_checks, heat_maps
 from mammo.reporting import figures, heat_map_sheets
@@ -32,7 +32,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     positions = data.part("test")
     step = networks.forward(network, info.flip_at_test)
     probabilities = networks.probabilities(step, data.images, positions, "evaluate")
-    test = TestSplit(data, positions, probabilities, info, info.thresholds[params.threshold])
+    test = PredictedSplit(data, positions, probabilities, info, info.thresholds[params.threshold])
     cases = Cases(test.labels, probabilities, data.patients[positions])
 
     headline = score(cases, test.threshold, bootstrap, files.read_json(audit)["shortcut"]["roc_auc"])
@@ -92,7 +92,7 @@ def write_scores(
     return {name: np.array(table.rows) for name, table in curves.items()}
 
 
-def write_predictions(plots: Path, test: TestSplit, headline: Mapping[str, Any]) -> None:
+def write_predictions(plots: Path, test: PredictedSplit, headline: Mapping[str, Any]) -> None:
     """Write predictions.csv and confusion.csv, one row per image, and scores.csv, one per score with an interval."""
     entries = [test.data.entries[position] for position in test.positions]
     rows = [
@@ -110,7 +110,9 @@ def write_predictions(plots: Path, test: TestSplit, headline: Mapping[str, Any])
     )
 
 
-def draw_scores(plots: Path, test: TestSplit, headline: Mapping[str, Any], curves: Mapping[str, np.ndarray]) -> None:
+def draw_scores(
+    plots: Path, test: PredictedSplit, headline: Mapping[str, Any], curves: Mapping[str, np.ndarray]
+) -> None:
     """Draw the curves and the confusion matrix."""
     caption = f"{test.description} · intervals: 95 %, bootstrap over patients"
     point = (1 - headline["specificity"].value, headline["sensitivity"].value)
@@ -123,7 +125,7 @@ def draw_scores(plots: Path, test: TestSplit, headline: Mapping[str, Any], curve
 
 
 def check_heat_maps(
-    network: Any, explain: networks.Forward, test: TestSplit, lesions: np.ndarray | None, bootstrap: Bootstrap
+    network: Any, explain: networks.Forward, test: PredictedSplit, lesions: np.ndarray | None, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     """Return the content of metrics/explanation.json: the pointing game where lesions are known, and a sanity check."""
     content: dict[str, Any] = {}

@@ -9,9 +9,9 @@ from conftest import run_stage, write_params
 from mammo import commands
 from mammo.core import dataset, files
 from mammo.core.model_info import Input, ModelInfo
-from mammo.core.settings import Canonical, Preprocess
+from mammo.core.settings import Canonical
 from mammo.imaging import canonical, images
-from mammo.predicting import predict
+from mammo.predicting import scans
 
 ALL = Canonical(right_inverted=True, blacken_outside=True, crop=True, chest_wall_left=True)
 SIDE = 400
@@ -137,16 +137,21 @@ def test_preprocess_makes_images_and_masks_canonical_and_prediction_reads_the_sa
     assert files.read_json(tmp_path / "metrics/preprocess.json")["unreadable"]["skipped"] == 0
 
 
+def model_of(steps: Canonical) -> ModelInfo:
+    """What reading a file asks of a model."""
+    return ModelInfo.model_construct(
+        preprocess=Input(size=(120, 72), canonical=steps),
+        training_intensity={"percentile_0": 0.0, "percentile_100": 255.0},
+    )
+
+
 def test_prediction_makes_a_scan_canonical_as_its_model_was_trained(tmp_path: Path) -> None:
     path = tmp_path / "scan.png"
     cv2.imwrite(str(path), 255 - scan(mirrored=True))
-    intensity = {"percentile_0": 0.0, "percentile_100": 255.0}
-    info = ModelInfo.model_construct(preprocess=Input(size=(120, 72), canonical=ALL), training_intensity=intensity)
-    read = predict.read(path, info)
+    read = scans.read(path, model_of(ALL))
     assert (read.image == images.read(path, (120, 72), ALL)).all()
     assert read.warnings == (), "righted, so nothing is odd about it"
-    unchanged = info.model_copy(update={"preprocess": Input(size=(120, 72), canonical=Canonical())})
-    plain = predict.read(path, unchanged)
+    plain = scans.read(path, model_of(Canonical()))
     assert plain.warnings == ("black on white: an inverted scan?",)
 
 
@@ -186,4 +191,4 @@ def test_nearly_every_real_breast_is_found(mammograms: Path) -> None:
 
 
 def test_canonical_settings_default_to_nothing() -> None:
-    assert Preprocess(size=[224, 224], on_unreadable="stop", canonical=Canonical()).canonical.any is False
+    assert Canonical().any is False

@@ -121,17 +121,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 READ_ALL = """
 import json, sys, time
-from mammo.imaging import canonical
-from mammo.predicting import predict
+from mammo.core.model_info import Input, ModelInfo
+from mammo.core.settings import Canonical
+from mammo.predicting import scans
 def peak():  # ru_maxrss would begin at that of the process which forked this one
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) // 1024
 on = sys.argv[2] == "canonical"
-steps = canonical.Steps(right_inverted=on, blacken_outside=on, crop=on, chest_wall_left=on)
-card = predict.Card("kaggle", 100, (224, 224), steps, "none", {"half": 0.5}, 2, (0.0, 255.0), {}, "")
-for path in predict.find([sys.argv[1]])[0]:
+steps = Canonical(right_inverted=on, blacken_outside=on, crop=on, chest_wall_left=on)
+info = ModelInfo.model_construct(
+    preprocess=Input(size=(224, 224), canonical=steps),
+    training_intensity={"percentile_0": 0.0, "percentile_100": 255.0},
+)
+for path in scans.find([sys.argv[1]])[0]:
     begun = time.process_time()
-    scan = predict.read(path, card)
+    scan = scans.read(path, info)
     megabytes = peak()
     print(json.dumps([path.name, scan.image is not None, scan.reason, time.process_time() - begun, megabytes]))
 """

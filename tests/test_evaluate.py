@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from conftest import run_stage, write_params
 from mammo.core import dataset, files
+from mammo.core.settings import ThresholdRule
 from PIL import Image
 from sklearn import metrics as reference
 
@@ -186,6 +188,18 @@ def test_a_split_with_one_class_is_refused_by_name_and_leaves_no_score(evaluated
     assert not (tmp_path / "metrics/test.json").exists(), "the scores of the run before are not this run's"
 
 
+def test_an_evaluation_that_fails_at_a_drawing_keeps_its_scores_but_does_not_claim_a_finished_run(
+    trained: Path, tmp_path: Path
+) -> None:
+    folder = evaluate(trained, tmp_path)
+    (folder / "plots/history.csv").write_text("epoch\n1\n")
+    assert run_stage("evaluate", *PATHS, folder=folder).returncode == 1
+    rows = files.read_csv(folder / "plots/scores.csv", ("score",))
+    assert {row["score"] for row in rows} == set(HEADLINE)
+    assert {path.name for path in (folder / "metrics").iterdir()} >= {"operating_points.json", "calibration.json"}
+    assert not (folder / "metrics/test.json").exists()
+
+
 def test_the_scores_of_the_page_are_the_headline_and_say_of_what(evaluated: Path) -> None:
     content = files.read_json(evaluated / "metrics/test.json")
     rows = files.read_csv(evaluated / "plots/scores.csv", ("score", "value", "low", "high", "data"))
@@ -197,7 +211,7 @@ def test_the_scores_of_the_page_are_the_headline_and_say_of_what(evaluated: Path
 
 def test_operating_points_and_calibration_have_intervals(evaluated: Path) -> None:
     points = files.read_json(evaluated / "metrics/operating_points.json")
-    for rule in ("specificity_90", "specificity_95", "sensitivity_90"):
+    for rule in get_args(ThresholdRule):
         for name in ("sensitivity", "specificity"):
             assert points[rule][name]["low"] <= points[rule][name]["value"] <= points[rule][name]["high"]
     calibration = json.loads((evaluated / "metrics/calibration.json").read_text())

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,11 @@ import pytest
 from conftest import ROOT, run_stage, write_params
 from mammo import commands
 from mammo.core import dataset, files
+from mammo.core.model_info import ModelInfo, TrainedOn, Verdict
+from mammo.core.predicted_split import PredictedSplit
+from mammo.reporting import heat_map_sheets
+from mammo.reporting.heat_map_pictures import peak
+from mammo.scoring import Bootstrap, Interval, share
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -24,11 +30,19 @@ SHEETS = ("true_positives", "false_negatives", "false_positives", "true_negative
 
 
 @pytest.fixture(scope="module")
-def explanation() -> ModuleType:
+def heat_maps() -> ModuleType:
     """The module, which takes TensorFlow with it."""
-    from mammo.predicting import explanation
+    from mammo.predicting import heat_maps
 
-    return explanation
+    return heat_maps
+
+
+@pytest.fixture(scope="module")
+def checks() -> ModuleType:
+    """The same of the tests of heat maps."""
+    from mammo.predicting import heat_map_checks
+
+    return heat_map_checks
 
 
 def network(*layers: Any, size: int = 48) -> Any:
@@ -60,8 +74,8 @@ def pooled_network() -> Any:
     return model
 
 
-def maps(explanation: ModuleType, model: Any, images: np.ndarray) -> np.ndarray:
-    return np.stack(list(explanation.heat_maps(explanation.explainer(model), images, np.arange(len(images)))))
+def maps(heat_maps: ModuleType, model: Any, images: np.ndarray) -> np.ndarray:
+    return np.stack(list(heat_maps.heat_maps(heat_maps.explainer(model), images, np.arange(len(images)))))
 
 
 def noise(count: int, size: int = 48) -> np.ndarray:
@@ -72,29 +86,29 @@ def noise(count: int, size: int = 48) -> np.ndarray:
 
 
 def test_the_peak_lies_in_the_region_that_speaks_for_cancer_and_what_speaks_against_is_cold(
-    explanation: ModuleType,
+    heat_maps: ModuleType,
 ) -> None:
     weight = np.zeros((48, 48))
     weight[30:37, 8:15], weight[5:20, 30:45] = 0.1, -0.5
-    for image, heat in zip(noise(3), maps(explanation, flat_network(weight), noise(3)), strict=True):
+    for image, heat in zip(noise(3), maps(heat_maps, flat_network(weight), noise(3)), strict=True):
         assert heat.shape == image.shape
         assert heat.min() == 0
         assert heat.max() == 1
-        row, column = explanation.peak(heat)
+        row, column = peak(heat)
         assert 30 <= row < 37 and 8 <= column < 15
         assert heat[8:17, 33:42].max() == 0
 
 
 @pytest.mark.parametrize("place", [(3, 3), (20, 35), (40, 12)])
-def test_behind_a_global_pooling_the_peak_follows_the_spot(explanation: ModuleType, place: tuple[int, int]) -> None:
+def test_behind_a_global_pooling_the_peak_follows_the_spot(heat_maps: ModuleType, place: tuple[int, int]) -> None:
     row, column = place
     image = noise(1)
     image[0, row : row + 5, column : column + 5] = 250
-    (heat,) = maps(explanation, pooled_network(), image)
-    assert explanation.peak(heat) == (row + 2, column + 2)
+    (heat,) = maps(heat_maps, pooled_network(), image)
+    assert peak(heat) == (row + 2, column + 2)
 
 
-def test_the_shares_of_all_pixels_add_up_to_the_log_odds(explanation: ModuleType) -> None:
+def test_the_shares_of_all_pixels_add_up_to_the_log_odds(heat_maps: ModuleType) -> None:
     """So they do in any network of ReLUs and maxima without biases."""
     import keras
 
@@ -108,33 +122,33 @@ def test_the_shares_of_all_pixels_add_up_to_the_log_odds(explanation: ModuleType
     random = np.random.default_rng(2)
     model.set_weights([random.normal(0, 0.1, array.shape) * (array.ndim > 1) for array in model.get_weights()])
     images = noise(32)[..., None].astype(np.float32)
-    shares = np.asarray(explanation.explainer(model)(images))
+    shares = np.asarray(heat_maps.explainer(model)(images))
     healthy, cancer = np.asarray(model(images)).T
     assert np.ptp(cancer) > 0.01
     assert shares.sum(axis=(1, 2)) == pytest.approx(np.log(cancer / healthy), abs=1e-4)
 
 
-def test_a_probability_of_nearly_1_still_has_a_map(explanation: ModuleType) -> None:
+def test_a_probability_of_nearly_1_still_has_a_map(heat_maps: ModuleType) -> None:
     weight = np.zeros((48, 48))
     weight[30:37, 8:15] = 2.5
     model = flat_network(weight)
     assert float(np.asarray(model(noise(1)[..., None]))[0, 1]) > 1 - 1e-7
-    (heat,) = maps(explanation, model, noise(1))
+    (heat,) = maps(heat_maps, model, noise(1))
     assert heat[30:37, 8:15].min() > 0.1
 
 
 def test_an_image_without_anything_that_speaks_for_cancer_has_an_empty_map_that_points_nowhere(
-    explanation: ModuleType,
+    heat_maps: ModuleType,
 ) -> None:
-    (heat,) = maps(explanation, flat_network(np.full((48, 48), -0.1)), noise(1))
+    (heat,) = maps(heat_maps, flat_network(np.full((48, 48), -0.1)), noise(1))
     assert not heat.any()
-    assert explanation.peak(heat) == (-1, -1)
+    assert peak(heat) == (-1, -1)
 
 
-def test_of_equal_peaks_the_first_is_taken(explanation: ModuleType) -> None:
+def test_of_equal_peaks_the_first_is_taken() -> None:
     heat = np.zeros((5, 5))
     heat[[1, 3], [2, 0]] = 1
-    assert explanation.peak(heat) == (1, 2)
+    assert peak(heat) == (1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +162,12 @@ def model(trained: Path) -> Any:
 
 
 def test_a_saved_network_gives_the_same_bytes_twice_whatever_stands_beside_an_image(
-    explanation: ModuleType, model: Any, trained: Path
+    heat_maps: ModuleType, model: Any, trained: Path
 ) -> None:
     images = dataset.load(trained / "data/prepared").images
-    step = explanation.explainer(model)
-    everything = list(explanation.heat_maps(step, images, np.arange(40)))
-    again = list(explanation.heat_maps(explanation.explainer(model), images, np.array([39, 3])))
+    step = heat_maps.explainer(model)
+    everything = list(heat_maps.heat_maps(step, images, np.arange(40)))
+    again = list(heat_maps.heat_maps(heat_maps.explainer(model), images, np.array([39, 3])))
     assert [again[0].tobytes(), again[1].tobytes()] == [everything[39].tobytes(), everything[3].tobytes()]
     assert len({heat.tobytes() for heat in everything}) == 40
 
@@ -162,11 +176,11 @@ def test_a_saved_network_gives_the_same_bytes_twice_whatever_stands_beside_an_im
 
 
 def test_a_randomised_network_has_the_same_weights_in_other_places_and_another_map(
-    explanation: ModuleType, model: Any, trained: Path
+    heat_maps: ModuleType, checks: ModuleType, model: Any, trained: Path
 ) -> None:
     before = [array.copy() for array in model.get_weights()]
-    blank = explanation.randomised(model, seed=1)
-    again, other = explanation.randomised(model, seed=1), explanation.randomised(model, seed=2)
+    blank = checks.randomised(model, seed=1)
+    again, other = checks.randomised(model, seed=1), checks.randomised(model, seed=2)
     for old, kept, new, same, third in zip(
         before, model.get_weights(), blank.get_weights(), again.get_weights(), other.get_weights(), strict=True
     ):
@@ -177,26 +191,26 @@ def test_a_randomised_network_has_the_same_weights_in_other_places_and_another_m
     images = np.array(dataset.load(trained / "data/prepared").images[:32])
     everywhere = np.ones(images.shape[1:], bool)
     similar = [
-        explanation.rank_correlation(one, two, everywhere)
-        for one, two in zip(maps(explanation, model, images), maps(explanation, blank, images), strict=True)
+        checks.rank_correlation(one, two, everywhere)
+        for one, two in zip(maps(heat_maps, model, images), maps(heat_maps, blank, images), strict=True)
     ]
     assert abs(np.mean(similar)) < 0.3
 
 
 def test_the_rank_correlation_is_1_of_a_map_with_itself_minus_1_with_its_reverse_and_0_with_a_blank_one(
-    explanation: ModuleType,
+    checks: ModuleType,
 ) -> None:
     heat, where = np.arange(12.0).reshape(3, 4), np.ones((3, 4), bool)
-    assert explanation.rank_correlation(heat, heat**3, where) == pytest.approx(1)
-    assert explanation.rank_correlation(heat, -heat, where) == pytest.approx(-1)
-    assert explanation.rank_correlation(heat, 0 * heat, where) == 0
+    assert checks.rank_correlation(heat, heat**3, where) == pytest.approx(1)
+    assert checks.rank_correlation(heat, -heat, where) == pytest.approx(-1)
+    assert checks.rank_correlation(heat, 0 * heat, where) == 0
     where[0] = False  # ranks of 4, 5, 6, 7, 8, 9, 10, 11 against 4, 5, 6, 7, 11, 10, 9, 8
-    assert explanation.rank_correlation(
-        heat, np.vstack([heat[0] * 99, heat[1], heat[2, ::-1]]), where
-    ) == pytest.approx(1 - 6 * 20 / (8 * 63))
+    assert checks.rank_correlation(heat, np.vstack([heat[0] * 99, heat[1], heat[2, ::-1]]), where) == pytest.approx(
+        1 - 6 * 20 / (8 * 63)
+    )
 
 
-def test_the_pointing_game_worked_by_hand(explanation: ModuleType) -> None:
+def test_the_pointing_game_worked_by_hand(checks: ModuleType) -> None:
     """Breasts of the left 30 of 60 columns; lesions of one pixel reach 10 pixels: discs of 317."""
     images = np.zeros((4, 60, 60), np.uint8)
     images[:, :, :30] = 150
@@ -205,7 +219,7 @@ def test_the_pointing_game_worked_by_hand(explanation: ModuleType) -> None:
         lesion[place] = 255
     peaks = np.array([(30, 25), (41, 15), (-1, -1), (18, 20)])  # exactly 10 away, 11 away, empty, 6 down and 8 across
     patients = np.array(["a", "a", "b", "c"])
-    score = explanation.pointing_game(peaks, images, lesions, np.arange(4), patients, seed=1, resamples=500)
+    score = checks.pointing_game(peaks, images, lesions, np.arange(4), patients, Bootstrap(1, 500))
     assert score["pointing_game"].value == 0.5
     assert 0 <= score["pointing_game"].low < 0.5 < score["pointing_game"].high <= 1
     assert score["chance"]["value"] == pytest.approx(317 / 1800)
@@ -214,24 +228,22 @@ def test_the_pointing_game_worked_by_hand(explanation: ModuleType) -> None:
 
 
 def test_the_interval_of_a_share_respects_patients_and_not_the_order_of_images() -> None:
-    from mammo.scoring import statistics
-
     random = np.random.default_rng(3)
     held = np.repeat(random.random(40) < 0.6, 5)
     patients = np.repeat([f"{number:03d}" for number in range(40)], 5)
-    found = statistics.share(held, patients, seed=1)
+    found = share(held, patients, Bootstrap(1))
     assert found.value == held.mean()
     order = random.permutation(200)
-    assert statistics.share(held[order], patients[order], seed=1) == found
-    alone = statistics.share(held, np.arange(200).astype(str), seed=1)
+    assert share(held[order], patients[order], Bootstrap(1)) == found
+    alone = share(held, np.arange(200).astype(str), Bootstrap(1))
     assert (found.high - found.low) / (alone.high - alone.low) == pytest.approx(5**0.5, rel=0.15)
-    assert statistics.share(held[:5], patients[:5], seed=1) == statistics.Interval(float(held[0]), 0.0, 1.0)
-    sure = statistics.share(np.ones(8, bool), patients[::5][:8], seed=1)
+    assert share(held[:5], patients[:5], Bootstrap(1)) == Interval(float(held[0]), 0.0, 1.0)
+    sure = share(np.ones(8, bool), patients[::5][:8], Bootstrap(1))
     assert (sure.value, sure.low, sure.high) == (1.0, pytest.approx(0.025 ** (1 / 8)), 1.0)
 
 
 @pytest.mark.proof
-def test_it_points_at_the_lesion_itself_more_often_than_the_usual_methods(explanation: ModuleType) -> None:
+def test_it_points_at_the_lesion_itself_more_often_than_the_usual_methods(heat_maps: ModuleType) -> None:
     """On validation images of the committed run's phantoms, by which the method was chosen; `pytest -s` prints them."""
     import cv2
     import keras
@@ -272,20 +284,20 @@ def test_it_points_at_the_lesion_itself_more_often_than_the_usual_methods(explan
     }
     size = data.images.shape[:0:-1]
 
-    def share(heats: Any) -> float:
+    def in_lesion(heats: Any) -> float:
         """How many peaks lie in the lesion itself, not dilated."""
-        return float(np.mean([lesions[at][explanation.peak(heat)] > 0 for at, heat in zip(found, heats, strict=True)]))
+        return float(np.mean([lesions[at][peak(heat)] > 0 for at, heat in zip(found, heats, strict=True)]))
 
-    hits = {"ours": share(explanation.heat_maps(explanation.explainer(model), data.images, found))}
+    hits = {"ours": in_lesion(heat_maps.heat_maps(heat_maps.explainer(model), data.images, found))}
     for name, raw in candidates.items():
         for blur in (0, 2, 4, 8):
             heats = (cv2.resize(heat, size) for heat in raw)
-            hits[f"{name}, blurred by {blur}"] = share(
+            hits[f"{name}, blurred by {blur}"] = in_lesion(
                 cv2.GaussianBlur(heat, (0, 0), blur) if blur else heat for heat in heats
             )
-    for name, share in hits.items():
-        print(f"{name:<24} {share:.3f} of {len(found)}")
-    best = max(share for name, share in hits.items() if name != "ours")
+    for name, hit in hits.items():
+        print(f"{name:<24} {hit:.3f} of {len(found)}")
+    best = max(hit for name, hit in hits.items() if name != "ours")
     assert len(found) > 50
     assert hits["ours"] > best
 
@@ -352,26 +364,36 @@ def test_there_is_a_sheet_for_each_outcome_that_occurs(evaluated: Path) -> None:
 
 
 def test_where_no_lesion_is_known_the_sanity_check_stands_alone_and_a_sheet_says_that_scores_leak(
-    trained: Path, model: Any, explanation: ModuleType, tmp_path: Path
+    trained: Path, model: Any, heat_maps: ModuleType, tmp_path: Path
 ) -> None:
     import evaluate
 
     data = dataset.load(trained / "data/prepared")
-    test = data.part("test")
-    how = evaluate.Evaluate(threshold="half", seed=1, resamples=200)
-    step = explanation.explainer(model)
-    predicted = data.labels[test].copy()
-    content = evaluate.where_it_looks(model, step, data, None, test, predicted, how)
-    assert list(content) == ["randomised_network"]
-    chances = np.linspace(0, 1, len(test))
-    for about in ("Data: folder", "LEAKING: 9 of 24 test images. Data: folder"):
-        (tmp_path / about[0]).mkdir()
-        evaluate.draw_sheets(tmp_path / about[0], step, data, None, test, chances, predicted, about)
-    for folder in "DL":
-        names = {path.name for path in (tmp_path / folder).iterdir()}
-        assert names == {"true_positives.png", "true_negatives.png"}, "an outcome that never occurs has no sheet"
-    for name in names:
-        assert (tmp_path / "D" / name).read_bytes() != (tmp_path / "L" / name).read_bytes()
+    positions = data.part("test")
+    explain = heat_maps.explainer(model)
+    sentence = "LEAKING: 9 of 24 test images."
+    for name, audit in (("clean", Verdict(leaking=False)), ("leaking", Verdict(leaking=True, sentence=sentence))):
+        (tmp_path / name).mkdir()
+        info = ModelInfo.model_construct(
+            audit=audit, trained_on=TrainedOn(source="folder", images=1, patients=1, cancer=1)
+        )
+        chances = data.labels[positions].astype(float)  # every image is called what it is
+        test = PredictedSplit(data, positions, chances, info, threshold=0.5)
+        content = evaluate.check_heat_maps(model, explain, test, None, Bootstrap(1, 200))
+        assert list(content) == ["randomised_network"]
+        maps = partial(heat_maps.heat_maps, explain, data.images)
+        heat_map_sheets.outcome_sheets(tmp_path / name, test, maps, None)
+        made = {path.name for path in (tmp_path / name).iterdir()}
+        assert made == {"true_positives.png", "true_negatives.png"}, "an outcome that never occurs has no sheet"
+    for name in made:
+        assert (tmp_path / "clean" / name).read_bytes() != (tmp_path / "leaking" / name).read_bytes()
+
+
+def test_pictures_of_heat_maps_are_drawn_without_tensorflow() -> None:
+    code = "import sys; from mammo.reporting import heat_map_pictures, heat_map_sheets; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "stages")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert not {"tensorflow", "keras"} & set(done.stdout.split())
 
 
 # What the commands make of it

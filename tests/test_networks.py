@@ -3,12 +3,14 @@
 import pickle
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
 import pytest
 from mammo.core.errors import UserError
-from mammo.learning import lite, networks
+from mammo.core.settings import Network
+from mammo.learning import backbones, lite, networks
 from sklearn.datasets import load_sample_image
 
 # isort: split
@@ -33,7 +35,11 @@ def chances(model: keras.Model, flip: str = "none", images: np.ndarray = IMAGES)
     return networks.probabilities(networks.forward(model, flip), images, np.arange(len(images)))
 
 
-@pytest.mark.parametrize("name", ["compact", networks.LITE, pytest.param(SMALL_BACKBONE, marks=pytest.mark.proof)])
+def test_a_network_has_one_name_in_the_settings_and_in_the_table_of_backbones() -> None:
+    assert set(get_args(Network)) == {"baseline", "compact", *backbones.BACKBONES}
+
+
+@pytest.mark.parametrize("name", ["compact", backbones.LITE, pytest.param(SMALL_BACKBONE, marks=pytest.mark.proof)])
 def test_a_network_of_any_size_trains_in_bfloat16_and_is_saved_in_float32(name: str, tmp_path: Path) -> None:
     with networks.arithmetic("bfloat16"):
         trained = with_a_last_layer(networks.build(name, SIZE, 0.2, 0.3, seed=1))
@@ -118,7 +124,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("baseline", "other.keras", "is 'other.keras'; baseline starts from none"),
         (SMALL_BACKBONE, "text.h5", "text.h5 cannot be had"),
         (SMALL_BACKBONE, "imagenet", "where there is internet"),
-        (networks.LITE, "text.h5", "is 'text.h5'; allowed for EfficientNetLite0 are none, imagenet and a .keras file"),
+        (backbones.LITE, "text.h5", "is 'text.h5'; allowed for EfficientNetLite0 are none, imagenet and a .keras file"),
     ],
 )
 def test_weights_that_cannot_be_had_are_refused(
@@ -162,7 +168,7 @@ def test_a_file_of_weights_runs_no_code(tmp_path: Path) -> None:
 
 
 def test_only_the_last_layer_of_a_frozen_network_learns() -> None:
-    model = networks.build(networks.LITE, SIZE, 0.2, 0.3, seed=1, weights="imagenet", frozen=True)
+    model = networks.build(backbones.LITE, SIZE, 0.2, 0.3, seed=1, weights="imagenet", frozen=True)
     assert {variable.path for variable in model.trainable_variables} == {"class/kernel", "class/bias"}
     before = {layer.name: layer.get_weights() for layer in model.layers}
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
@@ -183,12 +189,12 @@ def test_a_network_is_not_frozen_as_it_was_drawn() -> None:
 
 LARGE = [
     pytest.param(name, marks=pytest.mark.proof)
-    for name in networks.BACKBONES
-    if name not in (SMALL_BACKBONE, networks.LITE)
+    for name in backbones.BACKBONES
+    if name not in (SMALL_BACKBONE, backbones.LITE)
 ]
 
 
-@pytest.mark.parametrize("name", ["compact", SMALL_BACKBONE, networks.LITE, *LARGE])
+@pytest.mark.parametrize("name", ["compact", SMALL_BACKBONE, backbones.LITE, *LARGE])
 def test_features_are_few_enough_for_a_card(name: str) -> None:
     features = networks.probabilities(networks.features(networks.build(name, SIZE, 0.2, 0.3, 1)), IMAGES, ALL)
     assert features.shape[0] == 5 and 16 <= features.shape[1] <= networks.FEATURES

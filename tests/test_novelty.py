@@ -20,8 +20,8 @@ def test_distances_are_those_of_mahalanobis(features: np.ndarray) -> None:
 
 def test_the_limit_is_the_farthest_held_out_image(features: np.ndarray) -> None:
     known = novelty.reference(features[:300], features[300:])
-    assert known["limit"] == pytest.approx(novelty.distances(features[300:], known).max(), 1e-5)
-    assert novelty.distances(features.mean(axis=0)[None] + 100, known)[0] > known["limit"]
+    assert known.limit == pytest.approx(novelty.distances(features[300:], known).max(), 1e-5)
+    assert novelty.distances(features.mean(axis=0)[None] + 100, known)[0] > known.limit
 
 
 def test_channels_that_are_always_off_divide_by_nothing(features: np.ndarray) -> None:

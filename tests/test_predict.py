@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import imagecodecs
@@ -17,8 +18,10 @@ from conftest import ROOT, run_stage, write_params
 from mammo import commands
 from mammo.core import dataset, files
 from mammo.core.errors import UserError
+from mammo.core.model_info import Input, ModelInfo
+from mammo.core.settings import Canonical, ThresholdRule
 from mammo.imaging import dicom, images
-from mammo.predicting import predict
+from mammo.predicting import answers, request, scans
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -381,7 +384,7 @@ def predicted(evaluated: Path) -> Path:
 
 
 def test_predict_gives_the_scores_of_evaluate_to_six_decimals(predicted: Path) -> None:
-    rows = {row["file"]: row for row in files.read_csv(predicted / "out.csv", predict.COLUMNS)}
+    rows = {row["file"]: row for row in files.read_csv(predicted / "out.csv", answers.COLUMNS)}
     scored = files.read_csv(predicted / "plots/predictions.csv", ("image", "probability", "predicted"))
     assert len(scored) == 20
     assert len({row["probability"] for row in scored}) > 10, "the same score for all would prove nothing"
@@ -392,7 +395,7 @@ def test_predict_gives_the_scores_of_evaluate_to_six_decimals(predicted: Path) -
 
 
 def test_a_bad_file_is_named_and_the_rest_go_on(predicted: Path) -> None:
-    rows = files.read_csv(predicted / "out.csv", predict.COLUMNS)
+    rows = files.read_csv(predicted / "out.csv", answers.COLUMNS)
     bad = [row for row in rows if row["reading"] == "unreadable"]
     assert [(row["file"], row["probability"]) for row in bad] == [("data/raw/test/0/cut.jpg", "")]
     assert len(rows) == 22, "20 scored files, one bad, one DICOM file without an extension"
@@ -411,7 +414,7 @@ def test_nothing_about_the_patient_is_written(predicted: Path) -> None:
 
 
 def phantom_model(folder: Path) -> Path:
-    """The trained model, its card saying that it saw phantoms and that the splits leaked."""
+    """The trained model, its model info saying that it saw phantoms and that the splits leaked."""
     model = folder / "phantom"
     if not model.exists():
         model.mkdir()
@@ -424,7 +427,7 @@ def phantom_model(folder: Path) -> Path:
 
 
 def test_a_score_does_not_depend_on_its_neighbours_nor_on_the_form_of_the_answer(predicted: Path) -> None:
-    rows = {row["file"]: row for row in files.read_csv(predicted / "out.csv", predict.COLUMNS)}
+    rows = {row["file"]: row for row in files.read_csv(predicted / "out.csv", answers.COLUMNS)}
     chosen = sorted(name for name in rows if name.endswith(".png"))[-2:]
     model = phantom_model(predicted)
     how = ("--model", model, "--despite-phantoms", "--json")
@@ -436,7 +439,7 @@ def test_a_score_does_not_depend_on_its_neighbours_nor_on_the_form_of_the_answer
     for image in content["images"]:
         assert image["probability"] == float(rows[image["file"]]["probability"])
     assert "research only" in content["notice"]
-    assert "phantoms (synthetic)" in content["model"]
+    assert "phantoms (synthetic images)" in content["model"]
 
 
 def test_a_model_of_phantoms_refuses_until_told_otherwise(predicted: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -449,12 +452,12 @@ def test_a_model_of_phantoms_refuses_until_told_otherwise(predicted: Path, capsy
 
 
 def test_the_table_has_a_line_for_every_file(capsys: pytest.CaptureFixture[str]) -> None:
-    answers = [
-        predict.Prediction(Path("a.png"), 0.25, predict.UNSUSPECTED, ("black on white",), ""),
-        predict.Prediction(Path("longer.png"), None, predict.UNREADABLE, (), "is empty (0 bytes)"),
+    rows = [
+        answers.Answer(Path("a.png"), 0.25, answers.UNSUSPECTED, ("black on white",), ""),
+        answers.Answer(Path("longer.png"), None, answers.UNREADABLE, (), "is empty (0 bytes)"),
     ]
-    counted = predict.Counted(iter(answers), 2)
-    predict.print_table(counted, "Model.", [answer.path for answer in answers])
+    counted = answers.Counted(iter(rows), 2)
+    answers.print_table(counted, "Model.", [row.path for row in rows])
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [
         "a.png          0.250000  no suspicion      black on white",
@@ -469,7 +472,7 @@ def test_the_table_has_a_line_for_every_file(capsys: pytest.CaptureFixture[str])
         (["nowhere.png"], "nowhere.png does not exist"),
         (["none*.png"], "does not exist"),
         (["empty"], "no image or DICOM file in empty"),
-        (["--threshold", "best", "empty"], "the model has balanced_accuracy, half"),
+        (["--threshold", "best", "empty"], f"the model has {', '.join(get_args(ThresholdRule))}"),
         (["--model", "empty", "empty"], "empty/model.keras does not exist"),
     ],
 )
@@ -489,12 +492,15 @@ def test_a_mistake_is_told_in_one_line(
     assert len(error.splitlines()) == 1
 
 
-CARD = predict.Card("kaggle", 100, (224, 224), images.PLAIN, "none", {"half": 0.5}, 2, (20.0, 100.0), {}, "")
+INFO = ModelInfo.model_construct(
+    preprocess=Input(size=(224, 224), canonical=Canonical()),
+    training_intensity={"percentile_0": 20.0, "percentile_100": 100.0},
+)
 
 
 def warnings_for(image: np.ndarray, folder: Path) -> str:
     Image.fromarray(image).save(folder / "image.png")
-    return "; ".join(predict.read(folder / "image.png", CARD).warnings)
+    return "; ".join(scans.read(folder / "image.png", INFO).warnings)
 
 
 def test_an_image_unlike_the_training_images_is_warned_of(tmp_path: Path) -> None:
@@ -516,7 +522,7 @@ def test_what_the_network_never_saw_is_warned_of_though_its_brightness_is_usual(
         Image.fromarray(image).save(tmp_path / f"{number:02d}.png")
     done = mammo(".", "--model", trained / "data/model", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    warned = [predict.STRANGE in answer["warnings"] for answer in json.loads(done.stdout)["images"]]
+    warned = [answers.STRANGE in answer["warnings"] for answer in json.loads(done.stdout)["images"]]
     assert warned == [False] * len(usual) + [True]
 
 
@@ -527,25 +533,25 @@ def test_files_are_found_in_a_fixed_order_and_nothing_else_is_opened(tmp_path: P
     (tmp_path / "series").write_bytes(bytes(128) + b"DICM")
     (tmp_path / "9.1.2").write_bytes(bytes(128) + b"DICM")
     os.mkfifo(tmp_path / "pipe")
-    found, others = predict.find([str(tmp_path)])
+    found, others = scans.find([str(tmp_path)])
     names = [str(path.relative_to(tmp_path)) for path in found]
     assert names == ["9.1.2", "a.png", "series", "b/10.jpg", "b/2.PNG"]
     assert others == 3
-    assert predict.find([str(tmp_path / "**/*.jpg")])[0] == [tmp_path / "b/10.jpg"]
+    assert scans.find([str(tmp_path / "**/*.jpg")])[0] == [tmp_path / "b/10.jpg"]
 
 
 def test_a_pipe_or_a_folder_named_like_an_image_holds_nothing_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert predict.read(tmp_path / "pipe.png", CARD).reason == "is no regular file"
-    assert predict.read(tmp_path / "gone.png", CARD).reason == "cannot be opened: No such file or directory"
+    assert scans.read(tmp_path / "pipe.png", INFO).reason == "is no regular file"
+    assert scans.read(tmp_path / "gone.png", INFO).reason == "cannot be opened: No such file or directory"
 
 
 def test_a_name_cannot_write_to_the_terminal() -> None:
-    assert predict.shown(Path("a\x1b[2J\n\udcff é.png")) == "a\\x1b[2J\\n\\udcff é.png"
+    assert scans.shown(Path("a\x1b[2J\n\udcff é.png")) == "a\\x1b[2J\\n\\udcff é.png"
 
 
-def test_a_card_that_lacks_something_is_refused(tmp_path: Path) -> None:
+def test_a_model_json_that_lacks_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"")
     (tmp_path / "model.json").write_text('{"preprocess": {"size": [224, 224]}}')
-    with pytest.raises(UserError, match="no card of a model"):
-        predict.read_card(tmp_path)
+    with pytest.raises(UserError, match=r"does not describe a model of this project: network: Field required"):
+        request.read_info(tmp_path)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from mammo.core.test_split import TestSplit
+from mammo.core.predicted_split import PredictedSplit
 from mammo.reporting import figures
 from mammo.reporting.heat_map_pictures import overlay, peak
 
@@ -33,7 +33,7 @@ class Panel(NamedTuple):
 
 def outcome_sheets(
     folder: Path,
-    test: TestSplit,
+    test: PredictedSplit,
     heat_maps: Callable[[np.ndarray], Iterable[np.ndarray]],
     lesions: np.ndarray | None,
 ) -> None:

@@ -9,7 +9,7 @@ from mammo.core.model_info import ModelInfo
 
 
 @dataclass(frozen=True)
-class TestSplit:
+class PredictedSplit:
     """The test images and what the model says of them."""
 
     data: Dataset
