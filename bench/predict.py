@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import material
-from mammo.predicting import predict
+from mammo.predicting import request, scans
+from mammo.predicting.predict import Predictor
 
 MODEL = material.ROOT / "data/model"
 COMMAND = (sys.executable, "-c", "import sys; from mammo.commands import main; sys.exit(main())", "predict")
@@ -37,10 +38,10 @@ def main(number: int) -> None:
     with tempfile.TemporaryDirectory() as work:
         folder, what = material.tree(Path(work))
         material.raw(folder, Path(work) / "raw", number)
-        paths, _ = predict.find([work + "/raw"])
+        paths, _ = scans.find([work + "/raw"])
         starts = [cold(paths[0]) for _ in range(STARTS)]
-        card = predict.read_card(MODEL)
-        predictor = predict.Predictor(MODEL, card, card.thresholds["half"])
+        info = request.read_model(MODEL, "half", despite_phantoms=True)
+        predictor = Predictor(MODEL, info, info.thresholds["half"])
         list(predictor.predict(paths[:64]))
         singles = []
         for path in paths[:SINGLES]:

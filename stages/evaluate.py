@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from mammo import scoring
 from mammo.core import dataset, files, model_info, predictions, settings, stage
-from mammo.core.predicted_split import PredictedSplit
-from mammo.core.predictions import Prediction
+from mammo.core.predictions import PredictedSplit
 from mammo.learning import networks
 from mammo.predicting import heat_map_checks, heat_maps
 from mammo.reporting import figures, heat_map_sheets
@@ -45,7 +44,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
 
     explain = heat_maps.explainer(network)
     lesions = np.load(prepared / "masks.npy", mmap_mode="r") if (prepared / "masks.npy").is_file() else None
-    checks = check_heat_maps(network, explain, test, lesions, bootstrap)
+    checks = heat_map_checks.check(network, explain, test, lesions, bootstrap)
     files.write_json(metrics / "explanation.json", scoring.as_json(checks))
     with files.written(plots / "explanation") as folder:
         folder.mkdir()
@@ -94,20 +93,17 @@ def write_scores(
 
 def write_predictions(plots: Path, test: PredictedSplit, headline: Mapping[str, Any]) -> None:
     """Write predictions.csv and confusion.csv, one row per image, and scores.csv, one per score with an interval."""
-    entries = [test.data.entries[position] for position in test.positions]
-    rows = [
-        Prediction(entry.image, entry.patient_key, entry.label, float(probability), int(predicted))
-        for entry, probability, predicted in zip(entries, test.probabilities, test.predicted, strict=True)
-    ]
+    rows = test.rows
     predictions.write(plots / "predictions.csv", rows)
     words = [(CLASSES[row.label], CLASSES[row.predicted]) for row in rows]
     files.write_csv(plots / "confusion.csv", ("actual", "predicted"), words)
     scores = scoring.as_json(headline).items()
-    intervals = {name: score for name, score in scores if isinstance(score, dict) and "low" in score}
-    bounds = [(name, score["value"], score["low"], score["high"]) for name, score in intervals.items()]
-    files.write_csv(
-        plots / "scores.csv", ("score", "value", "low", "high", "data"), [(*row, test.description) for row in bounds]
-    )
+    table = [
+        (name, score["value"], score["low"], score["high"], test.description)
+        for name, score in scores
+        if isinstance(score, dict) and "low" in score
+    ]
+    files.write_csv(plots / "scores.csv", ("score", "value", "low", "high", "data"), table)
 
 
 def draw_scores(
@@ -122,19 +118,6 @@ def draw_scores(
     matrix = confusion_matrix(test.labels, test.predicted, labels=[0, 1])
     figures.confusion(plots / "confusion.png", matrix, test.threshold, caption)
     figures.calibration(plots / "calibration.png", curves["calibration"], caption)
-
-
-def check_heat_maps(
-    network: Any, explain: networks.Forward, test: PredictedSplit, lesions: np.ndarray | None, bootstrap: Bootstrap
-) -> dict[str, Any]:
-    """Return the content of metrics/explanation.json: the pointing game where lesions are known, and a sanity check."""
-    content: dict[str, Any] = {}
-    if lesions is not None:
-        found = test.positions[(test.labels == 1) & (test.predicted == 1)]
-        content = heat_map_checks.check_pointing(explain, test.data, found, lesions, bootstrap)
-    images, seed = test.data.images, bootstrap.seed
-    content["randomised_network"] = heat_map_checks.check_randomised(network, explain, images, test.positions, seed)
-    return content
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from conftest import ROOT, run_stage, write_params
 from mammo import commands
 from mammo.core import dataset, files
 from mammo.core.model_info import ModelInfo, TrainedOn, Verdict
-from mammo.core.predicted_split import PredictedSplit
+from mammo.core.predictions import PredictedSplit
 from mammo.reporting import heat_map_sheets
 from mammo.reporting.heat_map_pictures import peak
 from mammo.scoring import Bootstrap, Interval, share
@@ -364,10 +364,8 @@ def test_there_is_a_sheet_for_each_outcome_that_occurs(evaluated: Path) -> None:
 
 
 def test_where_no_lesion_is_known_the_sanity_check_stands_alone_and_a_sheet_says_that_scores_leak(
-    trained: Path, model: Any, heat_maps: ModuleType, tmp_path: Path
+    trained: Path, model: Any, heat_maps: ModuleType, checks: ModuleType, tmp_path: Path
 ) -> None:
-    import evaluate
-
     data = dataset.load(trained / "data/prepared")
     positions = data.part("test")
     explain = heat_maps.explainer(model)
@@ -379,7 +377,7 @@ def test_where_no_lesion_is_known_the_sanity_check_stands_alone_and_a_sheet_says
         )
         chances = data.labels[positions].astype(float)  # every image is called what it is
         test = PredictedSplit(data, positions, chances, info, threshold=0.5)
-        content = evaluate.check_heat_maps(model, explain, test, None, Bootstrap(1, 200))
+        content = checks.check(model, explain, test, None, Bootstrap(1, 200))
         assert list(content) == ["randomised_network"]
         maps = partial(heat_maps.heat_maps, explain, data.images)
         heat_map_sheets.outcome_sheets(tmp_path / name, test, maps, None)

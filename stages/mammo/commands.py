@@ -175,28 +175,26 @@ def _draw(paired: Any, compared: Any, picture: Path) -> None:
 def _predict(options: argparse.Namespace) -> int:
     from mammo.predicting import answers, request, scans
 
-    info = request.read_info(options.model)
-    threshold = request.threshold_of(info, options.threshold)
-    request.refuse_phantoms(info, options.despite_phantoms)
+    info = request.read_model(options.model, options.threshold, options.despite_phantoms)
     paths, others = scans.find(options.paths)
     if options.heatmaps:
         request.new_folder(options.heatmaps)
     from mammo.predicting.predict import Predictor  # takes TensorFlow along, so after what may be refused
 
-    predictor = Predictor(options.model, info, threshold, options.heatmaps)
-    counted = answers.Counted(predictor.predict(paths), len(paths))
-    about = request.about(info, options.threshold, threshold)
+    predictor = Predictor(options.model, info, info.thresholds[options.threshold], options.heatmaps)
+    predicted = predictor.predict(paths)
+    about = request.about(info, options.threshold)
     if info.audit.sentence:
         answers.warn(info.audit.sentence)
     if others:
         answers.warn(f"{others} files in the folders are not called like images and were left out")
     if options.csv:
-        answers.write_csv(counted, options.csv, about)
+        answers.write_csv(predicted, options.csv, about)
     elif options.json:
-        answers.print_json(counted, {"notice": answers.NOTICE, "model": about})
+        answers.print_json(predicted, {"notice": answers.NOTICE, "model": about})
     else:
-        answers.print_table(counted, about, paths, bool(options.heatmaps))
-    return 3 if counted.unreadable else 0
+        answers.print_table(predicted, about, paths, bool(options.heatmaps))
+    return 3 if predictor.unreadable else 0
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -1,11 +1,16 @@
 """The table of predictions, one row per image: written by evaluate and cross-validation, read by comparisons."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from mammo.core import files
+from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
+from mammo.core.model_info import ModelInfo
 
 
 class Prediction(NamedTuple):
@@ -23,6 +28,47 @@ class Prediction(NamedTuple):
 
 
 COLUMNS = Prediction._fields
+
+
+@dataclass(frozen=True)
+class PredictedSplit:
+    """The test images and what the model says of them."""
+
+    data: Dataset
+    positions: np.ndarray
+    """(n,) of the test images in `data`."""
+    probabilities: np.ndarray
+    """(n,) of cancer."""
+    info: ModelInfo
+    threshold: float
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) 0 healthy, 1 cancer."""
+        return self.data.labels[self.positions]
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(n,) the classes that the model predicts."""
+        return (self.probabilities >= self.threshold).astype(int)
+
+    @property
+    def rows(self) -> list[Prediction]:
+        """The table of predictions."""
+        entries = [self.data.entries[position] for position in self.positions]
+        return [
+            Prediction(entry.image, entry.patient_key, entry.label, float(probability), int(predicted))
+            for entry, probability, predicted in zip(entries, self.probabilities, self.predicted, strict=True)
+        ]
+
+    @property
+    def description(self) -> str:
+        """What every picture says of its data, a leak before all else."""
+        source = self.info.trained_on.source
+        kind = "PHANTOMS (synthetic mammograms)" if source == "phantom" else f"Data: {source}"
+        patients = len(set(self.data.patients[self.positions]))
+        text = f"{kind} · {len(self.positions)} test images of {patients} patients"
+        return f"{self.info.audit.sentence} {text}" if self.info.audit.leaking else text
 
 
 def write(path: Path, rows: Iterable[Prediction]) -> None:

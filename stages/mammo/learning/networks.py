@@ -183,15 +183,7 @@ def given(weights: str) -> list[Path]:
 
 
 def finished(name: str, trained: keras.Model, mean: float, deviation: float) -> keras.Model:
-    """Return the trained network as it is saved: in float32, and `baseline` as specified, fused.
-
-    Args:
-        name: of the network.
-        trained: of `build`.
-        mean: as given to `build`.
-        deviation: the same.
-
-    """
+    """Return the network that `build` made with these arguments, as it is saved: in float32, `baseline` fused."""
     size = trained.input_shape[1:3]
     with arithmetic("float32"):
         if name == "baseline":
@@ -253,12 +245,7 @@ def trainable_baseline(size: tuple[int, int], mean: float, deviation: float, see
     Szegedy 2015) holds each unit's activation around zero; `fuse` moves it into the weights afterwards. The last layer
     starts at zero, so that the first steps are not spent on unlearning random certainty.
 
-    Args:
-        size: height and width in pixels.
-        mean: of the training images' pixels in [0, 1].
-        deviation: the same.
-        seed: of the initial weights, He uniform (He et al. 2015).
-
+    The arguments are those of `build`; the initial weights are He uniform (He et al. 2015).
     """
 
     def start(name: str) -> keras.Initializer:

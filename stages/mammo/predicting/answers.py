@@ -2,14 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from mammo.core import files, parallel
+from mammo.core import files
 from mammo.predicting.scans import shown
 
 NOTICE = "For research only: not a medical device, no finding, no advice."
@@ -35,22 +35,7 @@ class Answer:
     """Name of the picture of its heat map; empty without one."""
 
 
-class Counted:
-    """Answers passed on as they come, the unreadable files among them counted; a bar shows how far they are."""
-
-    def __init__(self, answers: Iterator[Answer], total: int) -> None:
-        """`total` is the number of answers to come."""
-        self._answers, self._total = answers, total
-        self.unreadable = 0
-
-    def __iter__(self) -> Iterator[Answer]:
-        """The answers, once."""
-        for answer in parallel.progress(self._answers, "predict", self._total):
-            self.unreadable += answer.probability is None
-            yield answer
-
-
-def print_table(answers: Counted, description: str, paths: Sequence[Path], heatmaps: bool = False) -> None:
+def print_table(answers: Iterable[Answer], description: str, paths: Sequence[Path], heatmaps: bool = False) -> None:
     """Print one line per file on standard output, as they come; with the names of the heat maps, if there are any."""
     width = min(max(len(shown(path)) for path in paths), WIDEST_NAME)
     column = "heat map  " if heatmaps else ""
@@ -64,13 +49,13 @@ def print_table(answers: Counted, description: str, paths: Sequence[Path], heatm
     sys.stdout.flush()
 
 
-def write_csv(answers: Counted, path: Path, description: str) -> None:
+def write_csv(answers: Iterable[Answer], path: Path, description: str) -> None:
     """Write one row per file, all or nothing; unreadable files are also named on standard error."""
     files.write_csv(path, COLUMNS, (_row(answer) for answer in _aloud(answers)))
     print(f"{NOTICE}\n{description}\n{path} written.")
 
 
-def print_json(answers: Counted, head: Mapping[str, Any]) -> None:
+def print_json(answers: Iterable[Answer], head: Mapping[str, Any]) -> None:
     """Print an object of `head` and the list `images`, one element per line as they come."""
     print(json.dumps(head, ensure_ascii=False)[:-1] + ', "images": [', end="")
     for number, answer in enumerate(_aloud(answers)):
@@ -84,7 +69,7 @@ def _row(answer: Answer) -> tuple[Any, ...]:
     return (shown(answer.path), answer.probability, answer.reading, warnings, answer.reason, answer.heatmap)
 
 
-def _aloud(answers: Counted) -> Iterator[Answer]:
+def _aloud(answers: Iterable[Answer]) -> Iterator[Answer]:
     for answer in answers:
         if answer.reason:
             tqdm.write(f"mammo predict: {shown(answer.path)} {answer.reason}", file=sys.stderr)

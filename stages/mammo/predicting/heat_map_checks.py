@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from scipy.stats import rankdata
 
-from mammo.core.dataset import Dataset
+from mammo.core.predictions import PredictedSplit
 from mammo.core.randomness import generator
 from mammo.imaging.appearance import is_inverted, marks_and_body
 from mammo.learning.networks import Forward
@@ -21,21 +21,30 @@ REACH = 10  # pixels around a lesion that still count as the lesion
 SANITY_IMAGES = 100  # on which the map of a randomised network is compared, spread evenly over the images
 
 
-def check_pointing(
-    step: Forward, data: Dataset, positions: np.ndarray, lesions: np.ndarray, bootstrap: Bootstrap
+def check(
+    network: keras.Model, explain: Forward, test: PredictedSplit, lesions: np.ndarray | None, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """Play the pointing game with the images at `positions` that have a lesion; without any, return nothing.
+    """Return the content of metrics/explanation.json.
 
-    Returns:
-        `true_positives`, the number of images, and the scores of `pointing_game`.
-
+    The pointing game of true positives where `lesions` (uint8, (n, height, width), of all of `test.data`) are known;
+    and how similar the maps of `explain`, the explainer of `network`, are to those of a randomised copy.
     """
-    shown = np.array([position for position in positions if lesions[position].any()], dtype=int)
-    if not len(shown):
-        return {}
-    peaks = np.array([peak(heat) for heat in heat_maps(step, data.images, shown, "point")])
-    scores = pointing_game(peaks, data.images, lesions, shown, data.patients[shown], bootstrap)
-    return {"true_positives": len(shown), **scores}
+    content: dict[str, Any] = {}
+    images, found = test.data.images, test.positions[(test.labels == 1) & (test.predicted == 1)]
+    if lesions is not None:
+        found = np.array([position for position in found if lesions[position].any()], dtype=int)
+        if len(found):
+            peaks = np.array([peak(heat) for heat in heat_maps(explain, images, found, "point")])
+            patients = test.data.patients[found]
+            content["true_positives"] = len(found)
+            content |= pointing_game(peaks, images, lesions, found, patients, bootstrap)
+    spread = np.linspace(0, len(test.positions) - 1, SANITY_IMAGES)
+    some = test.positions[np.unique(spread.round().astype(int))]
+    steps = (explain, explainer(randomised(network, bootstrap.seed)))
+    maps = (heat_maps(step, images, some, "sanity") for step in steps)
+    similar = [rank_correlation(a, b, breast(images[at])) for at, a, b in zip(some, *maps, strict=True)]
+    content["randomised_network"] = {"rank_correlation": {"value": float(np.mean(similar))}, "images": len(some)}
+    return content
 
 
 def pointing_game(
@@ -89,25 +98,6 @@ def _dilated(lesion: np.ndarray) -> np.ndarray:
     across = np.arange(-REACH, REACH + 1)
     disc = (across[:, None] ** 2 + across[None, :] ** 2 <= REACH**2).astype(np.uint8)
     return cv2.dilate(lesion.astype(np.uint8), disc) > 0
-
-
-def check_randomised(
-    network: keras.Model, step: Forward, images: np.ndarray, positions: np.ndarray, seed: int
-) -> dict[str, Any]:
-    """Compare the heat maps of `network`, of which `step` is the explainer, with those of a randomised copy.
-
-    Returns:
-        `rank_correlation`, the mean over the breast of at most `SANITY_IMAGES` of the images, and the number `images`.
-
-    """
-    some = positions[np.unique(np.linspace(0, len(positions) - 1, SANITY_IMAGES).round().astype(int))]
-    steps = (step, explainer(randomised(network, seed)))
-    maps = (heat_maps(each, images, some, "sanity") for each in steps)
-    similar = [
-        rank_correlation(heat, other, breast(images[position]))
-        for position, heat, other in zip(some, *maps, strict=True)
-    ]
-    return {"rank_correlation": {"value": float(np.mean(similar))}, "images": len(some)}
 
 
 def randomised(network: keras.Model, seed: int) -> keras.Model:

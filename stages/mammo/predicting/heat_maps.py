@@ -44,17 +44,10 @@ def explainer(network: keras.Model) -> networks.Forward:
 def heat_maps(
     step: networks.Forward, images: np.ndarray, positions: np.ndarray, what: str = ""
 ) -> Iterator[np.ndarray]:
-    """Yield the heat maps of the images at `positions`.
+    """Yield the heat maps of the images at `positions`: float32, (height, width), from 0 to 1, the maximum.
 
-    Args:
-        step: of `explainer`.
-        images: uint8, (n, height, width).
-        positions: which of them.
-        what: shown before a progress bar; none without it.
-
-    Yields:
-        float32, (height, width), from 0 to 1, the maximum; all 0 where nothing speaks for cancer.
-
+    Where nothing speaks for cancer, a map is all 0. The arguments are those of `networks.outputs`, with a step of
+    `explainer`.
     """
     for shares in networks.outputs(step, images, positions, what):
         heat = np.maximum(cv2.GaussianBlur(shares, (0, 0), BLUR), 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mammo.core import parallel
 from mammo.core.model_info import ModelInfo
 from mammo.learning import networks, novelty
 from mammo.predicting import heat_maps
@@ -31,13 +32,17 @@ class Predictor:
         networks.use_threads(info.arithmetic.threads)
         network = networks.load(model / "model.keras")
         self.info, self.threshold, self._heatmaps = info, threshold, heatmaps
+        self.unreadable = 0
         self._forward, self._features = networks.forward(network, info.flip_at_test), networks.features(network)
         self._explain = heat_maps.explainer(network)
         trained = f"Model trained on {info.trained_on.in_words}."
         self._about = " ".join(filter(None, (trained, info.audit.sentence, NOTICE)))
 
     def predict(self, paths: Sequence[Path]) -> Iterator[Answer]:
-        """Yield the answers in the order of `paths`, as they come; memory does not grow with their number."""
+        """Yield the answers in the order of `paths`, with a progress bar; memory does not grow with their number."""
+        yield from parallel.progress(self._answers(paths), "predict", len(paths))
+
+    def _answers(self, paths: Sequence[Path]) -> Iterator[Answer]:
         scans = read_ahead(paths, self.info)
         digits = len(str(len(paths)))
         for first in range(0, len(paths), networks.BATCH):
@@ -45,6 +50,7 @@ class Predictor:
             outputs = self._outputs([scan.image for scan in batch if scan.image is not None])
             for number, scan in enumerate(batch, first + 1):
                 if scan.image is None:
+                    self.unreadable += 1
                     yield Answer(scan.path, None, UNREADABLE, scan.warnings, scan.reason)
                 else:
                     yield self._answer(scan, *next(outputs), f"{number:0{digits}}.png")

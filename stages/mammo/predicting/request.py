@@ -8,43 +8,26 @@ from mammo.core.model_info import ModelInfo
 from mammo.predicting.scans import shown
 
 
-def read_info(model: Path) -> ModelInfo:
+def read_model(model: Path, rule: str, despite_phantoms: bool) -> ModelInfo:
     """Read MODEL/model.json.
 
     Raises:
-        UserError: the folder holds no model, or one that this project did not make.
+        UserError: the folder holds no model of this project, the model has no threshold of that rule, or it was
+            trained on phantoms and the user has not said to go on.
 
     """
     for name in ("model.keras", model_info.NAME):
         if not (model / name).is_file():
             raise UserError(f"{model / name} does not exist: run `dvc repro`, `dvc pull`, or name a model with --model")
-    return model_info.read(model)
-
-
-def threshold_of(info: ModelInfo, rule: str) -> float:
-    """Return the locked threshold of a rule.
-
-    Raises:
-        UserError: there is no such rule.
-
-    """
+    info = model_info.read(model)
     if rule not in info.thresholds:
         raise UserError(f"--threshold {rule}: the model has {', '.join(info.thresholds)}")
-    return info.thresholds[rule]
-
-
-def refuse_phantoms(info: ModelInfo, allowed: bool) -> None:
-    """Refuse a model that knows nothing of breasts.
-
-    Raises:
-        UserError: the model was trained on phantoms, and the user has not said to go on.
-
-    """
-    if info.trained_on.source == "phantom" and not allowed:
+    if info.trained_on.source == "phantom" and not despite_phantoms:
         raise UserError(
             "refused: the model was trained on phantoms (synthetic images), so its answers about scans mean nothing. "
             "Train on mammograms (data.source in params.yaml), or say --despite-phantoms to see how it works"
         )
+    return info
 
 
 def new_folder(path: Path) -> None:
@@ -62,8 +45,8 @@ def new_folder(path: Path) -> None:
         raise UserError(f"{shown(path)} cannot be the folder for the heat maps: {error.strerror}") from error
 
 
-def about(info: ModelInfo, rule: str, threshold: float) -> str:
+def about(info: ModelInfo, rule: str) -> str:
     """Return what the answers rest on, in one line."""
     trained = info.trained_on
     data = f"Model trained on {trained.images} images: {trained.in_words}"
-    return f"{data}. Threshold {threshold:.4f} ({rule}, locked on validation)."
+    return f"{data}. Threshold {info.thresholds[rule]:.4f} ({rule}, locked on validation)."

@@ -50,15 +50,9 @@ def _square(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def roc(path: Path, curve: np.ndarray, point: tuple[float, float], auc: Interval, caption: str) -> None:
-    """Draw the ROC curve with its pointwise 95 % band.
+    """Draw the ROC curve with its pointwise 95 % band, and the `point` of the locked threshold.
 
-    Args:
-        path: the PNG.
-        curve: (rows, 5) as in plots/roc.csv: 1 - specificity, sensitivity, threshold, low, high.
-        point: (1 - specificity, sensitivity) at the locked threshold.
-        auc: the area.
-        caption: below the picture.
-
+    The curve is (rows, 5) as in plots/roc.csv: 1 - specificity, sensitivity, threshold, low, high.
     """
     fpr, tpr, _, low, high = curve.T
     with plt.rc_context(STYLE):
@@ -74,13 +68,7 @@ def roc(path: Path, curve: np.ndarray, point: tuple[float, float], auc: Interval
 def precision_recall(path: Path, curve: np.ndarray, prevalence: float, average: Interval, caption: str) -> None:
     """Draw the precision-recall curve with its pointwise 95 % band and the prevalence as the line of chance.
 
-    Args:
-        path: the PNG.
-        curve: (rows, 5) as in plots/pr.csv: recall, precision, threshold, low, high.
-        prevalence: of cancer.
-        average: the average precision.
-        caption: below the picture.
-
+    The curve is (rows, 5) as in plots/pr.csv: recall, precision, threshold, low, high.
     """
     recall, precision, _, low, high = curve.T
     with plt.rc_context(STYLE):

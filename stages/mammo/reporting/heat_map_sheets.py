@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from mammo.core.predicted_split import PredictedSplit
+from mammo.core.predictions import PredictedSplit
 from mammo.reporting import figures
 from mammo.reporting.heat_map_pictures import overlay, peak
 
+HeatMaps = Callable[[np.ndarray], Iterable[np.ndarray]]
 OUTCOMES = (("true positives", 1, 1), ("false negatives", 1, 0), ("false positives", 0, 1), ("true negatives", 0, 0))
 """Name, actual class and predicted class."""
 SHEET, COLUMNS = 9, 3  # panels on a sheet, and side by side
@@ -31,20 +32,10 @@ class Panel(NamedTuple):
     """uint8, (height, width), 0 outside the lesion; None where it is unknown."""
 
 
-def outcome_sheets(
-    folder: Path,
-    test: PredictedSplit,
-    heat_maps: Callable[[np.ndarray], Iterable[np.ndarray]],
-    lesions: np.ndarray | None,
-) -> None:
+def outcome_sheets(folder: Path, test: PredictedSplit, heat_maps: HeatMaps, lesions: np.ndarray | None) -> None:
     """Draw `folder`/OUTCOME.png for each outcome that occurs: the images of which the network was most certain.
 
-    Args:
-        folder: of the sheets.
-        test: the images and their predictions.
-        heat_maps: gives the maps of the images at some positions in `test.data`.
-        lesions: (n, height, width) of all of `test.data`; None where they are unknown.
-
+    `heat_maps` gives the maps of the images at some positions in `test.data`; `lesions` are of all of its images.
     """
     outlined = "" if lesions is None else "; dotted: the lesion"
     caption = (
@@ -53,22 +44,16 @@ def outcome_sheets(
     )
     for outcome, actual, predicted in OUTCOMES:
         here = np.flatnonzero((test.labels == actual) & (test.predicted == predicted))
-        certainty = test.probabilities[here] * (1 if predicted else -1)
-        shown = here[np.argsort(-certainty, kind="stable")[:SHEET]]
+        doubt = test.probabilities[here] * (-1 if predicted else 1)
+        shown = here[np.argsort(doubt, kind="stable")[:SHEET]]
         if not len(shown):
             continue
         positions = test.positions[shown]
-        panels = [
-            Panel(
-                f"{_short(test.data.entries[position].image)}   {probability:.3f}",
-                test.data.images[position],
-                heat,
-                None if lesions is None else lesions[position],
-            )
-            for position, probability, heat in zip(
-                positions, test.probabilities[shown], heat_maps(positions), strict=True
-            )
-        ]
+        panels = []
+        for place, position, heat in zip(shown, positions, heat_maps(positions), strict=True):
+            heading = f"{_short(test.data.entries[position].image)}   {test.probabilities[place]:.3f}"
+            lesion = None if lesions is None else lesions[position]
+            panels.append(Panel(heading, test.data.images[position], heat, lesion))
         title = f"{outcome.capitalize()}: the {len(shown)} most certain of {len(here)}"
         contact_sheet(folder / f"{outcome.replace(' ', '_')}.png", title, panels, caption)
 
@@ -91,11 +76,9 @@ def contact_sheet(path: Path, title: str, panels: Sequence[Panel], caption: str)
             row, column = divmod(number, COLUMNS)
             left, bottom = GAP + column * (2 * width + GAP), total - TITLE - (row + 1) * (height + HEADING)
             figure.text(left / SHEET_WIDTH, (bottom + height + 0.04) / total, panel.heading, fontsize=7, va="bottom")
-            boxes = [
-                (start / SHEET_WIDTH, bottom / total, width / SHEET_WIDTH, height / total)
-                for start in (left, left + width)
-            ]
-            _draw(panel, *(figure.add_axes(box) for box in boxes))
+            shape = (width / SHEET_WIDTH, height / total)
+            starts = (left / SHEET_WIDTH, (left + width) / SHEET_WIDTH)
+            _draw(panel, *(figure.add_axes((start, bottom / total, *shape)) for start in starts))
         figures.save(figure, path, caption)
 
 
