@@ -1,40 +1,38 @@
-"""A network trained on phantoms, for the folds of a row to start from."""
+"""A network trained on phantoms, for the folds of a variant to start from."""
 
 import shutil
+import sys
 from pathlib import Path
 
-from fold import trained_on
-from mammo import folds
-from mammo.core import dataset, files, settings, stage
-from mammo.learning import networks
-from mammo.scoring import statistics
-from mammo.sources.own import phantom
-from preprocess import Preprocess, decode_all
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, whichever is installed
+
+import crossvalidation
+from mammo.core import dataset, files, parallel, stage
+from mammo.imaging import prepare
+from mammo.learning import networks, training
+from mammo.scoring import Bootstrap, Cases, as_json, scores
+from mammo.sources import phantom
 
 
 def main(weights: Path, metrics: Path) -> None:
     """Train what `pretraining` asks for; write the network to WEIGHTS and how well it learned to METRICS."""
-    asked = folds.read("pretraining", folds.Pretraining)
-    row = folds.row(asked.row)
-    how = settings.read("preprocess", Preprocess, folds.PIPELINE, row.get("preprocess"))
+    asked = crossvalidation.read()
+    pretraining, seed = asked.pretraining, asked.pretraining.phantom.seed
+    params = crossvalidation.params(asked, pretraining.variant, epochs=pretraining.epochs)
     state = stage.STATE / "pretraining"
-    raw, prepared = state / "raw", state / "prepared"
-    for folder in (raw, prepared):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    drawn = phantom.generate(asked.phantom, raw, stage.cores())
-    decode_all(raw, drawn, how, prepared)
-    seed = asked.phantom.seed
-    dataset.write_index(prepared, folds.assigned(drawn, 0, folds.Folds(number=5, seed=seed, valid=0.1)))
-    recipe = {**row, "train": {**row.get("train", {}), "epochs": asked.epochs}}
-    network, _, train = trained_on(prepared, recipe, state)
+    raw, prepared = (crossvalidation.emptied(state / name) for name in ("raw", "prepared"))
+    drawn = phantom.generate(pretraining.phantom, raw, parallel.cores())
+    readable = prepare.decode_all(raw, drawn, params.preprocess, prepared)
+    folds = crossvalidation.Folds(number=5, seed=seed, valid=0.1)
+    dataset.write_index(prepared, crossvalidation.assign(readable, 0, folds))
+    fitted = training.fit_resumably(prepared, params.train, params.augment, state / "history.csv", state)
     data = dataset.load(prepared)
     test = data.part("test")
-    chances = networks.probabilities(networks.forward(network, train.flip_at_test), data.images, test)
-    scores = statistics.scores(data.labels[test], chances, data.patients[test], 0.5, seed)
-    files.write_json(metrics, statistics.as_json({"phantom_roc_auc": scores["roc_auc"]}))
+    probability = networks.probabilities(networks.forward(fitted.network, params.train.flip_at_test), data.images, test)
+    scored = scores(Cases(data.labels[test], probability, data.patients[test]), 0.5, Bootstrap(seed))
+    files.write_json(metrics, as_json({"phantom_roc_auc": scored["roc_auc"]}))
     weights.parent.mkdir(parents=True, exist_ok=True)
-    networks.save(network, weights)
+    networks.save(fitted.network, weights)
     shutil.rmtree(state)
 
 

@@ -1,124 +1,128 @@
-"""All folds' predictions of every row pooled, scored and compared; the shortcut beside them."""
+"""All folds' predictions of every variant pooled, scored and compared; the brightness baseline beside them."""
 
+import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import cv2
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, whichever is installed
+
+import crossvalidation
 import numpy as np
-from mammo import folds
+from crossvalidation import CrossValidation, Ensemble, Folds, Variant
 from mammo.auditing import shortcut
-from mammo.core import dataset, files, stage
+from mammo.core import dataset, files, parallel, predictions, settings, stage
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
+from mammo.core.predictions import Prediction
 from mammo.imaging import images
 from mammo.imaging.appearance import intensity_features
-from mammo.scoring import comparison as compare
-from mammo.scoring import statistics
-from pydantic import Field, RootModel
+from mammo.scoring import Bootstrap, Cases, Interval, as_json, comparison, scores
 
-SHORTCUT = "shortcut"  # the row of the forest
-LOOK = (224, 224)  # pixels at which it sees the images, as delivered
-Ensembles = RootModel[dict[str, Annotated[list[str], Field(min_length=2)]]]  # section `ensembles` of cv/params.yaml
-Row = tuple[str, str, int, float, int]  # of `folds.PREDICTIONS`
+SHORTCUT = "shortcut"  # the row of the brightness baseline
+SIZE = (224, 224)  # pixels at which it sees the images, as delivered
 
 
 def main(raw: Path, work: Path, metrics: Path, plots: Path) -> None:
-    """Pool WORK/ROW/FOLD of every row: PLOTS/ROW.csv (predictions), scores.csv, scores and comparisons in METRICS.
+    """Pool WORK/VARIANT/FOLD: PLOTS/ROW.csv (predictions) and scores.csv, scores and comparisons in METRICS.
 
-    The shortcut is a random forest on the global intensity of the images of RAW, fitted and asked in the same folds.
-    Every row is compared with the one before it; p is also given corrected for the number of comparisons.
+    The brightness baseline is a random forest on features of the images of RAW, fitted and tested in the same folds.
     """
-    asked = folds.read("folds", folds.Folds)
-    tables = {SHORTCUT: forest(raw, asked)}
-    for name in folds.rows():
-        tables[name] = pooled(work / name, asked.number)
-    for name, members in folds.read("ensembles", Ensembles).root.items():
-        if unknown := [member for member in members if member not in tables]:
+    asked = crossvalidation.read()
+    compared_with, order = in_order({**asked.variants, **asked.ensembles})
+    tables = pooled(asked, raw, work)
+    scored = {row: scores_of(tables[row], asked.folds.seed) for row in order}
+    changes = {f"{before}_to_{row}": change(tables, before, row) for row, before in compared_with.items()}
+    with files.written(plots) as folder:
+        folder.mkdir()
+        for row in order:
+            predictions.write(folder / f"{row}.csv", tables[row])
+        aucs = [(row, *vars(score["roc_auc"]).values()) for row, score in scored.items()]
+        files.write_csv(folder / "scores.csv", ("row", "roc_auc", "low", "high"), aucs)
+    files.write_json(metrics, as_json({"rows": scored, "comparisons": holm(changes)}))
+
+
+def in_order(rows: Mapping[str, Variant | Ensemble]) -> tuple[dict[str, str], list[str]]:
+    """Return what each row is compared with, and all rows from SHORTCUT on, each after the one it is compared with.
+
+    Raises:
+        UserError: a row has the name of the brightness baseline, or its comparisons do not lead back to it.
+
+    """
+    if SHORTCUT in rows:
+        raise UserError(f"{settings.PARAMS}: {SHORTCUT} is the brightness baseline; give that row another name")
+
+    def from_row(row: str) -> list[str]:
+        return [row, *(later for name in rows if rows[name].compared_with == row for later in from_row(name))]
+
+    order = from_row(SHORTCUT)
+    if lost := [f"{name} with {rows[name].compared_with!r}" for name in rows if name not in order]:
+        raise UserError(f"{settings.PARAMS}: comparisons must lead back to {SHORTCUT}; not so {', '.join(lost)}")
+    return {row: rows[row].compared_with for row in order[1:]}, order
+
+
+def pooled(asked: CrossValidation, raw: Path, work: Path) -> dict[str, list[Prediction]]:
+    """Return the predictions of all folds of every row, sorted by image."""
+    tables = {SHORTCUT: forest(raw, asked.folds)}
+    for name in asked.variants:
+        folds = [predictions.read(work / name / str(fold) / "predictions.csv") for fold in range(asked.folds.number)]
+        tables[name] = sorted(row for fold in folds for row in fold)
+    for name, ensemble in asked.ensembles.items():
+        if unknown := [member for member in ensemble.mean_of if member not in tables]:
             raise UserError(f"ensembles.{name}: there is no row {unknown[0]!r}; there are {', '.join(tables)}")
-        tables[name] = mean([tables[member] for member in members])
-    for name, rows in tables.items():
-        files.write_csv(plots / f"{name}.csv", folds.PREDICTIONS, rows)
-    scores = {name: scored(rows, asked.seed) for name, rows in tables.items()}
-    changes = {f"{a}_to_{b}": changed(plots / f"{a}.csv", plots / f"{b}.csv") for a, b in pairwise(tables)}
-    files.write_csv(
-        plots / "scores.csv",
-        ("row", "roc_auc", "low", "high"),
-        [(name, score["roc_auc"].value, score["roc_auc"].low, score["roc_auc"].high) for name, score in scores.items()],
-    )
-    files.write_json(metrics, statistics.as_json({"rows": scores, "comparisons": holm(changes)}))
+        tables[name] = mean([tables[member] for member in ensemble.mean_of])
+    return tables
 
 
-def pooled(folder: Path, number: int) -> list[Row]:
-    """The predictions of all folds of a row, by image."""
-    rows = [
-        (row["image"], row["patient"], int(row["label"]), float(row["probability"]), int(row["predicted"]))
-        for fold in range(number)
-        for row in files.read_csv(folder / str(fold) / "predictions.csv", folds.PREDICTIONS)
-    ]
-    return sorted(rows)
-
-
-def mean(tables: Sequence[Sequence[Row]]) -> list[Row]:
-    """The mean probability of several rows for each image; cancer is called from 0.5, as no threshold was locked."""
+def mean(tables: Sequence[Sequence[Prediction]]) -> list[Prediction]:
+    """Return the mean probability of each image; cancer is called from 0.5, as no threshold was locked."""
     rows = []
     for same in zip(*tables, strict=True):
-        image, patient, label, _, _ = same[0]
-        chance = sum(row[3] for row in same) / len(same)
-        rows.append((image, patient, label, chance, int(chance >= 0.5)))
+        chance = sum(row.probability for row in same) / len(same)
+        rows.append(same[0]._replace(probability=chance, predicted=int(chance >= 0.5)))
     return rows
 
 
-def forest(raw: Path, asked: folds.Folds) -> list[Row]:
-    """What the forest says of every image, fitted on all patients of the other folds."""
-    entries = dataset.read_index(raw)
-    cv2.setNumThreads(1)
+def forest(raw: Path, folds: Folds) -> list[Prediction]:
+    """Return the predictions of the brightness baseline, fitted on all patients of the other folds."""
 
-    def figures(entry: Entry) -> np.ndarray | None:
+    def features(entry: Entry) -> np.ndarray | None:
         try:
-            return intensity_features(images.read(raw / entry.image, LOOK))
+            return intensity_features(images.read(raw / entry.image, SIZE))
         except images.UnreadableError:  # named by the folds, which stop at it or skip it
             return None
 
-    with ThreadPoolExecutor(stage.cores()) as pool:
-        found = list(stage.progress(pool.map(figures, entries), "intensity", len(entries)))
-    entries = [entry for entry, seen in zip(entries, found, strict=True) if seen is not None]
-    intensities = np.array([seen for seen in found if seen is not None])
+    delivered = dataset.read_index(raw)
+    read = zip(delivered, parallel.each(features, delivered, "brightness"), strict=True)
+    known = [(entry, values) for entry, values in read if values is not None]
+    entries, brightness = [entry for entry, _ in known], np.array([values for _, values in known])
     labels = np.array([entry.label for entry in entries])
     rows = []
-    for fold in range(asked.number):
-        tested = np.array([entry.split == "test" for entry in folds.assigned(entries, fold, asked)])
-        chances = shortcut.forest_probabilities(intensities[~tested], labels[~tested], intensities[tested], asked.seed)
-        rows += [
-            (
-                entries[place].image,
-                entries[place].patient or entries[place].image,
-                entries[place].label,
-                chance,
-                int(chance >= 0.5),
-            )
-            for place, chance in zip(np.flatnonzero(tested), chances.tolist(), strict=True)
-        ]
+    for fold in range(folds.number):
+        tested = np.array([entry.split == "test" for entry in crossvalidation.assign(entries, fold, folds)])
+        chances = shortcut.forest_probabilities(brightness[~tested], labels[~tested], brightness[tested], folds.seed)
+        for position, chance in zip(np.flatnonzero(tested), chances.tolist(), strict=True):
+            entry = entries[position]
+            rows.append(Prediction(entry.image, entry.patient_key, entry.label, chance, int(chance >= 0.5)))
     return sorted(rows)
 
 
-def scored(rows: Sequence[Row], seed: int) -> Mapping[str, statistics.Interval]:
-    """The scores of pooled predictions that need no common threshold, with intervals over patients."""
+def scores_of(rows: Sequence[Prediction], seed: int) -> dict[str, Interval]:
+    """Return the scores that need no common threshold, with intervals over patients."""
     _, patients, labels, chances, _ = zip(*rows, strict=True)
-    all_scores = statistics.scores(np.array(labels), np.array(chances), np.array(patients), 0.5, seed)
-    return {name: all_scores[name] for name in ("roc_auc", "patient_roc_auc", "average_precision")}
+    every = scores(Cases(labels, chances, patients), 0.5, Bootstrap(seed))
+    return {name: every[name] for name in ("roc_auc", "patient_roc_auc", "average_precision")}
 
 
-def changed(a: Path, b: Path) -> dict[str, Any]:
-    """The change in ROC AUC from one row to another, as `mammo compare A.csv B.csv` finds it."""
-    judged = compare.compare(compare.pair(compare.read(str(a)), compare.read(str(b)))).changes[compare.JUDGED]
+def change(tables: Mapping[str, Sequence[Prediction]], before: str, after: str) -> dict[str, Any]:
+    """Return the change in ROC AUC from one row to another, as `mammo compare A.csv B.csv` finds it."""
+    a, b = (comparison.Side(name, {row.image: row for row in tables[name]}) for name in (before, after))
+    judged = comparison.compare(comparison.pair(a, b)).changes[comparison.JUDGED]
     return {"roc_auc_change": judged.change, "p": judged.p}
 
 
 def holm(changes: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The same with `p_holm`: p as corrected for their number (Holm 1979, Scand. J. Statist. 6:65)."""
+    """Return the same with `p_holm`: p corrected for their number (Holm 1979, Scand. J. Statist. 6:65)."""
     corrected, least = {}, 0.0
     for rank, (name, change) in enumerate(sorted(changes.items(), key=lambda item: item[1]["p"])):
         least = max(least, min((len(changes) - rank) * change["p"], 1.0))
