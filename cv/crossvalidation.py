@@ -31,9 +31,9 @@ class Changes(settings.Settings):
 
     patients: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of a fold's training patients that it learns from."""
-    preprocess: dict[str, Any] = {}
-    augment: dict[str, Any] = {}
-    train: dict[str, Any] = {}
+    preprocess: dict[str, Any] = Field(default_factory=dict)
+    augment: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
 
 
 class Variant(settings.Settings):
