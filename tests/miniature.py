@@ -149,3 +149,13 @@ def first_run(place: Path) -> Run:
     git(origin, "init", "--quiet", "--initial-branch", "main")
     commit(signed(origin), "the project in miniature")
     return Run(origin, place / "clone")
+
+
+def working_tree(folder: Path) -> Path:
+    """A repository with all files of this working tree, uncommitted work included, and DVC's results as they are."""
+    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    git(folder, "init", "--quiet")
+    return signed(folder)
