@@ -94,20 +94,20 @@ def read(path: Path = settings.PARAMS) -> CrossValidation:
     )
 
 
-def params(all_settings: CrossValidation, name: str, **train: Any) -> settings.Params:
+def params(cross_validation: CrossValidation, name: str, **train: Any) -> settings.Params:
     """Return the pipeline's settings with a variant's changes, and with further ones of the section `train`.
 
     Raises:
         UserError: there is no such variant, or a setting is not allowed.
 
     """
-    if name not in all_settings.variants:
-        raise UserError(f"{settings.PARAMS} has no variant {name!r}; it has {', '.join(all_settings.variants)}")
-    changes = all_settings.variants[name].settings.model_dump(exclude={"patients"})
+    if name not in cross_validation.variants:
+        raise UserError(f"cv/params.yaml has no variant {name!r}; it has {', '.join(cross_validation.variants)}")
+    changes = cross_validation.variants[name].settings.model_dump(exclude={"patients"})
     try:
         return settings.read(PIPELINE, changes | {"train": changes["train"] | train})
     except UserError as error:
-        raise UserError(f"variant {name} of {settings.PARAMS}: {error}") from None
+        raise UserError(f"variant {name} of cv/params.yaml: {error}") from None
 
 
 def assign(entries: Sequence[Entry], fold: int, folds: Folds, share: float = 1.0) -> list[Entry]:

@@ -20,13 +20,13 @@ RULE = "balanced_accuracy"  # whose threshold, locked on validation, calls cance
 def main(raw: Path, out: Path) -> None:
     """Fit the variant and fold that OUT = …/VARIANT/FOLD names on the images of RAW; write its predictions to OUT."""
     name, fold = out.parent.name, int(out.name)
-    asked = crossvalidation.read()
-    params = crossvalidation.params(asked, name)
+    settings = crossvalidation.read()
+    params = crossvalidation.params(settings, name)
     state = stage.STATE / name / str(fold)
     prepared = crossvalidation.emptied(state / "prepared")
     readable = prepare.decode_all(raw, dataset.read_index(raw), params.preprocess, prepared)
-    share = asked.variants[name].settings.patients
-    dataset.write_index(prepared, crossvalidation.assign(readable, fold, asked.folds, share))
+    share = settings.variants[name].settings.patients
+    dataset.write_index(prepared, crossvalidation.assign(readable, fold, settings.folds, share))
     fitted = training.fit_resumably(prepared, params.train, params.augment, state / "history.csv", state)
     data = dataset.load(prepared)
     step = networks.forward(fitted.network, params.train.flip_at_test)

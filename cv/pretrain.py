@@ -16,9 +16,9 @@ from mammo.sources import phantom
 
 def main(weights: Path, metrics: Path) -> None:
     """Train what `pretraining` asks for; write the network to WEIGHTS and how well it learned to METRICS."""
-    asked = crossvalidation.read()
-    pretraining, seed = asked.pretraining, asked.pretraining.phantom.seed
-    params = crossvalidation.params(asked, pretraining.variant, epochs=pretraining.epochs)
+    settings = crossvalidation.read()
+    pretraining, seed = settings.pretraining, settings.pretraining.phantom.seed
+    params = crossvalidation.params(settings, pretraining.variant, epochs=pretraining.epochs)
     state = stage.STATE / "pretraining"
     raw, prepared = (crossvalidation.emptied(state / name) for name in ("raw", "prepared"))
     drawn = phantom.generate(pretraining.phantom, raw, parallel.cores())

@@ -11,7 +11,7 @@ import crossvalidation
 import numpy as np
 from crossvalidation import CrossValidation, Ensemble, Folds, Variant
 from mammo.auditing import shortcut
-from mammo.core import dataset, files, parallel, predictions, settings, stage
+from mammo.core import dataset, files, parallel, predictions, stage
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
@@ -28,10 +28,10 @@ def main(raw: Path, work: Path, metrics: Path, plots: Path) -> None:
 
     The brightness baseline is a random forest on features of the images of RAW, fitted and tested in the same folds.
     """
-    asked = crossvalidation.read()
-    compared_with, order = in_order({**asked.variants, **asked.ensembles})
-    tables = pooled(asked, raw, work)
-    scored = {row: scores_of(tables[row], asked.folds.seed) for row in order}
+    settings = crossvalidation.read()
+    compared_with, order = in_order({**settings.variants, **settings.ensembles})
+    tables = pooled(settings, raw, work)
+    scored = {row: scores_of(tables[row], settings.folds.seed) for row in order}
     changes = {f"{before}_to_{row}": change(tables, before, row) for row, before in compared_with.items()}
     with files.written(plots) as folder:
         folder.mkdir()
@@ -50,26 +50,28 @@ def in_order(rows: Mapping[str, Variant | Ensemble]) -> tuple[dict[str, str], li
 
     """
     if SHORTCUT in rows:
-        raise UserError(f"{settings.PARAMS}: {SHORTCUT} is the brightness baseline; give that row another name")
+        raise UserError(f"cv/params.yaml: {SHORTCUT} is the brightness baseline; give that row another name")
 
     def from_row(row: str) -> list[str]:
         return [row, *(later for name in rows if rows[name].compared_with == row for later in from_row(name))]
 
     order = from_row(SHORTCUT)
     if lost := [f"{name} with {rows[name].compared_with!r}" for name in rows if name not in order]:
-        raise UserError(f"{settings.PARAMS}: comparisons must lead back to {SHORTCUT}; not so {', '.join(lost)}")
+        raise UserError(f"cv/params.yaml: comparisons must lead back to {SHORTCUT}; not so {', '.join(lost)}")
     return {row: rows[row].compared_with for row in order[1:]}, order
 
 
-def pooled(asked: CrossValidation, raw: Path, work: Path) -> dict[str, list[Prediction]]:
+def pooled(settings: CrossValidation, raw: Path, work: Path) -> dict[str, list[Prediction]]:
     """Return the predictions of all folds of every row, sorted by image."""
-    tables = {SHORTCUT: forest(raw, asked.folds)}
-    for name in asked.variants:
-        folds = [predictions.read(work / name / str(fold) / "predictions.csv") for fold in range(asked.folds.number)]
+    tables = {SHORTCUT: forest(raw, settings.folds)}
+    for name in settings.variants:
+        folds = [predictions.read(work / name / str(fold) / "predictions.csv") for fold in range(settings.folds.number)]
         tables[name] = sorted(row for fold in folds for row in fold)
-    for name, ensemble in asked.ensembles.items():
+    for name, ensemble in settings.ensembles.items():
         if unknown := [member for member in ensemble.mean_of if member not in tables]:
-            raise UserError(f"ensembles.{name}: there is no row {unknown[0]!r}; there are {', '.join(tables)}")
+            raise UserError(
+                f"cv/params.yaml: ensembles.{name}.mean_of has {unknown[0]!r}; allowed are {', '.join(tables)}"
+            )
         tables[name] = mean([tables[member] for member in ensemble.mean_of])
     return tables
 

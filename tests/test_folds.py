@@ -197,10 +197,10 @@ def test_a_variants_settings_are_checked_with_all_of_the_pipelines(
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path / "cv")
     asked = crossvalidation.read()
-    with pytest.raises(UserError, match=r"variant one of params.yaml: ../params.yaml: train.epochs is 0; allowed is"):
+    with pytest.raises(UserError, match=r"variant one of cv/params.yaml: ../params.yaml: train.epochs is 0; allowed is"):
         crossvalidation.params(asked, "one")
     assert crossvalidation.params(asked, "two", epochs=3).train.epochs == 3
-    with pytest.raises(UserError, match=r"params.yaml has no variant 'three'; it has one, two"):
+    with pytest.raises(UserError, match=r"cv/params.yaml has no variant 'three'; it has one, two"):
         crossvalidation.params(asked, "three")
     Path("params.yaml").write_text("folds: {number: 5, seed: 1, valid: 0.15}\n")
     with pytest.raises(UserError, match="must hold the sections folds, variants, finetuned, ensembles, pretraining"):
