@@ -1,7 +1,6 @@
 """The network, fitted on the training split and selected on the validation split; resumable."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mammo.core import dataset, files, model_info, settings, stage

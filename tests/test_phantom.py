@@ -245,7 +245,7 @@ def test_without_lesions_class_1_is_drawn_as_class_0():
 # -- what brightness gives away
 
 
-def intensity_figures(images: np.ndarray) -> np.ndarray:
+def intensity_features(images: np.ndarray) -> np.ndarray:
     """Histogram, mean, spread, shares of black and white and percentiles of each image: no anatomy. (n, 46)"""
     rows = []
     for image in images:
@@ -267,7 +267,7 @@ def forest_auc(images: np.ndarray, entries: list[Entry]) -> float:
     patients = np.array([entry.patient for entry in entries])
     forest = RandomForestClassifier(200, min_samples_leaf=3, class_weight="balanced", random_state=0)
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
-    figures = intensity_figures(images)
+    figures = intensity_features(images)
     scores = cross_val_predict(forest, figures, labels, groups=patients, cv=folds, method="predict_proba")[:, 1]
     return roc_auc_score(labels, scores)
 
