@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import yaml
-from mammo.core import files, settings, stage
+from mammo.core import files, predictions, settings, stage
 from mammo.core.errors import UserError
 from mammo.reporting.document import (
     Block,
@@ -162,9 +162,7 @@ def read(model: Path, metrics: Path, plots: Path) -> Run:
         settings=settings.read().model_dump(),
         metrics={name: files.read_json(metrics / f"{name}.json") for name in names},
         findings=files.read_csv(plots / "audit.csv", ("kind", "severity", "image", "detail")),
-        predictions=files.read_csv(
-            plots / "predictions.csv", ("image", "patient", "label", "probability", "predicted")
-        ),
+        predictions=files.read_csv(plots / "predictions.csv", predictions.COLUMNS),
         decision=files.read_csv(plots / "decision.csv", ("threshold", "model", "low", "high", "treat_all")),
         plots=plots,
     )
