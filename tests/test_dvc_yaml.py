@@ -1,11 +1,8 @@
-"""What dvc.yaml says of the stages is what their code does."""
+"""What dvc.yaml and cv/dvc.yaml say of the stages is what their code does."""
 
 import ast
-import importlib
 import itertools
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,43 +10,28 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from imports import MAMMO, imported, reached, scripts
+from mammo.core.settings import Params
 from mammo.learning import networks
-from pydantic import BaseModel
+from miniature import ROOT, STAGES
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
-STAGES = ["download", "preprocess", "audit", "train", "evaluate", "report"]
-WITH_NETWORK = {"train", "evaluate"}
-MAMMO = ROOT / "stages/mammo"
+FOLDS = yaml.safe_load((ROOT / "cv/dvc.yaml").read_text())
+ALL = [(ROOT, stage) for stage in PIPELINE["stages"]] + [(ROOT / "cv", stage) for stage in FOLDS["stages"]]
+BYTECODE = MAMMO / "__init__.py"
+"""Switches bytecode off and nothing else: no stage depends on it."""
+every_stage = pytest.mark.parametrize(("folder", "stage"), ALL, ids=[f"{folder.name}-{stage}" for folder, stage in ALL])
 
 
-def script(stage: str) -> Path:
-    return ROOT / "stages" / f"{stage}.py"
+def declared(folder: Path, stage: str) -> dict[str, Any]:
+    """A stage's entry in the dvc.yaml of `folder`."""
+    return (PIPELINE if folder == ROOT else FOLDS)["stages"][stage]
 
 
-def imported(path: Path) -> set[str]:
-    """Dotted names of all that a file imports, inside functions as well; `from a import b` gives both a and a.b."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def reached(path: Path) -> set[Path]:
-    """The modules of mammo/ that a script reaches, and the script itself."""
-    seen, ahead = set(), [path]
-    while ahead:
-        here = ahead.pop()
-        seen.add(here)
-        parts = [name.split(".") for name in imported(here)]
-        modules = {MAMMO / f"{part[1]}.py" for part in parts if part[0] == "mammo" and len(part) > 1}
-        ahead += [module for module in modules if module.is_file() and module not in seen]
-    return seen
+def script(folder: Path, stage: str) -> Path:
+    path = (folder / declared(folder, stage)["cmd"].split()[1]).resolve()
+    assert path in set(scripts()), f"{path} is no script of a stage"
+    return path
 
 
 def names_of(entries: list[Any]) -> list[str]:
@@ -59,117 +41,105 @@ def names_of(entries: list[Any]) -> list[str]:
 
 def outputs(stage: str) -> list[str]:
     """All that a stage declares to write, as often as it does."""
-    declared = PIPELINE["stages"][stage]
-    return [name for kind in ("outs", "metrics", "plots") for name in names_of(declared.get(kind, []))]
+    entry = PIPELINE["stages"][stage]
+    return [name for kind in ("outs", "metrics", "plots") for name in names_of(entry.get(kind, []))]
 
 
 def test_there_are_six_stages_each_with_a_line_that_says_what_it_is_for() -> None:
     assert list(PIPELINE["stages"]) == STAGES
-    for stage in PIPELINE["stages"].values():
-        assert "\n" not in stage["desc"] and 20 < len(stage["desc"]) < 100
+    for folder, stage in ALL:
+        description = declared(folder, stage)["desc"]
+        assert "\n" not in description and 20 < len(description) < 100
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_its_script_every_module_it_reaches_and_no_other_code(stage: str) -> None:
-    deps = {dep for dep in PIPELINE["stages"][stage]["deps"] if dep.endswith(".py") or dep == "requirements.txt"}
-    expected = {str(path.relative_to(ROOT)) for path in reached(script(stage))}
-    assert f"stages/{stage}.py" in expected and "stages/mammo/stage.py" in expected
-    assert deps == expected | ({"requirements.txt"} if stage in WITH_NETWORK else set())
+@pytest.mark.parametrize(("name", "most"), [("dvc.yaml", 130), ("cv/dvc.yaml", 60)])
+def test_a_pipeline_is_read_on_a_page(name: str, most: int) -> None:
+    assert len((ROOT / name).read_text().splitlines()) <= most
 
 
-def test_the_package_itself_runs_nothing_so_that_no_stage_depends_on_it() -> None:
-    (docstring,) = ast.parse((MAMMO / "__init__.py").read_text()).body
-    assert isinstance(docstring, ast.Expr) and isinstance(docstring.value, ast.Constant)
+# Dependencies
+
+
+@every_stage
+def test_every_file_that_a_stage_imports_lies_in_a_declared_dependency(folder: Path, stage: str) -> None:
+    deps = {(folder / dep).resolve() for dep in declared(folder, stage)["deps"]}
+    missing = {path for path in reached(script(folder, stage)) if not deps & {path, *path.parents}} - {BYTECODE}
+    assert {str(path.relative_to(ROOT)) for path in missing} == set()
+    names = set().union(*map(imported, reached(script(folder, stage))))
+    assert ("tensorflow" in names) <= (ROOT / "requirements.txt" in deps), "another TensorFlow gives other bytes"
+
+
+def test_the_package_itself_only_switches_bytecode_off() -> None:
+    docstring, *lines = ast.parse(BYTECODE.read_text()).body
+    assert isinstance(docstring, ast.Expr)
+    assert [ast.unparse(line) for line in lines] == ["import sys", "sys.dont_write_bytecode = True"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_what_stages_before_it_write_and_says_so(stage: str) -> None:
     """Every path on the command line is an output of the stage or a dependency, or the folder of some."""
-    declared = PIPELINE["stages"][stage]
-    python, name, *paths = declared["cmd"].split()
+    entry = PIPELINE["stages"][stage]
+    python, name, *paths = entry["cmd"].split()
     assert (python, name) == ("python", f"stages/{stage}.py")
-    earlier = list(itertools.chain.from_iterable(outputs(one) for one in STAGES[: STAGES.index(stage)]))
-    data = {dep for dep in declared["deps"] if not dep.endswith(".py") and dep != "requirements.txt"}
+    earlier = set(itertools.chain.from_iterable(outputs(one) for one in STAGES[: STAGES.index(stage)]))
+    data = {dep for dep in entry["deps"] if not dep.startswith("stages/") and dep != "requirements.txt"}
     if stage == "train":  # weights to start from, which params.yaml names by file
         assert str(networks.WEIGHTS) in data
         data.remove(str(networks.WEIGHTS))
-    assert data == {"${data.folder}"} if stage == "download" else data <= set(earlier)
+    written = earlier | {str(Path(name).parent) for name in earlier}
+    assert data == {"${data.folder}"} if stage == "download" else data <= written
     named = data | set(outputs(stage))
     assert all(dep in paths or str(Path(dep).parent) in paths for dep in data)
     assert set(paths) <= named | {str(Path(name).parent) for name in named}
 
 
-@pytest.mark.parametrize("stage", sorted(set(STAGES) - WITH_NETWORK))
-def test_a_stage_without_a_network_does_not_import_tensorflow(stage: str) -> None:
-    heavy = {"tensorflow", "keras"}
-    assert not any(name.split(".")[0] in heavy for path in reached(script(stage)) for name in imported(path))
-    code = f"import json, sys, {stage}; print(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "stages", capture_output=True, text=True, check=True)
-    loaded = set(json.loads(done.stdout))
-    assert stage in loaded and "numpy" in loaded
-    assert not heavy & loaded
-
-
 # Settings
 
 
-def leaves(section: dict[str, Any], above: str) -> set[str]:
-    """Dotted keys of all values that are no sections themselves."""
-    keys = set()
-    for key, value in section.items():
-        keys |= leaves(value, f"{above}.{key}") if isinstance(value, dict) else {f"{above}.{key}"}
-    return keys
+def sections_read(path: Path) -> set[str]:
+    """Sections that a file takes from what `settings.read` returns; all of them where it takes it as a whole."""
+    tree = ast.parse(path.read_text())
+
+    def is_read(node: ast.AST | None) -> bool:
+        return isinstance(node, ast.Call) and ast.unparse(node.func) == "settings.read"
+
+    kept = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and is_read(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    whole, taken = 0, set()
+    for node in ast.walk(tree):
+        if is_read(node) or (isinstance(node, ast.Name) and node.id in kept and isinstance(node.ctx, ast.Load)):
+            whole += 1
+        if isinstance(node, ast.Assign) and is_read(node.value):
+            whole -= 1
+        if isinstance(node, ast.Attribute) and (is_read(node.value) or ast.unparse(node.value) in kept):
+            whole -= 1
+            taken.add(node.attr)
+    return taken if not whole and taken <= set(Params.model_fields) else set(Params.model_fields)
 
 
-def fields(model: type[BaseModel], above: str) -> set[str]:
-    """Dotted keys of all settings of a model, those of models within it included."""
-    keys = set()
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        nested = isinstance(inner, type) and issubclass(inner, BaseModel)
-        keys |= fields(inner, f"{above}.{name}") if nested else {f"{above}.{name}"}
-    return keys
+def sections_declared(folder: Path, stage: str) -> set[str]:
+    """Sections of the project's params.yaml that a stage depends on."""
+    entries = declared(folder, stage)["params"]
+    if folder == ROOT:
+        return set(entries)
+    (others,) = [entry["../params.yaml"] for entry in entries if isinstance(entry, dict)] or [[]]
+    return set(others)
 
 
-def settings_read(stage: str) -> set[str]:
-    """Dotted keys that a stage and the modules it reaches ask for: by `settings.read`, `.value` and `.everything`."""
-    keys = set()
-    for path in reached(script(stage)) - {MAMMO / "settings.py"}:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call):
-                continue
-            called = ast.unparse(node.func)
-            if called == "settings.value":
-                section, key = map(ast.literal_eval, node.args)
-                inner = PARAMS[section][key]
-                name = f"{section}.{key}"
-                keys |= leaves(inner, name) if isinstance(inner, dict) else {name}
-            elif called == "settings.everything":
-                keys |= set().union(*(leaves(section, name) for name, section in PARAMS.items()))
-            elif called == "settings.read":
-                name = path.stem if path.parent.name == "stages" else f"mammo.{path.stem}"
-                model = eval(ast.unparse(node.args[1]), vars(importlib.import_module(name)))
-                keys |= fields(model, ast.literal_eval(node.args[0]))
-    return keys
-
-
-def test_params_yaml_holds_every_key_that_is_read_and_no_other() -> None:
-    held = set().union(*(leaves(section, name) for name, section in PARAMS.items()))
-    assert held == set().union(*(settings_read(stage) for stage in STAGES if stage != "report"))
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_lists_the_settings_it_reads_leaf_by_leaf_and_no_other(stage: str) -> None:
-    """Except for download, whose whole section is its own, and report, which shows them all."""
-    listed = set()
-    for key in PIPELINE["stages"][stage]["params"]:
-        value = PARAMS
-        for part in key.split("."):
-            assert part in value, f"{key} is not in params.yaml"
-            value = value[part]
-        assert not isinstance(value, dict) or (stage, key) == ("download", "data") or stage == "report"
-        listed |= leaves(value, key) if isinstance(value, dict) else {key}
-    assert listed == settings_read(stage)
+@every_stage
+def test_a_stage_depends_on_the_sections_that_it_reads(folder: Path, stage: str) -> None:
+    """On whole sections; in the pipeline on no other. Beside scripts nothing reads params.yaml but `mammo phantoms`."""
+    path = script(folder, stage)
+    readers = {file for file in reached(path) if "settings.read(" in file.read_text()}
+    assert readers <= {path, *(ROOT / "cv").glob("*.py")}
+    read = set().union(*map(sections_read, readers))
+    assert read <= sections_declared(folder, stage) <= set(Params.model_fields)
+    assert folder != ROOT or read == sections_declared(folder, stage)
 
 
 # Metrics and plots
@@ -185,7 +155,7 @@ def plotted() -> list[str]:
             files.append(plot)
         else:
             (how,) = plot.values()
-            files += list({*how["x"], *how["y"]})
+            files += list(how["y"])
     return files
 
 
@@ -225,25 +195,42 @@ def test_training_keeps_its_run_cache() -> None:
     assert not PIPELINE["stages"]["train"].get("always_changed")
 
 
-@pytest.mark.parametrize(
-    ("title", "template", "x", "y"),
-    [
-        ("ROC curve", "roc", {"plots/roc.csv": "fpr"}, {"plots/roc.csv": "tpr"}),
-        ("Precision and recall", "precision_recall", {"plots/pr.csv": "recall"}, {"plots/pr.csv": "precision"}),
-        (
-            "Confusion matrix",
-            "confusion_matrix",
-            {"plots/confusion.csv": "actual"},
-            {"plots/confusion.csv": "predicted"},
-        ),
-    ],
-)
-def test_a_plot_has_its_own_template_axes_and_titles(
-    title: str, template: str, x: dict[str, str], y: dict[str, str]
-) -> None:
-    (plot,) = [plot[title] for plot in PIPELINE["plots"] if isinstance(plot, dict) and title in plot]
-    assert (plot["template"], plot["x"], plot["y"]) == (template, x, y)
-    assert all(plot[key] for key in ("title", "x_label", "y_label"))
+def test_the_plots_have_the_names_by_which_revisions_are_compared() -> None:
+    titles = [next(iter(plot)) for plot in PIPELINE["plots"] if isinstance(plot, dict)]
+    assert titles == [
+        "Scores",
+        "ROC curve",
+        "Precision and recall",
+        "Calibration",
+        "Decision curve",
+        "Confusion matrix",
+    ]
+
+
+def described() -> dict[str, dict[str, Any]]:
+    """The settings of each plot of a table, by the name of the table."""
+    found = {
+        name: {"x": how["x"], "y": column, "template": how["template"]}
+        for plot in PIPELINE["plots"]
+        if isinstance(plot, dict)
+        for how in plot.values()
+        for name, column in how["y"].items()
+    }
+    (history,) = PIPELINE["stages"]["train"]["plots"]
+    return found | history
+
+
+@pytest.mark.parametrize("table", described())
+def test_a_plot_has_columns_of_its_table_and_a_template_with_title_and_axes(table: str) -> None:
+    how = described()[table]
+    columns = (ROOT / table).read_text().splitlines()[0].split(",")
+    assert how["x"] in columns and how["y"] in columns
+    template = json.loads((ROOT / f".dvc/plots/{how['template']}.json").read_text())
+    assert template["title"]["text"]
+    for axis in ("x", "y"):
+        encodings = [part[axis] for part in within(template) if isinstance(part.get(axis), dict)]
+        assert any("title" in encoding for encoding in encodings)  # null where the values are names
+    assert "title" not in how and "x_label" not in how
 
 
 def within(content: Any) -> Iterator[dict[str, Any]]:

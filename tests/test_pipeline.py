@@ -220,7 +220,7 @@ def test_a_setting_put_back_finds_its_training_in_the_run_cache(two_branches: Pa
 def test_experiments_run_the_code_of_their_own_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where `mammo` of another checkout is installed or on PYTHONPATH, and also in DVC's temporary workspace."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "stages"))
-    code = workspace / "stages/mammo/networks.py"
+    code = workspace / "stages/mammo/learning/networks.py"
     probabilities = code.read_text().split("def probabilities")[1].split("\ndef ")[0]
     assert probabilities.count(".astype(float)\n") == 1
     rounded = probabilities.replace(".astype(float)\n", ".astype(float).round(2)\n")
@@ -228,7 +228,9 @@ def test_experiments_run_the_code_of_their_own_workspace(workspace: Path, monkey
 
     apart = dvc(workspace, "exp", "run", "--temp", "--name", "apart", "-S", "train.epochs=2")
     assert ran(apart) == ["train", "evaluate", "report"]
-    assert git(workspace, "diff", "--name-only").split() == ["stages/mammo/networks.py"]  # the workspace was left alone
+    assert git(workspace, "diff", "--name-only").split() == [
+        "stages/mammo/learning/networks.py"
+    ]  # the workspace was left alone
     here = dvc(workspace, "exp", "run", "--name", "here", "-S", "train.epochs=2", "-S", "evaluate.seed=2")
     assert ran(here) == ["evaluate", "report"]  # training was found in the run cache that both share
     assert yaml.safe_load((workspace / "params.yaml").read_text())["train"]["epochs"] == 2
@@ -318,16 +320,17 @@ def test_the_kaggle_set_runs_to_the_end_and_its_files_in_a_folder_are_prepared_t
     assert read(workspace / "metrics/test.json")["patients"]["value"] == 10
     assert read(workspace / "metrics/test.json")["roc_auc"]["value"] > 0.9
     prepared = digests(workspace / "data/prepared")
-    assert set(prepared) == {"images.npy", "index.csv"}
+    assert set(prepared) == {"images.npy", "index.csv", "about.json"}
+    assert read(workspace / "data/prepared/about.json")["source"] == "kaggle"
     index = (workspace / "data/prepared/index.csv").read_text()
     assert len(index.splitlines()) == 101
 
     with zipfile.ZipFile(archive) as content:
         content.extractall(workspace / "data/own")
     change(workspace, data={"source": "folder"})
-    assert ran(dvc(workspace, "repro", "preprocess")) == ["download"]  # the same data/raw: nothing to prepare anew
-    shutil.rmtree(workspace / "data/prepared")
-    dvc(workspace, "repro", "--force", "--single-item", "preprocess")
-    assert digests(workspace / "data/prepared") == prepared
+    assert ran(dvc(workspace, "repro", "preprocess")) == ["download", "preprocess"]  # the same images, told by source
+    again = digests(workspace / "data/prepared")
+    assert {name for name in prepared if again[name] != prepared[name]} == {"about.json"}
+    assert read(workspace / "data/prepared/about.json")["source"] == "folder"
     (workspace / "data/own/train/0/100_0_png.rf.00000000000000000000000000000000.jpg").unlink()
     assert asked(workspace, "status", "download")["download"] == [{"changed deps": {"data/own": "modified"}}]
