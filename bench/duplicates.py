@@ -6,17 +6,16 @@ The thumbnails are generated: a breast outline of random shape and side, filled 
 is a copy of an earlier one: re-encoded, mirrored, inverted or cropped by 5 %.
 """
 
-import os
 import resource
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
 import scipy.fft
+from measure import ROOT, heading
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
+sys.path.insert(0, str(ROOT / "stages"))
 
 from mammo.auditing.duplicates import THUMBNAIL, same_images
 from mammo.core.randomness import generator
@@ -27,7 +26,7 @@ COPIES = ("re-encoded", "mirrored", "inverted", "cropped")
 
 
 def breasts(number: int) -> np.ndarray:
-    """Thumbnails of as many different breasts, uint8, (number, THUMBNAIL, THUMBNAIL)."""
+    """Return thumbnails of as many different breasts, uint8, (number, THUMBNAIL, THUMBNAIL)."""
     images = np.empty((number, THUMBNAIL, THUMBNAIL), np.uint8)
     y, x = np.mgrid[:THUMBNAIL, :THUMBNAIL].astype(np.float32) / THUMBNAIL
     frequency = np.hypot(np.fft.fftfreq(THUMBNAIL)[:, None], np.fft.rfftfreq(THUMBNAIL)[None])
@@ -48,41 +47,38 @@ def breasts(number: int) -> np.ndarray:
     return images
 
 
-def copied(image: np.ndarray, how: str) -> np.ndarray:
-    """A copy of one thumbnail."""
-    if how == "re-encoded":
+def copied(image: np.ndarray, kind: str) -> np.ndarray:
+    """Return a copy of one thumbnail; `kind` is one of `COPIES`."""
+    if kind == "re-encoded":
         return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1], cv2.IMREAD_GRAYSCALE)
-    if how == "mirrored":
+    if kind == "mirrored":
         return image[:, ::-1]
-    if how == "inverted":
+    if kind == "inverted":
         return 255 - image
     cut = round(0.05 * THUMBNAIL)
     return cv2.resize(image[cut:, cut:], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_LINEAR)
 
 
-def main() -> None:
+def main(number: int) -> None:
     """Generate, search, and print a table row with what was found of what was planted."""
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else RSNA_IMAGES
     planted = {number - 1 - i: (i * 7, COPIES[i % len(COPIES)]) for i in range(number // 100)}
     images = breasts(number)
-    for place, (source, how) in planted.items():
-        images[place] = copied(images[source], how)
-    begun, used = time.perf_counter(), time.process_time()
+    for place, (source, kind) in planted.items():
+        images[place] = copied(images[source], kind)
+    begun, processor = time.perf_counter(), time.process_time()
     pairs = {(pair.first, pair.second) for pair in same_images(images, [str(i) for i in range(number)])}
-    took, used = time.perf_counter() - begun, time.process_time() - used
+    seconds, processor = time.perf_counter() - begun, time.process_time() - processor
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB to GiB
-    truth = {(source, place): how for place, (source, how) in planted.items()}
-    print(
-        "| thumbnails | cores | seconds | processor seconds | peak memory, GiB | " + " | ".join(COPIES) + " | false |"
-    )
-    print("|---:" * (6 + len(COPIES)) + "|")
-    shares = []
-    for how in COPIES:
-        of = [pair for pair, planted_how in truth.items() if planted_how == how]
-        shares.append(f"{sum(pair in pairs for pair in of)} of {len(of)}")
-    cells = [f"{number:,}", len(os.sched_getaffinity(0)), f"{took:.0f}", f"{used:.0f}", f"{peak:.2f}", *shares]
-    print("| " + " | ".join(map(str, [*cells, len(pairs - truth.keys())])) + " |")
+    truth = {(source, place): kind for place, (source, kind) in planted.items()}
+    cells = [f"{number:,}", f"{seconds:.0f}", f"{processor:.0f}", f"{peak:.2f}"]
+    for kind in COPIES:
+        of = [pair for pair, copy in truth.items() if copy == kind]
+        cells.append(f"{sum(pair in pairs for pair in of)} of {len(of)}")
+    cells.append(str(len(pairs - truth.keys())))
+    columns = ("thumbnails", "seconds", "processor seconds", "peak memory, GiB", *COPIES, "false")
+    print(heading("generated thumbnails") + "\n")
+    print(f"| {' | '.join(columns)} |\n{'|---:' * len(columns)}|\n| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else RSNA_IMAGES)

@@ -7,51 +7,49 @@ from pathlib import Path
 
 import cv2
 import yaml
+from measure import ROOT
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
+sys.path.insert(0, str(ROOT / "stages"))
 
-from mammo.core import files, parallel, settings
+from mammo.core import files, parallel
 from mammo.core.dataset import Entry, write_index
-from mammo.sources import own as sources
+from mammo.core.settings import Params
+from mammo.sources import own
 from mammo.sources.phantom import generate
-
-ROOT = Path(__file__).resolve().parent.parent
 
 PATIENT = r"^(\d+)_"
 SIZE = 640  # pixels; phantoms are saved as the Kaggle set is: JPEG of this size in three equal channels
-PATIENTS = 400  # 1,200 phantoms
 
 
-def tree(work: Path) -> tuple[Path, str]:
-    """A folder `{train,valid,test}/{0,1}/*.jpg` and what it holds, in words."""
+def tree(work: Path, params: Params) -> tuple[Path, str]:
+    """Return a folder `{train,valid,test}/{0,1}/*.jpg`, and what it holds in words; phantoms are drawn below `work`."""
     if os.environ.get("MAMMOGRAMS"):
-        return Path(os.environ["MAMMOGRAMS"]).resolve(), "real mammograms (640×640 JPEG)"
+        return Path(os.environ["MAMMOGRAMS"]).resolve(), f"real mammograms ({SIZE}×{SIZE} JPEG)"
     target = work / "phantoms"
     if not target.exists():
         drawn = work / "drawn"
-        phantoms = settings.read(ROOT / "params.yaml").data.phantom
-        generate(phantoms.model_copy(update={"size": SIZE, "patients": PATIENTS}), drawn, parallel.cores())
+        generate(params.data.phantom.model_copy(update={"size": SIZE}), drawn, parallel.cores())
         shutil.rmtree(drawn / "masks")
         for path in sorted(drawn.rglob("*.png")):
             jpeg = (target / path.relative_to(drawn)).with_suffix(".jpg")
             jpeg.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(jpeg), cv2.imread(str(path)))
         shutil.rmtree(drawn)
-    return target, "phantoms (640×640 JPEG)"
+    return target, f"phantoms ({SIZE}×{SIZE} JPEG)"
 
 
 def raw(folder: Path, target: Path, number: int) -> list[Entry]:
-    """`target` as the stage download leaves it, holding `number` images of `folder` as links.
+    """Make `target` as the stage download leaves it, with `number` images of `folder` as links.
 
-    Fewer are spread evenly over the set; where the set has fewer, its images come again under other patients.
+    Fewer are taken evenly over the set; where the set has fewer, its images are repeated under other patients.
     """
-    found = sources.tree(folder, PATIENT)
+    found = own.tree(folder, PATIENT)
     step = max(len(found) / number, 1)
     entries = []
     for position in range(number):
-        again, place = divmod(int(position * step), len(found))
+        repetition, place = divmod(int(position * step), len(found))
         one = found[place].entry
-        patient = f"{one.patient}{again:02d}" if again else one.patient
+        patient = f"{one.patient}{repetition:02d}" if repetition else one.patient
         name = f"{one.split}/{one.label}/{patient}_{Path(one.image).name.split('_', 1)[1]}"
         link = target / name
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -62,11 +60,11 @@ def raw(folder: Path, target: Path, number: int) -> list[Entry]:
     return entries
 
 
-def params(target: Path, **changed: dict[str, object]) -> Path:
-    """The project's params.yaml with some values of some sections changed, written to the folder `target`."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+def folder_with(params: Params, folder: Path, **changed: dict[str, object]) -> Path:
+    """Write params.yaml, with some values of some sections `changed`, to `folder`, and return the folder."""
+    content = params.model_dump()
     for section, values in changed.items():
         content[section].update(values)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    return target / "params.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return folder

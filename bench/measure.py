@@ -1,25 +1,46 @@
-"""How the benchmark measures: works in processes of their own, taken in turn, ratios with spread, anonymous memory.
+"""How the benchmark measures: work in processes of its own, in turn, ratios with their range, anonymous memory.
 
-Needs nothing beyond Python's own library, so that a peer's environment can run it too.
+Needs Python's own library alone, so that a peer's environment can run it too. Linux only: it reads /proc.
 """
 
+import contextlib
+import datetime
 import json
+import os
+import platform
+import select
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parent.parent
 POLL = 0.01  # seconds between two looks at a process's memory
+VECTORS = ("amx_bf16", "avx512_bf16", "bf16", "avx512f", "avx2", "asimd")  # the first that a processor has names it
+LONGEST = 3000  # characters of a failed process's output that are shown
+
+
+@contextlib.contextmanager
+def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a command in a process group of its own, and kill what is left of the group when the block ends."""
+    process = subprocess.Popen([str(part) for part in command], start_new_session=True, text=True, **options)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def serve(work: Callable[[], Any], **about: Any) -> None:
-    """The child's side: say that it is ready and what is to be known `about` it, then work whenever it is asked.
+    """Say what is to be known `about` the work, then do it once for every line on standard input.
 
-    Every line on standard input asks for `work` once; the answer is the seconds it took.
+    This is the worker's side of `Worker`; the answer to a line is the seconds that the work took.
     """
     print(json.dumps(about), flush=True)
     for _ in sys.stdin:
@@ -29,37 +50,88 @@ def serve(work: Callable[[], Any], **about: Any) -> None:
 
 
 class Worker:
-    """The parent's side of `serve`: a process that holds one work, idle until asked."""
+    """A process that holds one work (see `serve`) and is idle until it is called; a context that ends it."""
 
-    def __init__(self, *command: object) -> None:
-        """Start `command` and wait until it is ready."""
-        self.command = [str(part) for part in command]
-        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
-        self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, bufsize=1
-        )
-        self.about: dict[str, Any] = json.loads(self._line())
+    def __init__(self, *command: object, cwd: Path) -> None:
+        """Start `command` in the folder `cwd` and wait until it is ready.
+
+        Raises:
+            RuntimeError: it ended before.
+
+        """
+        self._command = command
+        with contextlib.ExitStack() as stack:
+            self._errors = stack.enter_context(tempfile.TemporaryFile("w+"))
+            streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
+            self._process = stack.enter_context(started(command, cwd=cwd, bufsize=1, **streams))
+            self.about: dict[str, Any] = json.loads(self._line())
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def __call__(self) -> float:
-        """Do the work once; gives the seconds."""
-        assert self.process.stdin
-        self.process.stdin.write("\n")
+        """Do the work once; return the seconds.
+
+        Raises:
+            RuntimeError: the process ended.
+
+        """
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError):  # `_line` tells why
+            self._process.stdin.write("\n")
         return float(self._line())
 
     def _line(self) -> str:
-        assert self.process.stdout
-        if line := self.process.stdout.readline():
+        assert self._process.stdout
+        if line := self._process.stdout.readline():
             return line
-        self.errors.seek(0)
-        raise RuntimeError(f"{' '.join(self.command)} ended:\n{self.errors.read().decode()[-3000:]}")
+        self._errors.seek(0)
+        raise RuntimeError(failure(self._command, self._errors.read()))
 
-    def close(self) -> None:
-        """End the process."""
-        self.process.communicate()
+
+def failure(command: Sequence[object], output: str) -> str:
+    """Return what is said of a command that failed."""
+    return f"{' '.join(map(str, command))} failed:\n{output[-LONGEST:]}"
+
+
+def watched(command: Sequence[object], cwd: Path, may_fail_with: str = "", **options: Any) -> tuple[float, int]:
+    """Run a command to its end in the folder `cwd`; return the seconds and its peak anonymous memory in bytes.
+
+    Raises:
+        RuntimeError: it failed, and its output does not hold `may_fail_with`.
+
+    """
+    with tempfile.TemporaryFile("w+") as output:
+        begun, peak = time.perf_counter(), 0
+        with started(command, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, **options) as process:
+            end = os.pidfd_open(process.pid)
+            while not select.select([end], [], [], POLL)[0]:
+                peak = max(peak, anonymous(process.pid))
+            seconds = time.perf_counter() - begun
+            os.close(end)
+            status = process.wait()
+        output.seek(0)
+        text = output.read()
+    if status and not (may_fail_with and may_fail_with in text):
+        raise RuntimeError(failure(command, text))
+    return seconds, peak
+
+
+def anonymous(process: int) -> int:
+    """Return the anonymous memory of a process in bytes: its own, without mapped files (RssAnon of proc(5))."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0)
 
 
 def in_turn(works: Mapping[str, Callable[[], float]], rounds: int, warm: bool = True) -> dict[str, list[float]]:
-    """The seconds of every work in every round, all works taken in turn, every second round backwards.
+    """Return the seconds of every work in every round, all works taken in turn, every second round backwards.
 
     What disturbs the machine so falls on all of them alike. With `warm`, one round before does not count.
     """
@@ -72,39 +144,43 @@ def in_turn(works: Mapping[str, Callable[[], float]], rounds: int, warm: bool = 
     return seconds
 
 
-def spread(ratios: Sequence[float], digits: int = 2) -> str:
-    """`2.11 (2.05–2.20, n = 5)`: median, least and greatest."""
+def with_range(ratios: Sequence[float]) -> str:
+    """Return median, minimum and maximum: `2.11 (2.05–2.20, n = 5)`."""
     middle = statistics.median(ratios)
     if len(ratios) == 1:
-        return f"{middle:.{digits}f} (n = 1)"
-    return f"{middle:.{digits}f} ({min(ratios):.{digits}f}–{max(ratios):.{digits}f}, n = {len(ratios)})"
+        return f"{middle:.2f} (n = 1)"
+    return f"{middle:.2f} ({min(ratios):.2f}–{max(ratios):.2f}, n = {len(ratios)})"
 
 
-def anonymous(process: int) -> int:
-    """Anonymous memory of a process in bytes: what it holds itself, without mapped files (RssAnon of proc(5))."""
+def heading(*more: str) -> str:
+    """Return the line above a table: processor, date, the commit that was measured, and what is `more` to be said."""
+    return "; ".join((processor(), str(datetime.date.today()), f"commit {commit()}", *more))
+
+
+def processor() -> str:
+    """Return the processor's model, the cores that may be used, and its widest vector instructions."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    vectors = next((name for name in VECTORS if name in _instructions()), "no vector extension")
+    return f"{model}, {len(os.sched_getaffinity(0))} cores, {vectors}"
+
+
+def has_bfloat16() -> bool:
+    """Return whether the processor has instructions for bfloat16."""
+    return any(name.endswith("bf16") and name in _instructions() for name in VECTORS)
+
+
+def _instructions() -> set[str]:
+    return set(Path("/proc/cpuinfo").read_text().split())
+
+
+def commit() -> str:
+    """Return the commit of this clone, short, with a `+` where files that git knows differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(("git", *arguments), cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0)
-
-
-def watched(command: Sequence[object], cwd: Path, may_fail_with: str = "") -> tuple[float, int]:
-    """Run a command to its end; gives the seconds and the peak of its anonymous memory in bytes.
-
-    Raises:
-        RuntimeError: it failed otherwise than by `may_fail_with`.
-
-    """
-    with tempfile.TemporaryFile() as said:
-        begun, peak = time.perf_counter(), 0
-        process = subprocess.Popen([str(part) for part in command], cwd=cwd, stdout=said, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            peak = max(peak, anonymous(process.pid))
-            time.sleep(POLL)
-        seconds = time.perf_counter() - begun
-        said.seek(0)
-        text = said.read().decode()
-    if process.returncode and not (may_fail_with and may_fail_with in text):
-        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{text[-3000:]}")
-    return seconds, peak
+        return git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):  # no git, or an archive without its history
+        return "unknown"

@@ -1,10 +1,11 @@
-"""The notebook's way, one work a process: lists of float32 images, Keras' `ImageDataGenerator`, `fit`.
+"""The notebook's way, one work per process: lists of float32 images, Keras' `ImageDataGenerator`, `fit`.
 
-    python bench/notebook.py decoding RAW | epoch PREPARED NUMBER | whole RAW EPOCHS
+    python bench/notebook.py decoding RAW | epoch PREPARED NUMBER | whole RAW
 
 Decoding and fitting are written as notebooks on this data set write them. Two things they do wrong are put right, so
 that both sides do the same: patients are kept apart, and scores are of the test split, with intervals. The network is
-the specified one, plain, with Adam; batch size, augmentation and learning rate are those of params.yaml.
+the specified one, plain, with Adam; size, epochs, batch, augmentation and learning rate are those of params.yaml in
+the working directory.
 """
 
 import os
@@ -14,40 +15,36 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from measure import serve
+from measure import ROOT, serve
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
+sys.path.insert(0, str(ROOT / "stages"))
 
-from mammo.core import dataset, settings
+from mammo.core import dataset, settings, splits
 
-ROOT = Path(__file__).resolve().parent.parent
-PARAMS = ROOT / "params.yaml"
-
-SIZE = (224, 224)
-RESAMPLES = 2000
+OURS_ALONE = {"intensity_range", "erase"}  # augmentations that ImageDataGenerator does not have
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 warnings.simplefilter("ignore")
 
 
-def decoded(raw: Path, names: list[str]) -> np.ndarray:
-    """Float32 images in [0, 1], (n, height, width, 1)."""
+def decoded(raw: Path, names: list[str], size: list[int]) -> np.ndarray:
+    """Return float32 images in [0, 1], (n, height, width, 1)."""
     images = []
     for name in names:
         image = cv2.imread(str(raw / name))
         image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        image = cv2.resize(image, SIZE)
+        image = cv2.resize(image, size[::-1])
         images.append(image.astype(np.float32) / 255)
     return np.array(images)[..., None]
 
 
-def compiled():
-    """The specified network with Adam."""
+def compiled(params: settings.Params):
+    """Return the specified network with Adam."""
     import tensorflow as tf
 
     layers = tf.keras.layers
     network = tf.keras.Sequential(
         [
-            tf.keras.Input((*SIZE, 1)),
+            tf.keras.Input((*params.preprocess.size, 1)),
             layers.Conv2D(16, 5, activation="relu"),
             layers.MaxPooling2D(2),
             layers.Conv2D(32, 3, activation="relu"),
@@ -58,59 +55,59 @@ def compiled():
             layers.Dense(2, activation="softmax"),
         ]
     )
-    optimizer = tf.keras.optimizers.Adam(settings.value("train", "learning_rate", PARAMS))
+    optimizer = tf.keras.optimizers.Adam(params.train.learning_rate)
     network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return network
 
 
-def flowing(images: np.ndarray, labels: np.ndarray):
-    """Augmented batches."""
+def flowing(images: np.ndarray, labels: np.ndarray, params: settings.Params):
+    """Return augmented batches."""
     import tensorflow as tf
 
-    ranges = settings._params(PARAMS)["augment"]
+    ranges = params.augment.model_dump(exclude=OURS_ALONE)
     generator = tf.keras.preprocessing.image.ImageDataGenerator(**ranges)
-    return generator.flow(images, labels, batch_size=settings.value("train", "batch", PARAMS))
+    return generator.flow(images, labels, batch_size=params.train.batch)
 
 
 def decoding(raw: Path) -> None:
-    """All images of RAW into one float32 array, one thread."""
-    names = [entry.image for entry in dataset.read_index(raw)]
+    """Serve all images of RAW in one float32 array, by one thread."""
+    names, size = [entry.image for entry in dataset.read_index(raw)], settings.read().preprocess.size
     cv2.setNumThreads(1)
-    serve(lambda: decoded(raw, names))
+    serve(lambda: decoded(raw, names, size))
 
 
 def epoch(prepared: Path, number: int) -> None:
-    """`fit` for one epoch over NUMBER images with augmentation, without validation."""
-    data = dataset.load(prepared)
+    """Serve `fit` for one epoch over NUMBER images with augmentation, without validation."""
+    params, data = settings.read(), dataset.load(prepared)
     images = data.images[:number].astype(np.float32)[..., None] / 255
-    network, batches = compiled(), flowing(images, data.labels[:number])
+    network, batches = compiled(params), flowing(images, data.labels[:number], params)
     serve(lambda: network.fit(batches, epochs=1, verbose=0))
 
 
-def whole(raw: Path, epochs: int) -> None:
+def whole(raw: Path) -> None:
     """From files to scores: decode, fit with validation, score the test split with intervals over patients."""
-    from preprocess import Split, assign
-
-    entries = assign(dataset.read_index(raw), settings.read("split", Split, PARAMS))
+    params = settings.read()
+    entries = splits.assign(dataset.read_index(raw), params.split)
     parts = {}
     for split in dataset.SPLITS:
         chosen = [entry for entry in entries if entry.split == split]
-        images = decoded(raw, [entry.image for entry in chosen])
+        images = decoded(raw, [entry.image for entry in chosen], params.preprocess.size)
         parts[split] = images, np.array([entry.label for entry in chosen])
     patients = np.array([entry.patient for entry in entries if entry.split == "test"])
-    network = compiled()
-    network.fit(flowing(*parts["train"]), validation_data=parts["valid"], epochs=epochs, verbose=0)
-    print(scored(parts["test"][1], network.predict(parts["test"][0], verbose=0)[:, 1], patients))
+    network, batches = compiled(params), flowing(*parts["train"], params)
+    network.fit(batches, validation_data=parts["valid"], epochs=params.train.epochs, verbose=0)
+    probability = network.predict(parts["test"][0], verbose=0)[:, 1]
+    print(scored(parts["test"][1], probability, patients, params.evaluate.resamples))
 
 
-def scored(labels: np.ndarray, probability: np.ndarray, patients: np.ndarray) -> dict[str, np.ndarray]:
-    """The headline scores with 95 % intervals: patients drawn with replacement, each score by scikit-learn."""
+def scored(labels: np.ndarray, probability: np.ndarray, patients: np.ndarray, resamples: int) -> dict[str, np.ndarray]:
+    """Return 95 % intervals of the headline scores: patients drawn with replacement, each score by scikit-learn."""
     from sklearn import metrics
 
     random = np.random.default_rng(1)
     rows = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
     drawn = []
-    while len(drawn) < RESAMPLES:
+    while len(drawn) < resamples:
         chosen = np.concatenate([rows[place] for place in random.integers(0, len(rows), len(rows))])
         truth, chance = labels[chosen], probability[chosen]
         if truth.min() == truth.max():
@@ -140,7 +137,7 @@ if __name__ == "__main__":
             decoding(Path(raw))
         case ["epoch", prepared, number]:
             epoch(Path(prepared), int(number))
-        case ["whole", raw, epochs]:
-            whole(Path(raw), int(epochs))
+        case ["whole", raw]:
+            whole(Path(raw))
         case _:
             sys.exit(__doc__)

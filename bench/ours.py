@@ -1,59 +1,60 @@
-"""The project's own code, one work a process: `python bench/ours.py WORK …`; measure.serve says how it is asked."""
+"""The project's own code, one work per process (`measure.serve` says how it is asked):
+
+    python bench/ours.py preprocessing RAW | decoding RAW | epoch PREPARED PRECISION NUMBER
+                         | ceiling PREPARED PRECISION NUMBER
+
+Settings are those of params.yaml in the working directory.
+"""
 
 import itertools
-import shutil
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
-from measure import serve
+from measure import ROOT, serve
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
+sys.path.insert(0, str(ROOT / "stages"))
 
-from mammo.core import dataset, settings, stage
-from mammo.imaging import images
+from mammo.core import dataset, parallel, settings
+from mammo.imaging import images, prepare
 
-ROOT = Path(__file__).resolve().parent.parent
-PARAMS = ROOT / "params.yaml"
+COMPARED = 300  # images whose pixels are compared with those of full-size decoding
 
 
-def preprocessing(raw: Path, work: Path) -> None:
-    """The stage's decoding of all images of RAW into one array in a folder below WORK."""
-    from preprocess import Preprocess, decode_all
-
-    entries = dataset.read_index(raw)
-    how = settings.read("preprocess", Preprocess, PARAMS)
-    folder = work / "decoded"
+def preprocessing(raw: Path) -> None:
+    """Serve the stage's decoding of all images of RAW into one array, which is removed again."""
+    entries, preprocess = dataset.read_index(raw), settings.read().preprocess
 
     def once() -> None:
-        folder.mkdir()
-        decode_all(raw, entries, how, folder)
-        shutil.rmtree(folder)
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            prepare.decode_all(raw, entries, preprocess, Path(folder))
 
-    serve(once, cores=stage.cores())
+    serve(once, cores=parallel.cores())
 
 
 def decoding(raw: Path) -> None:
-    """A bar for the stage: OpenCV's grey decoding at full size of the same files on all cores, and nothing else.
+    """Serve OpenCV's grey decoding at full size of the images of RAW on all cores, and nothing else.
 
-    Before that, how far scaled decoding takes the stage's pixels from those of full-size decoding, in grey levels.
+    About it: how far scaled decoding takes the stage's pixels from those of full-size decoding, in grey levels.
     """
     paths = [raw / entry.image for entry in dataset.read_index(raw)]
+    height, width = settings.read().preprocess.size
     cv2.setNumThreads(1)
 
     def full(path: Path) -> np.ndarray:
         return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
 
     gaps = []
-    for path in paths[:: max(len(paths) // 300, 1)]:
-        plain = cv2.resize(full(path), (224, 224), interpolation=cv2.INTER_AREA)
-        gaps.append(np.abs(images.read(path, (224, 224)).astype(int) - plain))
+    for path in paths[:: max(len(paths) // COMPARED, 1)]:
+        plain = cv2.resize(full(path), (width, height), interpolation=cv2.INTER_AREA)
+        gaps.append(np.abs(images.read(path, (height, width)).astype(int) - plain))
     measured = np.stack(gaps)
 
     def once() -> None:
-        with ThreadPoolExecutor(stage.cores()) as pool:
+        with ThreadPoolExecutor(parallel.cores()) as pool:
             for _ in pool.map(full, paths):
                 pass
 
@@ -62,59 +63,52 @@ def decoding(raw: Path) -> None:
         images=len(measured),
         mean=float(measured.mean()),
         percentile_99=float(np.percentile(measured, 99)),
-        greatest=int(measured.max()),
+        maximum=int(measured.max()),
     )
 
 
 def epoch(prepared: Path, precision: str, number: int) -> None:
-    """An epoch of the stage `train` over NUMBER images of PREPARED: order, augmentation, steps, training scores."""
+    """Serve an epoch of the stage train over NUMBER images: order, augmentation, steps, training scores."""
     import keras
     from mammo.learning import networks, training
-    from mammo.learning.augmentation import Augment
 
-    asked = settings.read("train", training.Train, PARAMS).model_copy(update={"precision": precision})
-    ranges = settings.read("augment", Augment, PARAMS)
-    data = dataset.load(prepared)
-    chosen = np.arange(number)
-    networks.use_threads(asked.threads)
+    params, data, chosen = settings.read(), dataset.load(prepared), np.arange(number)
+    train = params.train
+    networks.use_threads(train.threads)
+    size, intensity = data.images.shape[1:], training.intensity(data.images, chosen)
     with networks.arithmetic(precision):
-        network = networks.trainable_baseline(
-            data.images.shape[1:], *training.intensity(data.images, chosen), asked.seed
-        )
-    optimizer = keras.optimizers.Adam(asked.learning_rate)
+        network = networks.build("baseline", size, *intensity, train.seed)
+    optimizer = keras.optimizers.Adam(train.learning_rate)
     optimizer.build(network.trainable_variables)
-    step = training.training_step(network, optimizer, training.class_weights(data.labels[chosen], asked.class_weight))
-    numbers = itertools.count(1)
+    step = training.training_step(network, optimizer, training.class_weights(data.labels[chosen], train.class_weight))
+    numbers, steps = itertools.count(1), -(-number // train.batch)
 
     def once() -> None:
         count = next(numbers)
-        training.one_epoch(
-            training.augmented(data, chosen, asked, ranges, count), step, count, -(-number // asked.batch)
-        )
+        training.one_epoch(training.augmented(data, chosen, train, params.augment, count), step, count, steps)
 
     serve(once)
 
 
 def ceiling(prepared: Path, precision: str, number: int) -> None:
-    """As many steps of Keras' `train_on_batch` as an epoch has, on one batch that already lies in memory.
+    """Serve as many steps of Keras' `train_on_batch` as an epoch has, on one batch that already lies in memory.
 
     The network is the specified one as Keras' users write it: without the batch normalisation of ours.
     """
     import keras
     import tensorflow as tf
-    from mammo.learning import networks, training
+    from mammo.learning import networks
 
-    asked = settings.read("train", training.Train, PARAMS)
-    data = dataset.load(prepared)
-    networks.use_threads(asked.threads)
+    train, data = settings.read().train, dataset.load(prepared)
+    networks.use_threads(train.threads)
     with networks.arithmetic(precision):
         network = networks.baseline(data.images.shape[1:], 0.2, 0.2)
-    network.compile(keras.optimizers.Adam(asked.learning_rate), "sparse_categorical_crossentropy")
-    batch = tf.constant(data.images[: asked.batch, :, :, None].astype(np.float32))
-    labels = tf.constant(data.labels[: asked.batch])
+    network.compile(keras.optimizers.Adam(train.learning_rate), "sparse_categorical_crossentropy")
+    batch = tf.constant(data.images[: train.batch, :, :, None].astype(np.float32))
+    labels = tf.constant(data.labels[: train.batch])
 
     def once() -> None:
-        for _ in range(-(-number // asked.batch)):
+        for _ in range(-(-number // train.batch)):
             network.train_on_batch(batch, labels)
 
     serve(once)
@@ -122,8 +116,8 @@ def ceiling(prepared: Path, precision: str, number: int) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["preprocessing", raw, work]:
-            preprocessing(Path(raw), Path(work))
+        case ["preprocessing", raw]:
+            preprocessing(Path(raw))
         case ["decoding", raw]:
             decoding(Path(raw))
         case ["epoch", prepared, precision, number]:

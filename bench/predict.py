@@ -6,43 +6,39 @@ their folder, phantoms otherwise.
 
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import material
+from mammo.core import settings
 from mammo.predicting import request, scans
 from mammo.predicting.predict import Predictor
+from measure import ROOT, heading, watched
 
-MODEL = material.ROOT / "data/model"
-COMMAND = (sys.executable, "-c", "import sys; from mammo.commands import main; sys.exit(main())", "predict")
+MODEL = ROOT / "data/model"
+COMMAND = "import sys; sys.path.insert(0, sys.argv.pop(1)); from mammo.commands import main; sys.exit(main())"
 STARTS, SINGLES = 3, 20
+FIRST = 64  # images before anything is timed
 
 
 def cold(image: Path) -> float:
-    """Seconds of the whole command for one image."""
-    begun = time.perf_counter()
-    subprocess.run(
-        [*COMMAND, "--model", MODEL, "--despite-phantoms", image],
-        cwd=material.ROOT / "stages",
-        check=True,
-        capture_output=True,
-    )
-    return time.perf_counter() - begun
+    """Return the seconds of the whole command for one image."""
+    command = (sys.executable, "-c", COMMAND, ROOT / "stages", "predict", "--model", MODEL, "--despite-phantoms", image)
+    return watched(command, ROOT)[0]
 
 
 def main(number: int) -> None:
     """Print one row."""
     with tempfile.TemporaryDirectory() as work:
-        folder, what = material.tree(Path(work))
+        folder, what = material.tree(Path(work), settings.read(ROOT / "params.yaml"))
         material.raw(folder, Path(work) / "raw", number)
         paths, _ = scans.find([work + "/raw"])
         starts = [cold(paths[0]) for _ in range(STARTS)]
         info = request.read_model(MODEL, "half", despite_phantoms=True)
         predictor = Predictor(MODEL, info, info.thresholds["half"])
-        list(predictor.predict(paths[:64]))
+        list(predictor.predict(paths[:FIRST]))
         singles = []
         for path in paths[:SINGLES]:
             begun = time.perf_counter()
@@ -52,7 +48,7 @@ def main(number: int) -> None:
         unreadable = sum(answer.probability is None for answer in predictor.predict(paths))
         seconds, processor = time.perf_counter() - begun, time.process_time() - processor
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print("| predict | one image, cold | one image, loaded | many |\n|---|---:|---:|---:|")
+    print(heading() + "\n\n| predict | one image, cold | one image, loaded | many |\n|---|---:|---:|---:|")
     print(
         f"| {what} | {statistics.median(starts):.1f} s | {statistics.median(singles) * 1000:.0f} ms "
         f"| {len(paths) / seconds:.0f} images/s ({len(paths):,} images, {unreadable} unreadable; "

@@ -1,10 +1,12 @@
-"""The same network in PyTorch: `python bench/pytorch.py IMAGES.npy LABELS.npy BATCH LEARNING_RATE`.
+"""The same network in PyTorch: `python bench/pytorch.py IMAGES.npy LABELS.npy BATCH LEARNING_RATE PRECISION`.
 
 It is spared all augmentation and decoding: float32 images lie in memory as one tensor, a step takes a batch from it.
-Of channels-last, bfloat16 (autocast) and `torch.compile` the fastest combination is tried out and used.
+PRECISION is float32 or bfloat16 (autocast). Of channels-last and `torch.compile` the fastest combination is tried out
+and used.
 """
 
 import itertools
+import math
 import sys
 import time
 import warnings
@@ -20,21 +22,20 @@ Step = Callable[[torch.Tensor, torch.Tensor], None]
 warnings.simplefilter("ignore")
 
 
-def baseline() -> nn.Sequential:
-    """The specified network; 1,498,218 weights on 224×224."""
-    network = nn.Sequential(
+def baseline(height: int, width: int) -> nn.Sequential:
+    """Return the specified network; 1,498,218 weights on 224×224."""
+    inputs = 32 * math.prod(((side - 4) // 2 - 2) // 2 for side in (height, width))
+    return nn.Sequential(
         *(nn.Conv2d(1, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(16, 32, 3), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(54 * 54 * 32, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2)),
+        *(nn.Flatten(), nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2)),
     )
-    assert sum(weights.numel() for weights in network.parameters()) == 1_498_218
-    return network
 
 
-def trained(rate: float, channels_last: bool, bfloat16: bool, compile_: bool) -> Step:
-    """One step of Adam."""
+def training_step(size: tuple[int, int], rate: float, bfloat16: bool, channels_last: bool, compile_: bool) -> Step:
+    """Return one step of Adam on images of this height and width."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = baseline().to(memory_format=layout)
+    network = baseline(*size).to(memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
     forward = torch.compile(network) if compile_ else network
 
@@ -49,12 +50,12 @@ def trained(rate: float, channels_last: bool, bfloat16: bool, compile_: bool) ->
     return step
 
 
-def fastest(rate: float, images: torch.Tensor, labels: torch.Tensor) -> tuple[str, Step]:
-    """The fastest combination by name, tried on one batch; one that fails here is out."""
+def fastest(rate: float, bfloat16: bool, images: torch.Tensor, labels: torch.Tensor) -> tuple[str, Step]:
+    """Return the fastest combination with its name, tried on one batch; one that fails on this machine is out."""
     tried = {}
-    for choice in itertools.product((False, True), repeat=3):
-        name = " + ".join(itertools.compress(("channels-last", "bfloat16", "compile"), choice)) or "plain"
-        step = trained(rate, *choice)
+    for choice in itertools.product((False, True), repeat=2):
+        name = " + ".join(itertools.compress(("channels-last", "compile"), choice)) or "plain"
+        step = training_step(images.shape[2:], rate, bfloat16, *choice)
         try:
             for count in range(2 * TRIAL):
                 if count == TRIAL:
@@ -70,10 +71,10 @@ def fastest(rate: float, images: torch.Tensor, labels: torch.Tensor) -> tuple[st
 
 def main() -> None:
     """Serve one epoch in random order."""
-    batch, rate = int(sys.argv[3]), float(sys.argv[4])
+    batch, rate, bfloat16 = int(sys.argv[3]), float(sys.argv[4]), sys.argv[5] == "bfloat16"
     images = torch.from_numpy(np.load(sys.argv[1]).astype(np.float32)[:, None] / 255)
     labels = torch.from_numpy(np.load(sys.argv[2]))
-    name, step = fastest(rate, images[:batch], labels[:batch])
+    name, step = fastest(rate, bfloat16, images[:batch], labels[:batch])
 
     def once() -> None:
         for chosen in torch.randperm(len(images)).split(batch):

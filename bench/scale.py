@@ -3,30 +3,25 @@
     python bench/scale.py [NUMBER …]
 
 The images are generated cheaply: a few hundred phantoms, each shifted, brightened and given noise of its own, as JPEG
-of 320×320, three images a patient. Each stage runs as it stands in dvc.yaml, in a process of its own, in a temporary
+of 320×320, three images per patient. Each stage runs as it stands in dvc.yaml, in a process of its own, in a temporary
 folder that is removed; peak memory is anonymous memory, without mapped files (RssAnon).
 """
 
-import os
 import shutil
 import signal
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "stages"))
-
 import material
+import numpy as np
 from mammo.core import files, parallel, settings
 from mammo.core.dataset import Entry, write_index
 from mammo.core.randomness import generator
 from mammo.sources.phantom import generate
-from material import ROOT
-from measure import watched
+from measure import ROOT, heading, watched
 
 NUMBERS = (1_000, 3_000, 10_000, 54_706)
 MILLION = 1_000_000
@@ -40,17 +35,17 @@ STAGES = {
 }
 
 
-def originals(folder: Path) -> list[tuple[int, np.ndarray]]:
-    """Label and pixels of some phantoms."""
-    phantoms = settings.read(ROOT / "params.yaml").data.phantom
-    entries = generate(phantoms.model_copy(update={"size": SIZE, "patients": DRAWN}), folder, parallel.cores())
+def originals(folder: Path, params: settings.Params) -> list[tuple[int, np.ndarray]]:
+    """Return label and pixels of some phantoms."""
+    phantoms = params.data.phantom.model_copy(update={"size": SIZE, "patients": DRAWN})
+    entries = generate(phantoms, folder, parallel.cores())
     images = [(entry.label, cv2.imread(str(folder / entry.image), cv2.IMREAD_GRAYSCALE)) for entry in entries]
     shutil.rmtree(folder)
     return images
 
 
 def varied(image: np.ndarray, position: int) -> np.ndarray:
-    """An image like no other made from `image`: mirrored or not, moved, turned, brightened, with noise of its own."""
+    """Return a new image made from `image`: perhaps mirrored, moved, turned, brightened, with noise of its own."""
     random = generator(1, "scale", position)
     angle, zoom = random.uniform(-12, 12), random.uniform(0.85, 1.15)
     matrix = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), angle, zoom)
@@ -63,7 +58,7 @@ def varied(image: np.ndarray, position: int) -> np.ndarray:
 
 
 def made(images: list[tuple[int, np.ndarray]], raw: Path, number: int) -> None:
-    """`raw` as download leaves it, with so many images."""
+    """Make `raw` as download leaves it, with so many images."""
     classes = [[image for label, image in images if label == wanted] for wanted in (0, 1)]
 
     def write(position: int) -> Entry:
@@ -77,15 +72,12 @@ def made(images: list[tuple[int, np.ndarray]], raw: Path, number: int) -> None:
 
     for label in (0, 1):
         (raw / "train" / str(label)).mkdir(parents=True)
-    cv2.setNumThreads(1)
-    with ThreadPoolExecutor(parallel.cores()) as pool:
-        entries = list(parallel.progress(pool.map(write, range(number)), "images", number))
+    entries = parallel.each(write, range(number), "images")
     write_index(raw, sorted(entries, key=lambda entry: entry.image))
 
 
 def measured(run: Path) -> dict[str, tuple[float, float]]:
-    """Seconds and peak anonymous memory (bytes) of every stage."""
-    material.params(run, data={"source": "folder"}, train={"epochs": 1}, audit={"on_leak": "warn"})
+    """Return seconds and peak anonymous memory (bytes) of every stage, in a folder with params.yaml."""
     measures = {}
     for name, paths in STAGES.items():
         command = (sys.executable, ROOT / "stages" / f"{name}.py", *paths)
@@ -94,38 +86,43 @@ def measured(run: Path) -> dict[str, tuple[float, float]]:
     return measures
 
 
-def main() -> None:
+def main(numbers: list[int]) -> None:
     """Measure each size; print the table with slopes and what a million would take."""
-    numbers = [int(number) for number in sys.argv[1:]] or list(NUMBERS)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the temporary folder is removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that folder and processes are removed
+    params = settings.read(ROOT / "params.yaml")
     with tempfile.TemporaryDirectory(prefix="scale_") as work:
-        images = originals(Path(work) / "drawn")
+        images = originals(Path(work) / "drawn", params)
         measures = []
         for number in numbers:
             run = Path(work) / str(number)
+            changed = {"data": {"source": "folder"}, "train": {"epochs": 1}, "audit": {"on_leak": "warn"}}
+            material.folder_with(params, run, **changed)
             made(images, run / "raw", number)
             print(f"{number:,} images", file=sys.stderr, flush=True)
             measures.append(measured(run))
             shutil.rmtree(run)
-    print(f"{len(os.sched_getaffinity(0))} cores; seconds and peak anonymous memory\n")
-    print("| images | " + " | ".join(f"{name}, s | {name}, GB" for name in STAGES) + " |")
-    print("|---:" * (1 + 2 * len(STAGES)) + "|")
+    print(heading(f"generated images ({SIZE}×{SIZE} JPEG); seconds and peak anonymous memory") + "\n")
+    print("\n".join(table(numbers, measures)))
+
+
+def table(numbers: list[int], measures: list[dict[str, tuple[float, float]]]) -> Iterator[str]:
+    """Yield the lines of the table, from three sizes on with what a million images would take, and the slopes."""
+    yield "| images | " + " | ".join(f"{name}, s | {name}, GB" for name in STAGES) + " |"
+    yield "|---:" * (1 + 2 * len(STAGES)) + "|"
     for number, of in zip(numbers, measures, strict=True):
         cells = (f"{seconds:.0f} | {peak / 1e9:.2f}" for seconds, peak in of.values())
-        print(f"| {number:,} | " + " | ".join(cells) + " |")
+        yield f"| {number:,} | " + " | ".join(cells) + " |"
     if len(numbers) > 2:
-        print(f"| {MILLION:,}, by the fit | " + " | ".join(far(numbers, name, measures) for name in STAGES) + " |")
-        slopes = (f"{np.polyfit(numbers, [of[name][1] for of in measures], 1)[0] / 1e3:.2f} kB" for name in STAGES)
-        print(
-            "\nmemory an image more: "
-            + ", ".join(f"{name} {slope}" for name, slope in zip(STAGES, slopes, strict=True))
-        )
+        yield f"| {MILLION:,}, by the fit | " + " | ".join(far(numbers, name, measures) for name in STAGES) + " |"
+        slopes = (np.polyfit(numbers, [of[name][1] for of in measures], 1)[0] for name in STAGES)
+        each = ", ".join(f"{name} {slope / 1e3:.2f} kB" for name, slope in zip(STAGES, slopes, strict=True))
+        yield f"\nmemory per further image: {each}"
 
 
 def far(numbers: list[int], name: str, measures: list[dict[str, tuple[float, float]]]) -> str:
-    """Hours and GB that a million images would take in a stage, by least squares through what was measured.
+    """Return hours and GB that a million images would take in a stage, by least squares through what was measured.
 
-    Memory and time grow by a line; the time of the audit by a parabola, since it looks for copies among all pairs.
+    Memory and time are linear; the time of the audit is quadratic, since it looks for copies among all pairs.
     """
     seconds = np.polyfit(numbers, [of[name][0] for of in measures], 2 if name == "audit" else 1)
     peak = np.polyfit(numbers, [of[name][1] for of in measures], 1)
@@ -133,4 +130,4 @@ def far(numbers: list[int], name: str, measures: list[dict[str, tuple[float, flo
 
 
 if __name__ == "__main__":
-    main()
+    main([int(number) for number in sys.argv[1:]] or list(NUMBERS))
