@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -32,6 +33,7 @@ from miniature import (
     ran,
     read,
     restored,
+    run,
     told,
 )
 from readme import block, link_environment, shell
@@ -88,6 +90,15 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(
     assert ran(output) == stages
     changed = {name for name, digest in digests(workspace / "data").items() if digest != before.get(name)}
     assert changed == ({"model/model.keras", "model/model.json"} if "train" in stages else set())
+    assert dvc(workspace, "status").strip() == "Data and pipelines are up to date."
+
+
+def test_imports_leave_no_bytecode_that_would_make_a_stage_stale(workspace: Path) -> None:
+    """Neither here nor in cv/, whose .dvcignore does not reach the rooms."""
+    written = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    code = "import sys; sys.path.insert(0, 'stages'); import mammo.commands, mammo.learning.training, preprocess"
+    run(workspace, "python", "-c", code, environment=written)
+    assert not [room for room in (workspace / "stages/mammo").iterdir() if (room / "__pycache__").exists()]
     assert dvc(workspace, "status").strip() == "Data and pipelines are up to date."
 
 
