@@ -14,7 +14,10 @@ unexport PYTHONHOME
 all: .venv/installed
 	dvc repro
 	mammo scores
-	echo "The report, to open in a browser: report/report.html"
+	echo
+	echo "Open report/report.html in a browser: this run on one page. \`dvc plots show\` draws its curves."
+	echo "First, in every new terminal: source .venv/bin/activate"
+	echo "DVC's advice to push concerns a remote storage, which you need not have: docs/sharing.md"
 
 test: .venv/tests
 	ruff check .

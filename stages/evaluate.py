@@ -118,6 +118,7 @@ def draw_scores(
     matrix = confusion_matrix(test.labels, test.predicted, labels=[0, 1])
     figures.confusion(plots / "confusion.png", matrix, test.threshold, caption)
     figures.calibration(plots / "calibration.png", curves["calibration"], caption)
+    figures.decision(plots / "decision.png", curves["decision"], caption)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
     with files.written(model) as folder:
         folder.mkdir()
         networks.save(fitted.network, folder / "model.keras")
-        model_info.write(folder, info)
+        model_info.write(folder, info.model_copy(update={"index": files.sha256(prepared / "index.csv")}))
     checkpoint.remove(stage.STATE)
     auc = verdict["valid"]["roc_auc"]
     kept = f"the mean of the last {train.average}" if train.average else f"epoch {progress.best_epoch}"

@@ -1,5 +1,6 @@
 """The report of a run: what it says, that it says it to the byte, and how it looks in a real browser."""
 
+import html
 import json
 import re
 import shutil
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT, run_stage
+from mammo import commands
 from mammo.core import files, model_info, predictions
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
-from miniature import merged
+from mammo.scoring import TITLES, percent, rounded, with_interval
+from miniature import commit, dvc, git, merged, signed
 from test_page import LAPTOP, PHONE, Browser, luminance
 
 import report
@@ -24,12 +27,13 @@ import report
 STAGE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]
 SHOWN = {
     "metrics": ["preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation"],
-    "tables": ["audit", "predictions", "decision"],
-    "pictures": ["roc", "pr", "confusion", "calibration", "history"],
+    "tables": ["audit", "predictions"],
+    "pictures": ["roc", "pr", "confusion", "calibration", "decision", "history"],
     "folders of pictures": ["audit", "explanation"],
 }
 FILES = [
     "data/model/model.json",
+    "data/model/model.keras",
     *(f"metrics/{name}.json" for name in SHOWN["metrics"]),
     *(f"plots/{name}.csv" for name in SHOWN["tables"]),
     *(f"plots/{name}.png" for name in SHOWN["pictures"]),
@@ -80,7 +84,9 @@ def write_run(folder: Path) -> Path:
             shutil.copy(ROOT / name, folder / name)
     shutil.copy(ROOT / "params.yaml", folder)
     model_info.write(folder / "data/model", ModelInfo.model_validate(MODEL))
+    (folder / "data/model/model.keras").write_bytes(b"weights")
     files.write_json(folder / "metrics/explanation.json", EXPLANATION)
+    picture(folder / "plots/decision.png")
     picture(folder / "plots/audit/splits.png")
     picture(folder / "plots/explanation/false_negatives.png", 1350, 900)
     return folder
@@ -111,9 +117,8 @@ def text_of(page: str) -> str:
     """What a reader sees of a page, on one line."""
     body = page.split("</head>")[1]
     text = re.sub(r"<[^>]*>", " ", body)
-    for entity, character in (("&lt;", "<"), ("&gt;", ">"), ("&#x27;", "'"), ("&quot;", '"'), ("&amp;", "&")):
-        text = text.replace(entity, character)
-    return " ".join(text.split())
+    text = re.sub(r" (?=[,.;:)])|(?<=\() ", "", " ".join(html.unescape(text).split()))
+    return text
 
 
 def items(page: str) -> dict[int, str]:
@@ -157,6 +162,11 @@ def card(reported: Path) -> str:
     return (reported / "report/model_card.md").read_text()
 
 
+def section(page: str, anchor: str) -> str:
+    """What a reader sees of a section of the page."""
+    return text_of("</head>" + page.split(f'id="{anchor}"')[1].split("</section>")[0].partition(">")[2])
+
+
 def scores() -> dict[str, dict[str, float]]:
     """The committed headline scores."""
     content = files.read_json(ROOT / "metrics/test.json")
@@ -168,11 +178,11 @@ def scores() -> dict[str, dict[str, float]]:
 
 def test_every_headline_score_stands_with_its_interval_on_the_page_and_in_the_card(page: str, card: str) -> None:
     assert len(scores()) >= 12
-    shown = items(page)[37]
+    shown = section(page, "scores")
     for key, score in scores().items():
-        with_interval = f"{score['value']:.3f} ({score['low']:.3f}–{score['high']:.3f})"
-        assert with_interval in shown, key
-        assert with_interval in card, key
+        title = TITLES[key][0].upper() + TITLES[key][1:]
+        assert f"{title} {with_interval(**score)}" in shown
+        assert f"| {title} | {with_interval(**score)} |" in card
 
 
 def test_operating_points_calibration_and_heat_maps_stand_with_their_intervals(page: str, card: str) -> None:
@@ -181,12 +191,11 @@ def test_operating_points_calibration_and_heat_maps_stand_with_their_intervals(p
     calibration = files.read_json(ROOT / "metrics/calibration.json")
     entries = [point[name] for point in points.values() for name in ("sensitivity", "specificity")]
     for score in [*entries, *calibration.values()]:
-        with_interval = f"{score['value']:.3f} ({score['low']:.3f}–{score['high']:.3f})"
-        assert with_interval in shown[38] and with_interval in card
+        assert with_interval(**score) in shown[38] and with_interval(**score) in card
     for point in points.values():
-        assert f"{point['threshold']:.3f}" in shown[38]
+        assert rounded(point["threshold"]) in shown[38]
     assert "0.870 (0.750–0.950)" in shown[31]
-    assert "-0.031" in shown[31] and "61" in shown[31] and "0.062" in shown[31]
+    assert "-0.031" in shown[31] and "61" in shown[31] and "0.063" in shown[31]
 
 
 def test_the_scores_stay_where_evaluate_wrote_them(reported: Path) -> None:
@@ -218,8 +227,8 @@ def test_what_no_file_can_say_is_left_to_the_authors_and_phantoms_leave_less(run
     assert {4, 44} <= of_phantoms < own
     assert {7, 11, 13, 14, 15, 16, 34, 36} <= own - of_phantoms
     alone = sum(unknown in text for text in shown.values())
-    assert f"{44 - len(own)} are answered from the files of this run and {len(own) - alone} in part" in page
-    assert f"{alone} only the authors can answer" in page
+    assert f"{44 - len(own)} are answered from the files of this run and {len(own) - alone} in part" in text_of(page)
+    assert f"{alone} only the authors can answer" in text_of(page)
 
 
 def test_failures_are_counted_from_the_predictions(page: str) -> None:
@@ -229,18 +238,20 @@ def test_failures_are_counted_from_the_predictions(page: str) -> None:
     false = [row for row in rows if row.predicted and not row.label]
     found = {row.patient for row in rows if row.predicted}
     patients = {row.patient for row in cancer}
-    shown = items(page)[39]
-    assert f"Missed: {len(missed)} of {len(cancer)} images" in shown
-    assert f"Called wrongly: {len(false)} of {len(rows) - len(cancer)} healthy" in shown
-    assert f"Of {len(patients)} patients with cancer, {len(patients - found)} had no image called" in shown
-    assert min(missed, key=lambda row: row.probability).image in shown
-    assert max(false, key=lambda row: row.probability).image in shown
+    shown, worst = items(page)[39], section(page, "worst-cases")
+    assert f"False negatives: {len(missed)} of {len(cancer)} images with cancer" in shown
+    assert f"False positives: {len(false)} of {len(rows) - len(cancer)} healthy images" in shown
+    assert f"Of {len(patients)} patients with cancer, {len(patients - found)} had no image classified" in shown
+    for case in (
+        sorted(missed, key=lambda row: row.probability)[:5] + sorted(false, key=lambda row: -row.probability)[:5]
+    ):
+        assert f"{case.image} {rounded(case.probability)}" in worst
 
 
 def test_every_setting_in_force_is_shown_and_none_of_a_source_that_was_not_used(run: Path) -> None:
     def settings(page: str) -> dict[str, str]:
-        table = page.split('id="settings-of-this-run"')[1]
-        return dict(re.findall(r'<th scope="row">([^<]*)</th><td[^>]*>([^<]*)</td>', table))
+        table = page.split('id="settings"')[1]
+        return dict(re.findall(r'<th scope="row" class="name">([^<]*)</th>\s*<td[^>]*>([^<]*)</td>', table))
 
     drawn = settings(written(run)[0])
     assert drawn["train.learning_rate"] == "0.001" and drawn["preprocess.size"] == "[224, 224]"
@@ -256,26 +267,67 @@ def test_every_setting_in_force_is_shown_and_none_of_a_source_that_was_not_used(
 def test_a_network_that_started_from_imagenet_and_was_averaged_is_said_to_have(run: Path) -> None:
     own = items(written(run)[0])
     assert "no weights were taken from another training" in own[24]
-    assert "of the highest validation ROC AUC" in own[26]
+    assert "with the highest validation ROC AUC" in own[26]
     recipe = {"network": "EfficientNetLite0", "weights": "imagenet", "frozen": True, "average": 3}
     change(run / "params.yaml", train=recipe)
     change(run / "data/model/model.json", network="EfficientNetLite0")
     taken = items(written(run)[0])
     assert "EfficientNet-Lite0" in taken[22]
-    assert "Initial weights: imagenet (train.weights), the last layer zero; it alone was fitted." in taken[24]
-    assert "the mean of the weights after each of the last 3 of" in taken[26] and "none was selected" in taken[26]
+    assert (
+        "Initial weights: imagenet (train.weights), the last layer zero; only the last layer was trained." in taken[24]
+    )
+    assert "the mean of the weights over the last 3 of" in taken[26] and "none was selected" in taken[26]
 
 
-def test_a_network_no_better_than_brightness_or_the_commoner_class_is_said_to_be(run: Path) -> None:
-    assert "the intervals do not overlap" in items(written(run)[0])[40]
+def test_a_network_no_better_than_brightness_or_the_majority_class_is_said_to_be(run: Path) -> None:
+    assert "The intervals do not overlap." in items(written(run)[0])[40]
     score = {"value": 0.6, "low": 0.5, "high": 0.7}
     change(run / "metrics/test.json", roc_auc=score, shortcut_roc_auc=score, accuracy=score)
     page, card = written(run)
     for text in (items(page)[40], card):
-        assert "this run does not show that the network sees more than brightness" in text
-        assert (
-            "Accuracy, 0.600 (0.500–0.700), is not shown to be above that of always saying the commoner class" in text
-        )
+        assert "The intervals overlap: this run does not show that the network sees more than brightness." in text
+        assert "Accuracy, 0.600 (0.500–0.700), is not shown to be above that of always predicting the majority" in text
+    assert "this run does not show that the network sees more than brightness" in section(page, "results")
+
+
+def test_the_results_come_first_and_the_checklist_after_them(page: str) -> None:
+    order = ["results", "scores", "curves", "worst-cases", "audit", "checklist", *(f"item-{n}" for n in range(1, 45))]
+    anchors = re.findall(r'<(?:h2|section)[^>]* id="([^"]*)"', page)
+    assert anchors == [*order, "settings"]
+    assert set(re.findall(r'href="#([^"]*)"', page)) <= set(anchors)
+    assert "The intervals do not overlap." in section(page, "results")
+    assert "validation: 40 of 80 patients have cancer" in section(page, "audit")
+    assert page.index('alt="ROC curve') < page.index('alt="Confusion matrix') < page.index('id="checklist"')
+
+
+def test_a_warning_about_single_images_is_counted_and_none_is_said_to_be_none(run: Path) -> None:
+    header = "kind,severity,image,other,patient,detail\n"
+    (run / "plots/audit.csv").write_text(header + "no_breast,warning,a.png,,,\nno_breast,warning,b.png,,,\n")
+    assert "No breast: 2 found." in section(written(run)[0], "audit")
+    (run / "plots/audit.csv").write_text(header + "inverted,note,a.png,,,\n")
+    assert "None: the audit found no leak, no duplicate and no shortcut." in section(written(run)[0], "audit")
+
+
+# One rounding, one name
+
+
+def test_ties_are_rounded_away_from_zero_as_javascript_does_on_the_page_of_plots() -> None:
+    assert [rounded(value) for value in (0.0625, 0.8125, -0.0625, 1.0, 0.99951)] == [
+        *("0.063", "0.813", "-0.063", "1.000", "1.000")
+    ]
+    assert [percent(share).replace("\N{NO-BREAK SPACE}", " ") for share in (0.125, 0.1, 0.07, 0.00625, 1.0)] == [
+        *("12.5 %", "10 %", "7 %", "0.6 %", "100 %")
+    ]
+    assert with_interval(0.5, 0.0625, 1) == "0.500 (0.063–1.000)"
+
+
+def test_the_page_of_plots_has_the_names_and_the_rounding_of_the_report() -> None:
+    scores_plot = (ROOT / ".dvc/plots/scores.json").read_text()
+    names = dict(re.findall(r"(\w+): '([^']*)'", scores_plot.split('"labelExpr": "{')[1].split("}[datum")[0]))
+    assert list(names) == list(scores())
+    assert names == {key: TITLES[key][0].upper() + TITLES[key][1:] for key in names}
+    assert set(re.findall(r"\.\d~?[f%]", scores_plot)) == {".3f"}
+    assert set(re.findall(r"\.\d~?[f%]", (ROOT / ".dvc/plots/confusion_matrix.json").read_text())) == {".1~%"}
 
 
 # Leaks, phantoms, research
@@ -300,10 +352,10 @@ def test_a_leak_then_phantoms_then_research_only_are_named_before_all_else(
     page, card = written(run)
     body = page.split("<body>")[1]
     assert re.findall(r'<p class="notice (\w+)">', body.split("<header>")[0]) == kinds
-    assert body.startswith(f'<p class="notice {kinds[0]}">')
+    assert body.lstrip().startswith(f'<p class="notice {kinds[0]}">')
     assert ("<title>LEAKING" in page) == (LEAK in text_of(page)) == leak
     assert "Research only: not a medical device." in text_of(page)
-    said = "These are phantoms, synthetic mammograms: the scores say nothing about women."
+    said = "These are phantoms, synthetic mammograms: the scores say nothing about real mammograms."
     assert (said in text_of(page)) == (said in card) == (not own)
     assert "Research only: not a medical device." in card
     assert card.startswith(f"---\n# {LEAK}\n") == leak
@@ -331,7 +383,7 @@ def test_the_cards_metadata_have_the_hubs_form_and_the_values_of_the_run(card: s
         key: score["value"] for key, score in expected.items()
     }
     for key, score in expected.items():
-        assert found[key]["name"].endswith(f"95 % interval {score['low']:.3f}–{score['high']:.3f}")
+        assert found[key]["name"].endswith(f"95 % interval {rounded(score['low'])}–{rounded(score['high'])}")
     assert head["metrics"] == list(found)
 
 
@@ -365,6 +417,33 @@ def test_the_same_inputs_give_the_same_bytes_at_any_place_and_time(reported: Pat
         assert content == (reported / "report" / name).read_bytes()
         assert str(tmp_path).encode() not in content
         assert not re.search(rb"\b20[2-9]\d-\d\d-\d\d\b", content), "a date"
+
+
+def digest(page: str) -> str:
+    (found,) = re.findall(r'Run <code class="name">([0-9a-f]{12})</code>', page)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("params.yaml", "augment", {"erase": 0.5}),
+        ("data/model/model.json", "index", "0" * 64),
+        ("metrics/test.json", "threshold", {"value": 0.25}),
+        ("data/model/model.keras", "", ""),
+        ("plots/predictions.csv", "", ""),
+    ],
+)
+def test_the_digest_differs_between_runs_and_card_and_page_share_it(run: Path, name: str, key: str, value: Any) -> None:
+    page, card = written(run)
+    assert f"files of run {digest(page)};" in card
+    change(run / "params.yaml", data={"folder": "not/used"})
+    assert digest(written(run)[0]) == digest(page), "a setting without effect"
+    if key:
+        change(run / name, **{key: value})
+    else:
+        (run / name).write_bytes((run / name).read_bytes().replace(b"0.1", b"0.2") + b"\n")
+    assert digest(written(run)[0]) != digest(page)
 
 
 def test_git_keeps_the_card_and_not_the_page_which_may_show_scans() -> None:
@@ -453,12 +532,13 @@ def test_the_page_fits_loads_nothing_and_complains_of_nothing(
     assert {url for url in browser.requests() if not url.startswith("data:")} == {path.as_uri()}
     assert browser.complaints() == []
     assert browser.run("document.scripts.length") == 0
-    assert browser.run("document.images.length") == 7
+    assert browser.run("document.images.length") == 8
     assert browser.run("[...document.images].every((each) => each.complete && each.naturalWidth >= 600)")
     assert browser.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     beyond = """[...document.querySelectorAll('body *')].filter((each) => {
       const box = each.getBoundingClientRect();
-      return box.width && (box.left < -1 || box.right > document.documentElement.clientWidth + 1);
+      if (each.closest(".scroll") || !box.width) return false;
+      return box.left < -1 || box.right > document.documentElement.clientWidth + 1;
     }).map((each) => each.outerHTML.slice(0, 80))"""
     assert browser.run(beyond) == []
 
@@ -467,11 +547,11 @@ def test_the_page_fits_loads_nothing_and_complains_of_nothing(
 def test_text_is_readable_in_light_and_dark(browser: Reader, reported: Path, scheme: str) -> None:
     browser.open(reported / "report/report.html", scheme=scheme)
     pairs = browser.run(
-        """[...document.querySelectorAll('h1, h2, h3, p, th, td, li, a, span, b, figcaption, svg text')].map((each) => {
+        """[...document.querySelectorAll('h1, h2, h3, h4, p, th, td, li, a, span, b, figcaption')].map((each) => {
              let behind = each;
              while (getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)') behind = behind.parentElement;
              const style = getComputedStyle(each);
-             return [each.closest('svg') ? style.fill : style.color, getComputedStyle(behind).backgroundColor];
+             return [style.color, getComputedStyle(behind).backgroundColor];
            })"""
     )
     assert len(pairs) > 200
@@ -485,7 +565,7 @@ def test_text_is_readable_in_light_and_dark(browser: Reader, reported: Path, sch
 def test_each_score_is_drawn_where_its_numbers_say(browser: Reader, reported: Path, width: int) -> None:
     browser.open(reported / "report/report.html", width)
     rows = browser.run(
-        """[...document.querySelectorAll('#item-37 .scores tbody tr')].map((row) => {
+        """[...document.querySelectorAll('#scores + .panel .scores tbody tr')].map((row) => {
              const frame = row.querySelector('svg').getBoundingClientRect();
              const place = (x) => (x - frame.left) / frame.width;
              const line = row.querySelector('.interval');
@@ -496,7 +576,7 @@ def test_each_score_is_drawn_where_its_numbers_say(browser: Reader, reported: Pa
     )
     assert len(rows) == len(scores())
     for (text, value, low, high, wide), score in zip(rows, scores().values(), strict=True):
-        assert text.startswith(f"{score['value']:.3f}")
+        assert text == with_interval(**score)
         assert [value, low, high] == pytest.approx([score[key] for key in ("value", "low", "high")], abs=2e-3)
         assert wide > 200
 
@@ -525,6 +605,44 @@ def test_what_the_data_say_is_shown_and_never_run(browser: Reader, run: Path) ->
     assert "license" not in front_matter(card)
 
 
+BROKEN = r"""(() => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const number = /[±−-]?\d[\d.,]*( \(\d[\d.]*–\d[\d.]*\)|\s?%|\s×\s\d+|°)?/g;
+  const broken = [];
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (node.parentElement.closest('.name, [aria-hidden]')) continue;
+    const range = document.createRange();
+    for (const found of node.data.matchAll(number)) {
+      range.setStart(node, found.index);
+      range.setEnd(node, found.index + found[0].length);
+      if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) broken.push(found[0]);
+    }
+  }
+  for (const score of document.querySelectorAll('.score')) {
+    if (new Set([...score.getClientRects()].map((box) => Math.round(box.top))).size > 1) broken.push(score.textContent);
+  }
+  return broken;
+})()"""
+
+
+@pytest.mark.parametrize("width", [PHONE, 700, LAPTOP])
+def test_no_number_breaks_across_lines(browser: Reader, reported: Path, width: int) -> None:
+    browser.open(reported / "report/report.html", width)
+    assert browser.run(BROKEN) == []
+
+
+def test_in_the_dark_pictures_lie_on_a_dimmed_sheet_without_an_edge(browser: Reader, reported: Path) -> None:
+    browser.open(reported / "report/report.html", scheme="dark")
+    for background, blend, size in browser.run(
+        """[...document.querySelectorAll('figure')].map((each) => [getComputedStyle(each).backgroundColor,
+             getComputedStyle(each.querySelector('img')).mixBlendMode,
+             parseFloat(getComputedStyle(each.querySelector('figcaption')).fontSize)])"""
+    ):
+        assert 0.5 < luminance(background) < 0.75, "light enough for black lines, and no glare"
+        assert blend == "multiply", "white becomes the sheet's grey"
+        assert size >= 14, "pixels"
+
+
 def test_it_prints_in_dark_ink_on_white_without_the_list_of_sections(browser: Reader, reported: Path) -> None:
     browser.open(reported / "report/report.html", scheme="dark")
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
@@ -535,3 +653,92 @@ def test_it_prints_in_dark_ink_on_white_without_the_list_of_sections(browser: Re
         assert browser.run("getComputedStyle(document.querySelector('nav')).display") == "none"
     finally:
         browser.send("Emulation.setEmulatedMedia", media="")
+
+
+# The command
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one stage, `report`, as a user has it after a run that was committed and tagged `v1`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "source.html").write_text("<!DOCTYPE html><body><p>notice</p><header><h1>of v1</h1></header></body>")
+    stage = {"cmd": "cp source.html report/report.html", "deps": ["source.html"], "outs": ["report/report.html"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"report": stage}}))
+    (tmp_path / "report").mkdir()
+    git(tmp_path, "init", "--quiet", "--initial-branch", "main")
+    dvc(tmp_path, "init", "--quiet")
+    commit(signed(tmp_path), "no run")
+    git(tmp_path, "tag", "v0")
+    dvc(tmp_path, "repro", "--quiet")
+    commit(tmp_path, "a run")
+    git(tmp_path, "tag", "v1")
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of DVC
+def test_mammo_report_says_where_the_page_is_and_whether_it_is_up_to_date(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands.main(["report"]) == 0
+    assert capsys.readouterr().out == "report/report.html\nIt is up to date.\n"
+    (project / "source.html").write_text("other")
+    assert commands.main(["report"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "report/report.html\n"
+    assert "out of date, run `dvc repro` first. Changed: report (source.html)" in shown.err
+    (project / "report/report.html").unlink()
+    assert commands.main(["report"]) == 1
+    assert (
+        capsys.readouterr().err == "mammo report: report/report.html does not exist: run `dvc repro`, or `dvc pull`\n"
+    )
+
+
+def test_mammo_report_writes_the_page_of_a_revision_with_its_commit_and_date(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sha, date = (
+        git(project, "log", "-1", "--format=%H %cd", "--date=format:%Y-%m-%d %H:%M%z", "v1").strip().split(" ", 1)
+    )
+    date = f"{date[:-2]}:{date[-2:]}"
+    assert commands.main(["report", "--revision", "v1"]) == 0
+    page = (project / "report-v1.html").read_text()
+    assert f'<p>notice</p><p class="notice research">Report of revision <b>v1</b>: commit {sha} of {date}.' in page
+    assert page.count("<h1>of v1</h1>") == 1
+    assert capsys.readouterr().out == f"report-v1.html: the report of v1, commit {sha[:7]} of {date}\n"
+    git(project, "branch", "topic/<b>&")
+    assert commands.main(["report", "--revision", "topic/<b>&", "--out", "here.html"]) == 0
+    assert "<b>topic/&lt;b&gt;&amp;</b>" in (project / "here.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--revision", "v0"], "v0 holds no report/report.html: its run was not committed"),
+        (["--revision", "v9"], "v9 is no revision of this repository: name a branch, tag or commit"),
+        (
+            ["--revision", "v1", "--out", "report/report.html"],
+            "--out report/report.html: the name must end in .html, and",
+        ),
+        (["--revision", "v1", "--out", "page.txt"], "--out page.txt: the name must end in .html"),
+    ],
+)
+def test_mammo_report_refuses_in_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    before = (project / "report/report.html").read_bytes()
+    assert commands.main(["report", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"mammo report: {message}") and error.count("\n") == 1
+    assert (project / "report/report.html").read_bytes() == before
+    assert sorted(path.name for path in project.glob("*.html")) == ["source.html"]
+
+
+def test_a_page_that_dvcs_cache_lacks_is_named_in_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(project / ".dvc/cache")
+    (project / "report/report.html").unlink()
+    assert commands.main(["report", "--revision", "v1"]) == 1
+    error = capsys.readouterr().err
+    assert (
+        error.count("\n") == 1 and "mammo report: report/report.html of v1 is not in DVC's cache: `dvc fetch" in error
+    )

@@ -14,13 +14,8 @@ from mammo.core.stage import HEADLINE
 
 RULES = get_args(ThresholdRule)
 LOOKS = Path("metrics/explanation.json")
-LOOKS_TITLES = {
-    "pointing_game": "true positives whose heat map peaks in the lesion",
-    "chance": "points drawn in the breast that lie in the lesion",
-    "other_patients_peaks": "other patients' peaks that lie in the lesion",
-    "randomised_network": "a network with randomised weights",
-    "rank_correlation": "rank correlation with its heat maps",
-}
+REPORT = Path("report/report.html")
+SCORES = Path("plots/scores.csv")  # says what data the scores are of
 EXIT_CODES = "exit codes: 0 done; 1 refused or failed, or worse with --fail-if-worse; 2 wrong usage"
 
 
@@ -47,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mammo", description="Scores, comparisons and predictions of this project.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_scores, _add_phantoms, _add_canonical, _add_compare, _add_predict, _add_explain):
+    for add in (_add_scores, _add_report, _add_phantoms, _add_canonical, _add_compare, _add_predict, _add_explain):
         add(commands)
     return parser
 
@@ -57,6 +52,18 @@ def _add_scores(commands: Any) -> None:
         "scores", help="the test scores of the last run, as a table", description=f"Show {HEADLINE} as a table."
     )
     command.set_defaults(run=_scores)
+
+
+def _add_report(commands: Any) -> None:
+    command = commands.add_parser(
+        "report",
+        help="the report of the workspace or of a revision",
+        description=f"Without REV: where the workspace's report is ({REPORT}), and whether it is up to date. "
+        "With REV: write the report of that revision, with its commit and date.",
+    )
+    command.add_argument("--revision", metavar="REV", help="a branch, tag or commit")
+    command.add_argument("--out", type=Path, metavar="FILE.html", help="for REV; default: report-REV.html")
+    command.set_defaults(run=_report, misused=command.error)
 
 
 def _add_phantoms(commands: Any) -> None:
@@ -202,18 +209,46 @@ def _explain(options: argparse.Namespace) -> int:
         options.misused("PATH and --out FOLDER go together")
     if options.paths:
         return _predict(options)
-    _print_last_run(LOOKS, LOOKS_TITLES)
+    _print_last_run(LOOKS)
     return 0
 
 
 def _scores(options: argparse.Namespace) -> int:
-    from mammo.scoring import TITLES
+    from mammo.core import files
 
-    _print_last_run(HEADLINE, TITLES)
+    if SCORES.is_file() and HEADLINE.is_file():
+        print(files.read_csv(SCORES, ("data",))[0]["data"], end="\n\n")
+    _print_last_run(HEADLINE)
     return 0
 
 
-def _print_last_run(path: Path, titles: Mapping[str, str]) -> None:
+def _report(options: argparse.Namespace) -> int:
+    from mammo.core import files, revisions
+
+    if not Path("dvc.yaml").is_file():
+        raise UserError("there is no dvc.yaml here: run from the top folder of the project")
+    if options.revision is None:
+        if options.out:
+            options.misused("--out goes with --revision")
+        if not REPORT.is_file():
+            raise UserError(f"{REPORT} does not exist: run `dvc repro`, or `dvc pull`")
+        print(REPORT, flush=True)
+        revisions.refuse_if_out_of_date(last_stage="report")
+        print("It is up to date.")
+        return 0
+    from mammo.reporting import pages
+
+    out = options.out or Path(f"report-{options.revision.replace('/', '-')}.html")
+    if out.suffix != ".html" or revisions.is_output(out):
+        raise UserError(f"--out {out}: the name must end in .html, and be none of the pipeline's outputs")
+    commit = revisions.commit_of(options.revision)
+    page = revisions.read(REPORT, options.revision).decode()
+    files.write_text(out, pages.of_revision(page, options.revision, commit.sha, commit.date))
+    print(f"{out}: the report of {options.revision}, commit {commit.sha[:7]} of {commit.date}")
+    return 0
+
+
+def _print_last_run(path: Path) -> None:
     """Print a file of the last run's numbers as a table.
 
     Raises:
@@ -228,7 +263,7 @@ def _print_last_run(path: Path, titles: Mapping[str, str]) -> None:
         from mammo.core.revisions import refuse_if_out_of_date
 
         refuse_if_out_of_date(absent_is_fine=True)
-    rows = _rows(files.read_json(path), titles)
+    rows = _rows(files.read_json(path))
     if not rows:
         raise UserError(f"{path} holds no scores: run `dvc repro`")
     width = max(len(name) for name, _, _ in rows)
@@ -236,13 +271,15 @@ def _print_last_run(path: Path, titles: Mapping[str, str]) -> None:
         print(f"{name:<{width}}  {value:>8}  {interval}".rstrip())
 
 
-def _rows(content: Mapping[str, Any], titles: Mapping[str, str], group: str = "") -> list[tuple[str, str, str]]:
+def _rows(content: Mapping[str, Any], group: str = "") -> list[tuple[str, str, str]]:
     """Name, value and interval of each score, in the order of the file; groups are named before their scores."""
+    from mammo.scoring import TITLES
+
     rows = []
     for key, entry in content.items():
-        name = group + titles.get(key, key.replace("_", " "))
+        name = group + TITLES.get(key, key.replace("_", " "))
         if isinstance(entry, Mapping) and "value" not in entry:
-            rows += _rows(entry, titles, f"{name}: ")
+            rows += _rows(entry, f"{name}: ")
         elif isinstance(entry, Mapping):
             known = "low" in entry and "high" in entry
             interval = f"95 % {_number(entry['low'])} to {_number(entry['high'])}" if known else ""
@@ -253,7 +290,9 @@ def _rows(content: Mapping[str, Any], titles: Mapping[str, str], group: str = ""
 
 
 def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    from mammo.scoring import rounded
+
+    return rounded(value) if isinstance(value, float) else str(value)
 
 
 def _phantoms(options: argparse.Namespace) -> int:

@@ -101,6 +101,8 @@ class ModelInfo(_Part):
     training_intensity: dict[str, float]
     """`percentile_0` to `percentile_100` of the training images' mean grey levels."""
     training_features: Features
+    index: str = ""
+    """SHA-256 of data/prepared/index.csv, which holds that of every image; empty in older models."""
 
 
 def write(model: Path, info: ModelInfo) -> None:

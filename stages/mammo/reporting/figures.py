@@ -1,4 +1,4 @@
-"""Pictures as a journal prints them: labelled axes, told apart without colour, the same bytes for the same numbers."""
+"""Figures for print and screen: labelled axes, told apart without colour, the same bytes for the same numbers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mammo.core import files
-from mammo.scoring import Interval
+from mammo.scoring import Interval, percent, rounded, with_interval
 
 STYLE: Any = {
     "figure.dpi": 150,
@@ -32,20 +32,22 @@ STYLE: Any = {
     "svg.hashsalt": "mammo",
 }
 INK, BAND, REFERENCE = "#1f4e79", "#9dbbd8", "0.45"
+SIZE = (3.8, 4.3)  # inches, of a figure with one pair of axes; on a phone its text is still readable
+CAPTION = 7.5  # points
 
 
 def save(figure: Figure, path: Path, caption: str) -> None:
     """Write a PNG with its caption below; neither date nor version of a library goes into the file."""
-    figure.text(0.01, 0.005, caption, fontsize=6.5, color="0.25", ha="left", va="bottom", wrap=True)
+    figure.text(0.02, 0.01, caption, fontsize=CAPTION, color="0.25", ha="left", va="bottom", wrap=True)
     with files.written(path) as beside, beside.open("wb") as file:
         figure.savefig(file, format="png", metadata={"Software": None})
     plt.close(figure)
 
 
 def _square(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure, axes = plt.subplots(figsize=(4.2, 4.4))
-    figure.subplots_adjust(left=0.14, right=0.96, top=0.92, bottom=0.2)
-    axes.set(title=title, xlabel=x, ylabel=y, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    figure, axes = plt.subplots(figsize=SIZE)
+    figure.subplots_adjust(left=0.14, right=0.96, top=0.92, bottom=0.24)
+    axes.set(title=title, xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1), aspect="equal")
     return figure, axes
 
 
@@ -58,10 +60,10 @@ def roc(path: Path, curve: np.ndarray, point: tuple[float, float], auc: Interval
     with plt.rc_context(STYLE):
         figure, axes = _square("ROC curve, test images", "1 − specificity", "Sensitivity")
         axes.fill_between(fpr, low, high, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
-        axes.plot(fpr, tpr, color=INK, linewidth=1.5, label=f"network, AUC {_in_words(auc)}")
+        axes.plot(fpr, tpr, color=INK, linewidth=1.5, clip_on=False, label=f"network, ROC AUC\n{_in_words(auc)}")
         axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=0.8, linestyle="--", label="chance")
-        axes.plot(*point, "o", color="black", markersize=5, label="threshold locked on validation")
-        axes.legend(loc="lower right", fontsize=7)
+        axes.plot(*point, "o", color="black", markersize=5, clip_on=False, label="threshold locked on validation")
+        axes.legend(loc="lower right", fontsize=7.5)
         save(figure, path, caption)
 
 
@@ -74,33 +76,35 @@ def precision_recall(path: Path, curve: np.ndarray, prevalence: float, average: 
     with plt.rc_context(STYLE):
         figure, axes = _square("Precision and recall, test images", "Recall (sensitivity)", "Precision")
         axes.fill_between(recall, low, high, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
-        label = f"network, average precision {_in_words(average)}"
-        axes.plot(recall, precision, color=INK, linewidth=1.5, label=label)
-        axes.axhline(prevalence, color=REFERENCE, linewidth=0.8, linestyle="--", label=f"chance ({prevalence:.2f})")
-        axes.legend(loc="lower left", fontsize=7)
+        label = f"network, average precision\n{_in_words(average)}"
+        axes.plot(recall, precision, color=INK, linewidth=1.5, clip_on=False, label=label)
+        chance = f"chance, {rounded(prevalence)}"
+        axes.axhline(prevalence, color=REFERENCE, linewidth=0.8, linestyle="--", label=chance)
+        axes.legend(loc="lower left", fontsize=7.5)
         save(figure, path, caption)
 
 
 def _in_words(interval: Interval) -> str:
-    """Return e.g. `0.87 (0.82–0.91)`."""
-    return f"{interval.value:.2f} ({interval.low:.2f}–{interval.high:.2f})"
+    return with_interval(interval.value, interval.low, interval.high)
 
 
 def confusion(path: Path, matrix: np.ndarray, threshold: float, caption: str) -> None:
     """Confusion matrix, (2, 2) counts: rows actual, columns predicted, healthy before cancer."""
     with plt.rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
-        figure, axes = plt.subplots(figsize=(4.2, 4.2))
-        figure.subplots_adjust(left=0.2, right=0.96, top=0.88, bottom=0.22)
+        figure, axes = plt.subplots(figsize=SIZE)
+        figure.subplots_adjust(left=0.2, right=0.96, top=0.88, bottom=0.24)
         shares = matrix / matrix.sum(axis=1, keepdims=True)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(matrix):
             share = shares[row, column]
-            text = f"{count}\n{share:.0%} of {'cancer' if row else 'healthy'}"
+            text = f"{count}\n{percent(share)} of {'cancer' if row else 'healthy'}"
             axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.55 else "black")
         names = ["healthy", "cancer"]
         axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=names, yticklabels=names)
         axes.set(
-            xlabel="Predicted", ylabel="Actual", title=f"Confusion matrix, test images\n(threshold {threshold:.3f})"
+            xlabel="Predicted",
+            ylabel="Actual",
+            title=f"Confusion matrix, test images\n(threshold {rounded(threshold)})",
         )
         axes.tick_params(length=0)
         save(figure, path, caption)
@@ -109,7 +113,7 @@ def confusion(path: Path, matrix: np.ndarray, threshold: float, caption: str) ->
 def history(path: Path, rows: Sequence[dict[str, str]], best_epoch: int, caption: str) -> None:
     """Loss and ROC AUC by epoch for training (augmented) and validation images; rows as in plots/history.csv."""
     with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.2))
+        figure, panels = plt.subplots(1, 2, figsize=(6.6, 3.2))
         figure.subplots_adjust(left=0.09, right=0.98, top=0.9, bottom=0.26, wspace=0.25)
         for axes, key, name in zip(panels, ("loss", "roc_auc"), ("Cross-entropy (nat)", "ROC AUC"), strict=True):
             for split, line, face, label in (
@@ -119,13 +123,13 @@ def history(path: Path, rows: Sequence[dict[str, str]], best_epoch: int, caption
                 part = [row for row in rows if row["split"] == split]
                 epochs = [int(row["epoch"]) for row in part]
                 values = [float(row[key]) for row in part]
-                axes.plot(epochs, values, line, color=INK, marker="o", ms=4, mfc=face, label=label)
+                axes.plot(epochs, values, line, color=INK, marker="o", ms=4, mfc=face, clip_on=False, label=label)
             axes.axvline(best_epoch, color=REFERENCE, linewidth=0.8, linestyle=":", label="epoch kept")
             axes.set(xlabel="Epoch", ylabel=name)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[0].set_title("Loss")
-        panels[1].set_title("Ranking")
-        panels[1].legend(loc="best", fontsize=7)
+        panels[1].set(title="Ranking", ylim=(None, 1))
+        panels[1].legend(loc="best", fontsize=7.5)
         save(figure, path, caption)
 
 
@@ -139,9 +143,32 @@ def calibration(path: Path, rows: np.ndarray, caption: str) -> None:
         axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=0.8, linestyle="--", label="perfect")
         errors = np.array([observed - low, high - observed])
         axes.errorbar(
-            probability, observed, errors, fmt="o-", color=INK, markersize=4, capsize=2, label="network, 95 %"
+            probability, observed, errors, fmt="o-", color=INK, ms=4, capsize=2, clip_on=False, label="network, 95 %"
         )
-        axes.legend(loc="upper left", fontsize=7)
+        axes.legend(loc="upper left", fontsize=7.5)
+        save(figure, path, caption)
+
+
+def decision(path: Path, rows: np.ndarray, caption: str) -> None:
+    """Decision curve with its pointwise 95 % band.
+
+    Args:
+        path: the PNG.
+        rows: as in plots/decision.csv: threshold, net benefit of the network, low, high, of recalling everybody,
+            of recalling nobody.
+        caption: below the picture.
+
+    """
+    threshold, benefit, low, high, everybody, nobody = rows.T
+    with plt.rc_context(STYLE):
+        figure, axes = _square("Decision curve, test images", "Threshold probability", "Net benefit")
+        axes.fill_between(threshold, low, high, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
+        axes.plot(threshold, benefit, color=INK, linewidth=1.5, label="network")
+        axes.plot(threshold, everybody, color=REFERENCE, linewidth=0.8, linestyle="--", label="recall everybody")
+        axes.plot(threshold, nobody, color=REFERENCE, linewidth=0.8, linestyle=":", label="recall nobody")
+        top = max(0.05, float(high.max()), float(everybody.max()))
+        axes.set(ylim=(-top / 4, 1.05 * top), aspect="auto")  # recalling everybody falls without bound
+        axes.legend(loc="lower right", fontsize=7.5)
         save(figure, path, caption)
 
 
@@ -158,15 +185,15 @@ def two_rocs(path: Path, curves: Sequence[np.ndarray], names: Sequence[str], auc
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.2, 4.4), layout="constrained")
         axes.set(title="ROC curves, the same test images", xlabel="1 − specificity", ylabel="Sensitivity")
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         looks = (("0.35", "--", "////"), (INK, "-", ""))
         for letter, name, auc, curve, (colour, dashes, hatch) in zip("AB", names, aucs, curves, looks, strict=True):
             fpr, tpr, _, low, high = curve.T
             axes.fill_between(
                 fpr, low, high, facecolor="none" if hatch else colour, edgecolor=colour, hatch=hatch, alpha=0.25, lw=0.6
             )
-            said = f"{letter}: {name}\nAUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
-            axes.plot(fpr, tpr, color=colour, linestyle=dashes, linewidth=1.5, label=said)
+            said = f"{letter}: {name}\nROC AUC {with_interval(auc.value, auc.low, auc.high)}"
+            axes.plot(fpr, tpr, color=colour, linestyle=dashes, linewidth=1.5, clip_on=False, label=said)
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="chance")
         axes.legend(loc="lower right", fontsize=7)
         save(figure, path, "")

@@ -7,6 +7,7 @@ from mammo.scoring.delong import delong_interval, delong_test
 from mammo.scoring.intervals import NORMAL, Interval, Table, as_json
 from mammo.scoring.measures import COMPARED, TITLES, image_scores, scores, share
 from mammo.scoring.paired import Change, mcnemar, paired_bootstrap
+from mammo.scoring.rounding import percent, rounded, with_interval
 from mammo.scoring.thresholds import locked_thresholds, operating_points
 
 __all__ = [
@@ -28,9 +29,12 @@ __all__ = [
     "net_benefit",
     "operating_points",
     "paired_bootstrap",
+    "percent",
     "pr_curve",
     "reliability",
     "roc_curve",
+    "rounded",
     "scores",
     "share",
+    "with_interval",
 ]

@@ -207,8 +207,8 @@ def _table(comparison: Comparison) -> list[list[str]]:
     rows = [
         [
             scoring.TITLES[name],
-            f"{change.a.value:.3f}",
-            f"{change.b.value:.3f}",
+            scoring.rounded(change.a.value),
+            scoring.rounded(change.b.value),
             f"{change.change.value:+.3f}",
             f"{change.change.low:+.3f} to {change.change.high:+.3f}",
             _p(change.p),

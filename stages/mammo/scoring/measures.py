@@ -10,7 +10,7 @@ DECIDED = ("accuracy", "balanced_accuracy", "sensitivity", "specificity")
 COMPARED = RANKED + DECIDED
 TITLES = {
     "roc_auc": "ROC AUC",
-    "shortcut_roc_auc": "ROC AUC of a forest on brightness alone",
+    "shortcut_roc_auc": "ROC AUC, brightness baseline",
     "patient_roc_auc": "ROC AUC per patient",
     "average_precision": "average precision",
     "accuracy": "accuracy",
@@ -20,9 +20,17 @@ TITLES = {
     "precision": "precision",
     "f1": "F1",
     "accuracy_at_half": "accuracy at threshold 0.5",
-    "majority_accuracy": "accuracy of always saying the majority class",
+    "majority_accuracy": "accuracy, majority class",
     "brier": "Brier score",
     "expected_calibration_error": "expected calibration error",
+    "if_images_were_independent": "if images were independent",
+    "roc_auc_delong": "ROC AUC, DeLong",
+    "roc_auc_bootstrap": "ROC AUC, bootstrap",
+    "pointing_game": "true positives whose heat map peaks in the lesion",
+    "chance": "points drawn in the breast that lie in the lesion",
+    "other_patients_peaks": "other patients' peaks that lie in the lesion",
+    "randomised_network": "a network with randomised weights",
+    "rank_correlation": "rank correlation with its heat maps",
 }
 
 

@@ -1,0 +1,165 @@
+"""The page and the model card of a run, rendered from the files in templates/; what a run says is in run.py."""
+
+import base64
+import re
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from markupsafe import Markup
+
+from mammo.core.errors import UserError
+from mammo.reporting.run import Run, Score, as_written
+from mammo.scoring import percent, rounded, with_interval
+
+TEMPLATES = Path(__file__).with_name("templates")
+PNG = b"\x89PNG\r\n\x1a\n"
+BROAD = 800  # pixels; a picture at least this wide takes the whole width of the page
+MOST_CERTAIN = 5  # mistakes of either kind that are listed
+AUDIT_CAPTIONS = {"splits": "classes by split", "shortcut": "brightness of healthy and cancer"}
+NOT_THE_MODELS = ("shortcut_roc_auc", "majority_accuracy")  # what the model's scores are compared with
+HUB_METRICS = {"sensitivity": "recall"}  # the Hub's name where it differs from ours
+
+
+def page(run: Run) -> str:
+    """Return report.html.
+
+    Raises:
+        UserError: a picture is missing, or the files are not of one run.
+
+    """
+    environment = _environment()
+    environment.filters["score"] = _score_in_html
+    environment.globals["picture"] = picture
+    return _rendered(environment, "report.html", run=run, most_certain=MOST_CERTAIN, audit_captions=AUDIT_CAPTIONS)
+
+
+def model_card(run: Run) -> str:
+    """Return model_card.md in Hugging Face's form: metadata in YAML, then Markdown; text only.
+
+    Raises:
+        UserError: the files are not of one run.
+
+    """
+    environment = _environment(markdown)
+    environment.filters["score"] = _score_in_words
+    try:
+        metadata = yaml.safe_dump(hub_metadata(run), sort_keys=False, allow_unicode=True, width=10_000)
+    except KeyError as error:
+        raise _not_of_one_run(error) from error
+    leak = f"# {' '.join(run.leak.split())}\n" if run.leak else ""
+    return _rendered(environment, "model_card.md", run=run, metadata=Markup(leak + metadata))
+
+
+def of_revision(page: str, revision: str, commit: str, date: str) -> str:
+    """Return a page with the revision, commit and date that it belongs to, below its notices."""
+    line = _rendered(_environment(), "revision.html", revision=revision, commit=commit, date=date)
+    return page.replace("<header>", f"{line}<header>", 1)
+
+
+def _environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
+    """Return what renders a template: every value printed is escaped, by `finalize` or for HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "rounded": rounded,
+        "as_written": as_written,
+        "count": "{:,}".format,
+        "one_line": lambda text: Markup(" ".join(text.split())),
+    }
+    return environment
+
+
+def _rendered(environment: Environment, template: str, **values: Any) -> str:
+    try:
+        return environment.get_template(template).render(**values)
+    except (UndefinedError, KeyError) as error:
+        raise _not_of_one_run(error) from error
+
+
+def _not_of_one_run(error: Exception) -> UserError:
+    name = str(error).rpartition(" ")[2]  # Jinja's message ends in the name that is missing
+    return UserError(f"data/model, metrics or params.yaml lacks {name}: they are not of one run; run `dvc repro`")
+
+
+# Values
+
+
+def markdown(value: Any) -> Markup:
+    """Return a value as Markdown that shows it: on one line, every character that would be markup escaped."""
+    if isinstance(value, Markup):
+        return value
+    one_line = " ".join(str(value).split())
+    return Markup(re.sub(r"[\\`*{}\[\]<>|#~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", one_line))
+
+
+def _score_in_words(score: Score) -> str:
+    return with_interval(score.value, score.low, score.high)
+
+
+def _score_in_html(score: Score) -> Markup:
+    """Return a score with its interval; no line breaks within."""
+    value, interval = _score_in_words(score).split(" ")
+    return Markup('<span class="score"><b>{}</b> <span>{}</span></span>').format(value, interval)
+
+
+def picture(path: Path) -> Mapping[str, Any]:
+    """Return a PNG for the attributes of an `img`: `source` (a data URI), `width`, `height` (pixels), `broad`.
+
+    Raises:
+        UserError: the file is missing or no PNG.
+
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): run `dvc repro`, or `dvc pull`") from error
+    if content[:8] != PNG or content[12:16] != b"IHDR":
+        raise UserError(f"{path} is no PNG picture: run `dvc repro`")
+    width, height = struct.unpack(">II", content[16:24])
+    source = "data:image/png;base64," + base64.b64encode(content).decode()
+    return {"source": source, "width": width, "height": height, "broad": width > BROAD}
+
+
+# The model card
+
+
+def hub_metadata(run: Run) -> dict[str, Any]:
+    """Return the metadata that the Hub reads, https://huggingface.co/docs/hub/model-cards."""
+    kaggle = run.settings.data.kaggle
+    names = {"phantom": "PHANTOMS (synthetic mammograms)", "kaggle": kaggle, "folder": "own images"}
+    types = {"phantom": "phantoms", "kaggle": kaggle, "folder": "folder"}
+    metrics = [
+        {
+            "type": HUB_METRICS.get(key, key),
+            "name": f"{score.title}, 95 % interval {rounded(score.low)}–{rounded(score.high)}",
+            "value": score.value,
+        }
+        for key, score in run.scores.items()
+        if key not in NOT_THE_MODELS
+    ]
+    name = ("LEAKING: " if run.leak else "") + names[run.source]
+    results = {
+        "task": {"type": "image-classification", "name": "Mammograms, healthy or cancer"},
+        "dataset": {"name": name, "type": types[run.source], "split": "test"},
+        "metrics": metrics,
+    }
+    tags = ["mammography", "breast-cancer", "medical-imaging", "research-only"]
+    return {
+        "library_name": "keras",
+        "pipeline_tag": "image-classification",
+        "tags": tags + (["synthetic-data"] if run.phantoms else []),
+        "metrics": [metric["type"] for metric in metrics],
+        "model-index": [{"name": f"mammo-{run.info.network}", "results": [results]}],
+    }

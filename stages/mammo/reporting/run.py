@@ -1,0 +1,334 @@
+"""What the files of a run say: the facts that the templates of the page and of the model card put into words."""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any, NamedTuple
+
+import yaml
+
+from mammo.core import files, model_info, predictions, settings
+from mammo.core.dataset import SPLITS
+from mammo.core.errors import UserError
+from mammo.core.model_info import ModelInfo
+from mammo.core.predictions import Prediction
+from mammo.core.settings import Params
+from mammo.scoring import TITLES
+from mammo.scoring.rounding import NO_BREAK
+
+METRICS = ("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation")
+UNUSED = {"phantom": ("kaggle", "folder"), "kaggle": ("folder", "phantom"), "folder": ("kaggle", "phantom")}
+"""By source of the images, the settings of `data` that have no effect."""
+SPLIT_NAMES = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
+DIGITS = 12  # of the digest
+
+
+class Score(NamedTuple):
+    """A number with the ends of its 95 % interval."""
+
+    title: str
+    value: float
+    low: float
+    high: float
+
+
+class OperatingPoint(NamedTuple):
+    """A threshold locked on validation, with what it reaches on test."""
+
+    rule: str
+    """Of `settings.ThresholdRule`."""
+    in_force: bool
+    """Whether it is the one that the scores are of."""
+    threshold: float
+    sensitivity: Score
+    specificity: Score
+
+
+class Warned(NamedTuple):
+    """Findings of the audit that question the scores."""
+
+    kind: str
+    """What was found, in words."""
+    images: int
+    """How many images it concerns; 0 where it is said of a whole split or of all images."""
+    detail: str
+    """In words; empty where it concerns single images."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the files of a run say."""
+
+    info: ModelInfo
+    """data/model/model.json."""
+    settings: Params
+    """params.yaml."""
+    metrics: Mapping[str, Mapping[str, Any]]
+    """Every file of metrics/, by its name without ending."""
+    findings: Sequence[Mapping[str, str]]
+    """plots/audit.csv: the most severe first."""
+    predictions: Sequence[Prediction]
+    """plots/predictions.csv."""
+    plots: Path
+    """Folder of the pictures."""
+    audit_pictures: Mapping[str, Path]
+    """By kind of finding."""
+    heat_maps: Mapping[str, Path]
+    """Sheets of heat maps, by outcome."""
+    digest: str
+    """Names the run: the same for the same inputs and results, another for any other."""
+
+    @property
+    def source(self) -> str:
+        """Where the images come from: `phantom`, `kaggle` or `folder`."""
+        return self.info.trained_on.source
+
+    @property
+    def phantoms(self) -> bool:
+        """Whether the images are synthetic."""
+        return self.source == "phantom"
+
+    @property
+    def leak(self) -> str:
+        """What the audit says of a leak; empty where there is none."""
+        return self.info.audit.sentence if self.info.audit.leaking else ""
+
+    @property
+    def size(self) -> str:
+        """Height and width of the network's input, pixels."""
+        return f"{NO_BREAK}×{NO_BREAK}".join(map(str, self.info.preprocess.size))
+
+    @property
+    def folder(self) -> str:
+        """`data.folder`; of one outside the project only its name, since the rest describes the machine."""
+        folder = self.settings.data.folder
+        if Path(folder).is_absolute() or PureWindowsPath(folder).is_absolute() or folder.startswith(("~", "..")):
+            return f"…/{PureWindowsPath(folder).name}"
+        return folder
+
+    # Scores
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """The headline scores by key, in the order of metrics/test.json."""
+        return {key: _score(key, entry) for key, entry in self.metrics["test"].items() if _has_interval(entry)}
+
+    @property
+    def operating_points(self) -> list[OperatingPoint]:
+        """Every threshold locked on validation."""
+        chosen = self.settings.evaluate.threshold
+        return [
+            OperatingPoint(
+                rule, rule == chosen, at["threshold"], *(_score(key, at[key]) for key in ("sensitivity", "specificity"))
+            )
+            for rule, at in self.metrics["operating_points"].items()
+        ]
+
+    @property
+    def auc_of_splits(self) -> list[Score]:
+        """ROC AUC of training and validation images, with DeLong's interval."""
+        train = self.metrics["train"]
+        return [
+            _score("roc_auc", train[split]["roc_auc"])._replace(title=SPLIT_NAMES[split].capitalize())
+            for split in ("train", "valid")
+        ]
+
+    @property
+    def independent(self) -> list[Score]:
+        """ROC AUC with the intervals that hold if images were independent."""
+        return [_score(key, entry) for key, entry in self.metrics["test"]["if_images_were_independent"].items()]
+
+    @property
+    def calibration(self) -> list[Score]:
+        """Calibration errors; 0 is best."""
+        return [_score(key, entry) for key, entry in self.metrics["calibration"].items()]
+
+    @property
+    def explanation(self) -> tuple[list[Score], list[tuple[str, float]]]:
+        """How well heat maps point at lesions: scores with an interval, and numbers with their names."""
+        scores, numbers = [], []
+        for key, entry in _flat(self.metrics["explanation"]):
+            if _has_interval(entry):
+                scores.append(_score(key, entry))
+            else:
+                numbers.append((_title(key), entry["value"] if isinstance(entry, Mapping) else entry))
+        return scores, numbers
+
+    @property
+    def beats_baseline(self) -> bool:
+        """Whether the interval of the network's ROC AUC lies above that of the brightness baseline."""
+        return self.scores["roc_auc"].low > self.scores["shortcut_roc_auc"].high
+
+    @property
+    def beats_majority(self) -> bool:
+        """Whether the interval of the accuracy lies above that of always predicting the majority class."""
+        return self.scores["accuracy"].low > self.scores["majority_accuracy"].value
+
+    @property
+    def threshold(self) -> float:
+        """At and above which an image is classified as cancer."""
+        return self.metrics["test"]["threshold"]["value"]
+
+    # Cases
+
+    @property
+    def images(self) -> int:
+        """Number of images in all splits."""
+        splits = self.metrics["audit"]["splits"].values()
+        return sum(split["healthy_images"] + split["cancer_images"] for split in splits)
+
+    @property
+    def false_negatives(self) -> list[Prediction]:
+        """Images with cancer classified as healthy, the most certain first."""
+        missed = [case for case in self.predictions if (case.label, case.predicted) == (1, 0)]
+        return sorted(missed, key=lambda case: case.probability)
+
+    @property
+    def false_positives(self) -> list[Prediction]:
+        """Healthy images classified as cancer, the most certain first."""
+        wrong = [case for case in self.predictions if (case.label, case.predicted) == (0, 1)]
+        return sorted(wrong, key=lambda case: -case.probability)
+
+    @property
+    def patients_with_cancer(self) -> int:
+        """Number of test patients with cancer."""
+        return len({case.patient for case in self.predictions if case.label})
+
+    @property
+    def patients_missed(self) -> int:
+        """Number of test patients with cancer, none of whose images was classified as cancer."""
+        found = {case.patient for case in self.predictions if case.predicted}
+        return len({case.patient for case in self.predictions if case.label} - found)
+
+    # The audit
+
+    @property
+    def warnings(self) -> list[Warned]:
+        """Leaks and warnings of the audit: each sentence about splits, and the number of images of each kind."""
+        serious = [row for row in self.findings if row["severity"] in ("leak", "warning")]
+        images = Counter(row["kind"] for row in serious if row["image"])
+        said = [Warned(_words(row["kind"]), 0, _renamed(row["detail"])) for row in serious if not row["image"]]
+        return [Warned(_words(kind), number, "") for kind, number in images.items()] + said
+
+    @property
+    def finding_kinds(self) -> list[tuple[str, str, int]]:
+        """Kind, severity and number of the audit's findings, the most severe first."""
+        counts = Counter((row["kind"], row["severity"]) for row in self.findings)
+        return [(_words(kind), severity, number) for (kind, severity), number in counts.items()]
+
+    # Settings
+
+    @property
+    def settings_in_force(self) -> list[tuple[str, str]]:
+        """Key and value of params.yaml, without the settings of sources that were not used."""
+        unused = tuple(f"data.{name}" for name in UNUSED[self.source])
+        rows = [row for row in _leaves(self.settings.model_dump(), "") if not row[0].startswith(unused)]
+        return [(key, self.folder if key == "data.folder" else as_written(value)) for key, value in rows]
+
+
+def read(model: Path, metrics: Path, plots: Path) -> Run:
+    """Read what a run left in the folders MODEL, METRICS and PLOTS, and params.yaml.
+
+    Raises:
+        UserError: a file is missing or malformed.
+
+    """
+    tables = [metrics / f"{name}.json" for name in METRICS]
+    named = [model / "model.keras", model / model_info.NAME, *tables, plots / "predictions.csv"]
+    run = Run(
+        info=model_info.read(model),
+        settings=settings.read(),
+        metrics={path.stem: files.read_json(path) for path in tables},
+        findings=files.read_csv(plots / "audit.csv", ("kind", "severity", "image", "detail")),
+        predictions=predictions.read(plots / "predictions.csv"),
+        plots=plots,
+        audit_pictures=_pictures(plots / "audit"),
+        heat_maps=_pictures(plots / "explanation"),
+        digest="",
+    )
+    return Run(**{**vars(run), "digest": digest(run.settings_in_force, named)})
+
+
+def digest(settings_in_force: Sequence[tuple[str, str]], results: Sequence[Path]) -> str:
+    """Return the first digits of a SHA-256 that tells runs apart.
+
+    It covers the settings in force and the bytes of model, scores and predictions. `model.json` holds the hash of the
+    data's index. Code counts by what it computed: an edit that changes no result leaves the digest, and every output of
+    DVC, as it is.
+
+    Raises:
+        UserError: a file is missing.
+
+    """
+    for path in results:
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: run `dvc repro`, or `dvc pull`")
+    content = {"settings": settings_in_force, "results": {path.name: files.sha256(path) for path in results}}
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:DIGITS]
+
+
+def as_written(value: Any) -> str:
+    """Return a setting as params.yaml has it."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    return text.removesuffix("...\n").strip()
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Return the PNG files of a folder, ordered by name.
+
+    Raises:
+        UserError: there is no such folder.
+
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist: run `dvc repro`, or `dvc pull`")
+    return {path.stem: path for path in sorted(folder.glob("*.png"))}
+
+
+def _has_interval(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and {"value", "low", "high"} <= set(entry)
+
+
+def _title(key: str) -> str:
+    title = TITLES.get(key, key.replace("_", " "))
+    return title[0].upper() + title[1:]
+
+
+def _score(key: str, entry: Mapping[str, float]) -> Score:
+    return Score(_title(key), entry["value"], entry["low"], entry["high"])
+
+
+def _flat(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return key and entry of every number in nested groups; a group's own name stands before those of its numbers."""
+    found: list[tuple[str, Any]] = []
+    for key, entry in content.items():
+        if isinstance(entry, Mapping) and "value" not in entry:
+            group = TITLES.get(key, key.replace("_", " "))
+            found += [(f"{group}: {TITLES.get(inner, inner.replace('_', ' '))}", one) for inner, one in _flat(entry)]
+        else:
+            found.append((key, entry))
+    return found
+
+
+def _words(kind: str) -> str:
+    """Return a kind of finding in words, e.g. `validation image of training patient`."""
+    return " ".join(SPLIT_NAMES.get(part, part) for part in kind.split("_"))
+
+
+def _renamed(detail: str) -> str:
+    """Return what the audit says of a split, with the split's name for readers in front."""
+    return re.sub(r"^(\w+)(?=:)", lambda found: SPLIT_NAMES.get(found[1], found[1]), detail)
+
+
+def _leaves(content: Mapping[str, Any], above: str) -> list[tuple[str, Any]]:
+    """Return dotted key and value of everything that is no section itself."""
+    found = []
+    for key, value in content.items():
+        found += _leaves(value, f"{above}{key}.") if isinstance(value, Mapping) else [(above + key, value)]
+    return found
