@@ -69,8 +69,9 @@ def decoding(raw: Path) -> None:
 
 def epoch(prepared: Path, precision: str, number: int) -> None:
     """Serve an epoch of the stage train over NUMBER images: order, augmentation, steps, training scores."""
-    import keras
     from mammo.learning import networks, training
+
+    import keras
 
     params, data, chosen = settings.read(), dataset.load(prepared), np.arange(number)
     train = params.train
@@ -95,9 +96,10 @@ def ceiling(prepared: Path, precision: str, number: int) -> None:
 
     The network is the specified one as Keras' users write it: without the batch normalisation of ours.
     """
+    from mammo.learning import networks
+
     import keras
     import tensorflow as tf
-    from mammo.learning import networks
 
     train, data = settings.read().train, dataset.load(prepared)
     networks.use_threads(train.threads)

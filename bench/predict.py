@@ -11,10 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import material
 from mammo.core import settings
 from mammo.predicting import request, scans
 from mammo.predicting.predict import Predictor
+
+import material
 from measure import ROOT, heading, watched
 
 MODEL = ROOT / "data/model"

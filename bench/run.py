@@ -21,10 +21,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
+from mammo.core import dataset, files, settings
+
 import material
 import measure
 import numpy as np
-from mammo.core import dataset, files, settings
 from measure import ROOT, Worker, in_turn, watched, with_range
 
 BENCH, STAGES = ROOT / "bench", ROOT / "stages"

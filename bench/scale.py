@@ -14,13 +14,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import material
-import numpy as np
 from mammo.core import files, parallel, settings
 from mammo.core.dataset import Entry, write_index
 from mammo.core.randomness import generator
 from mammo.sources.phantom import generate
+
+import cv2
+import material
+import numpy as np
 from measure import ROOT, heading, watched
 
 NUMBERS = (1_000, 3_000, 10_000, 54_706)

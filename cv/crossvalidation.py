@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from mammo.core import settings, splits
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
+
 from pydantic import Field
 
 PIPELINE = Path("../params.yaml")  # holds what a variant does not set

@@ -6,13 +6,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, whichever is installed
 
-import crossvalidation
 from mammo.core import dataset, files, predictions, stage
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
 from mammo.imaging import prepare
 from mammo.learning import networks, training
 from mammo.scoring import Cases, locked_thresholds
+
+import crossvalidation
 
 RULE = "balanced_accuracy"  # whose threshold, locked on validation, calls cancer
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, whichever is installed
 
-import crossvalidation
 from mammo.core import dataset, files, parallel, stage
 from mammo.imaging import prepare
 from mammo.learning import networks, training
 from mammo.scoring import Bootstrap, Cases, as_json, scores
 from mammo.sources import phantom
+
+import crossvalidation
 
 
 def main(weights: Path, metrics: Path) -> None:

@@ -7,9 +7,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, whichever is installed
 
-import crossvalidation
-import numpy as np
-from crossvalidation import CrossValidation, Ensemble, Folds, Variant
 from mammo.auditing import shortcut
 from mammo.core import dataset, files, parallel, predictions, stage
 from mammo.core.dataset import Entry
@@ -18,6 +15,10 @@ from mammo.core.predictions import Prediction
 from mammo.imaging import images
 from mammo.imaging.appearance import intensity_features
 from mammo.scoring import Bootstrap, Cases, Interval, as_json, comparison, scores
+
+import crossvalidation
+import numpy as np
+from crossvalidation import CrossValidation, Ensemble, Folds, Variant
 
 SHORTCUT = "shortcut"  # the row of the brightness baseline
 SIZE = (224, 224)  # pixels at which it sees the images, as delivered

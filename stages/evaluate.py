@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mammo import scoring
 from mammo.core import dataset, files, model_info, predictions, settings, stage
 from mammo.core.predictions import PredictedSplit
@@ -13,6 +12,8 @@ from mammo.learning import networks
 from mammo.predicting import heat_map_checks, heat_maps
 from mammo.reporting import figures, heat_map_sheets
 from mammo.scoring import Bootstrap, Cases
+
+import numpy as np
 from sklearn.metrics import confusion_matrix
 
 CLASSES = ("healthy", "cancer")

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 from mammo.core import dataset, files, model_info, settings, stage
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo, Verdict
 from mammo.learning import checkpoint, networks, novelty, training
 from mammo.scoring import Cases, locked_thresholds
+
+import numpy as np
 
 # isort: split
 import keras  # after networks, which quietens TensorFlow

@@ -20,6 +20,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 
+from mammo.core import parallel, settings
+from mammo.learning import networks
+
 import duplicates
 import material
 import measure
@@ -27,8 +30,6 @@ import predict
 import run
 import scale
 import scores
-from mammo.core import parallel, settings
-from mammo.learning import networks
 
 IMAGES = 54
 INSTEAD = {

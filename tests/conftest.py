@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mammo.core import dataset
+from mammo.core.settings import Canonical
+
 import numpy as np
 import pytest
 import yaml
-from mammo.core import dataset
-from mammo.core.settings import Canonical
 from miniature import ROOT, Run, first_run, merged
 
 

@@ -6,10 +6,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pytest
-from conftest import run_stage, write_params
 from mammo.auditing import duplicates, leaks, shortcut, split_sizes
 from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import COLUMNS, SEVERITIES, Finding
@@ -20,6 +16,11 @@ from mammo.core.model_info import Verdict
 from mammo.core.randomness import generator
 from mammo.core.settings import Canonical
 from mammo.imaging.appearance import appearance, intensity_features, is_inverted, marks_and_body
+
+import cv2
+import numpy as np
+import pytest
+from conftest import run_stage, write_params
 
 SIZE = 224
 PATHS = ("prepared", "gate.json", "audit.json", "audit.csv", "audit")

@@ -8,10 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pytest
-from conftest import run_stage, write_params
 from mammo.auditing.findings import COLUMNS
 from mammo.core import files, splits
 from mammo.core.dataset import About, Dataset, Entry, write_about, write_index
@@ -21,6 +17,11 @@ from mammo.imaging import images
 from mammo.imaging.appearance import appearance
 from mammo.sources.phantom.defects import Picture, planned
 from mammo.sources.phantom.generation import generate
+
+import cv2
+import numpy as np
+import pytest
+from conftest import run_stage, write_params
 
 pytestmark = pytest.mark.proof
 

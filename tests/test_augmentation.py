@@ -2,10 +2,11 @@
 
 import warnings
 
-import numpy as np
-import pytest
 from mammo.core.settings import Augment
 from mammo.learning.augmentation import Warp, apply, batch, draw
+
+import numpy as np
+import pytest
 
 STILL = {
     **dict.fromkeys(("rotation_range", "width_shift_range", "height_shift_range", "zoom_range"), 0.0),

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pytest
-from conftest import run_stage, write_params
 from mammo import commands
 from mammo.core import dataset, files
 from mammo.core.model_info import Input, ModelInfo
 from mammo.core.settings import Canonical
 from mammo.imaging import canonical, images
 from mammo.predicting import scans
+
+import cv2
+import numpy as np
+import pytest
+from conftest import run_stage, write_params
 
 ALL = Canonical(right_inverted=True, blacken_outside=True, crop=True, chest_wall_left=True)
 SIDE = 400

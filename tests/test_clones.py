@@ -4,12 +4,13 @@ import os
 import sys
 from pathlib import Path
 
+from mammo.core import dataset, files, predictions
+from mammo.core.dataset import Entry
+
 import cv2
 import numpy as np
 import pytest
 import yaml
-from mammo.core import dataset, files, predictions
-from mammo.core.dataset import Entry
 from miniature import dvc, git, run, working_tree
 
 PYTHON = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")

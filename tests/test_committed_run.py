@@ -4,10 +4,11 @@ import hashlib
 import json
 from pathlib import Path
 
+from mammo.core import files
+
 import pytest
 import yaml
 from conftest import ROOT
-from mammo.core import files
 
 LOCK = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
 IN_GIT = ("stages", "requirements.txt", "metrics", "plots/", "report/model_card.md")

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-from conftest import ROOT
 from mammo import commands, scoring
 from mammo.core import files, predictions
 from mammo.core.errors import UserError
 from mammo.scoring import Bootstrap, Cases, comparison
+
+import numpy as np
+import pytest
+from conftest import ROOT
 
 # DVC 3.67 uses a call that its own dependency pygtrie has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")

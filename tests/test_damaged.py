@@ -9,10 +9,11 @@ import sys
 import zlib
 from pathlib import Path
 
+from mammo.core import dataset, files
+
 import numpy as np
 import pytest
 from conftest import ROOT, run_stage, write_params
-from mammo.core import dataset, files
 from PIL import Image
 from test_predict import KINDS, LOSSY, breast, mammo, mammogram
 

@@ -19,14 +19,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mammo.core import files, stage
+from mammo.core.dataset import read_index
+from mammo.sources import kaggle
+
 import download as download_stage
 import psutil
 import pytest
 import yaml
 from kaggle_server import HANDLE, STORAGE, TOKEN, Answer, Behaviour, environment, serve
-from mammo.core import files, stage
-from mammo.core.dataset import read_index
-from mammo.sources import kaggle
 
 PROJECT = Path(__file__).parents[1]
 COMMAND = [sys.executable, str(PROJECT / "stages" / "download.py"), "data/own", "data/raw"]

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mammo.core.settings import Params
+from mammo.learning import networks
+
 import pytest
 import yaml
 from imports import MAMMO, imported, reached, scripts
-from mammo.core.settings import Params
-from mammo.learning import networks
 from miniature import ROOT, STAGES
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())

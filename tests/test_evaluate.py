@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 from typing import get_args
 
+from mammo.core import dataset, files
+from mammo.core.settings import ThresholdRule
+
 import numpy as np
 import pytest
 from conftest import run_stage, write_params
-from mammo.core import dataset, files
-from mammo.core.settings import ThresholdRule
 from PIL import Image
 from sklearn import metrics as reference
 

@@ -11,10 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import pydicom
-import pytest
-from conftest import ROOT, run_stage, write_params
 from mammo import commands
 from mammo.core import dataset, files
 from mammo.core.model_info import ModelInfo, TrainedOn, Verdict
@@ -22,6 +18,11 @@ from mammo.core.predictions import PredictedSplit
 from mammo.reporting import heat_map_sheets
 from mammo.reporting.heat_map_pictures import peak
 from mammo.scoring import Bootstrap, Interval, share
+
+import numpy as np
+import pydicom
+import pytest
+from conftest import ROOT, run_stage, write_params
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -245,10 +246,11 @@ def test_the_interval_of_a_share_respects_patients_and_not_the_order_of_images()
 @pytest.mark.proof
 def test_it_points_at_the_lesion_itself_more_often_than_the_usual_methods(heat_maps: ModuleType) -> None:
     """On validation images of the committed run's phantoms, by which the method was chosen; `pytest -s` prints them."""
+    from mammo.learning import networks
+
     import cv2
     import keras
     import tensorflow as tf
-    from mammo.learning import networks
 
     prepared = ROOT / "data/prepared"
     if not (prepared / "masks.npy").is_file():

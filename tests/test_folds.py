@@ -7,6 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from mammo.core import dataset, files, predictions
+from mammo.core.dataset import Entry
+from mammo.core.errors import UserError
+from mammo.core.predictions import Prediction
+
 import crossvalidation
 import cv2
 import numpy as np
@@ -14,10 +19,6 @@ import pytest
 import summarise
 import yaml
 from crossvalidation import Folds, assign
-from mammo.core import dataset, files, predictions
-from mammo.core.dataset import Entry
-from mammo.core.errors import UserError
-from mammo.core.predictions import Prediction
 from miniature import ROOT, Run, dvc, git, run
 from readme import block, shell
 from sklearn.metrics import roc_auc_score

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+from mammo.core.settings import ThresholdRule
+
 import pytest
 from imports import MAMMO, ROOTS, arrows, imported, reached, scripts
-from mammo.core.settings import ThresholdRule
 from miniature import ROOT
 
 ROOMS = ("core", "imaging", "sources", "scoring", "learning", "reporting", "auditing", "predicting", "commands")

@@ -5,10 +5,11 @@ import struct
 import zlib
 from pathlib import Path
 
+from mammo.imaging import images
+
 import cv2
 import numpy as np
 import pytest
-from mammo.imaging import images
 from PIL import Image
 
 SIZE = (224, 224)

@@ -18,15 +18,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mammo.core import dataset
+from mammo.core.randomness import generator
+from mammo.learning import checkpoint
+
 import cv2
 import numpy as np
 import psutil
 import pytest
 import yaml
 from conftest import ROOT, TRAIN_PATHS, copy_inputs, write_params
-from mammo.core import dataset
-from mammo.core.randomness import generator
-from mammo.learning import checkpoint
 from miniature import STAGES, Run, change, clone, commit, dvc, git, ran, run
 
 SLOW_STAGE = f"""

@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 from typing import get_args
 
-import cv2
-import numpy as np
-import pytest
 from mammo.core.errors import UserError
 from mammo.core.settings import Network
 from mammo.learning import backbones, lite, networks
+
+import cv2
+import numpy as np
+import pytest
 from sklearn.datasets import load_sample_image
 
 # isort: split

@@ -1,8 +1,9 @@
 """Whether an image is unlike those of the training."""
 
+from mammo.learning import novelty
+
 import numpy as np
 import pytest
-from mammo.learning import novelty
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mammo.core import files
+from mammo.scoring import Bootstrap, Cases, net_benefit, pr_curve, reliability, roc_curve, scores
+
 import cv2
 import numpy as np
 import pytest
-from mammo.core import files
-from mammo.scoring import Bootstrap, Cases, net_benefit, pr_curve, reliability, roc_curve, scores
 
 ROOT = Path(__file__).parent.parent
 PLOTS = ROOT / ".dvc/plots"

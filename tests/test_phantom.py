@@ -4,11 +4,6 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pytest
-import yaml
-from conftest import ROOT
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.randomness import generator
@@ -18,6 +13,12 @@ from mammo.sources.phantom import anatomy, lesions
 from mammo.sources.phantom.anatomy import Patient, patient_of
 from mammo.sources.phantom.defects import planned
 from mammo.sources.phantom.generation import draw, generate
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict

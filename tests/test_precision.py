@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mammo.core import dataset, settings
+
 import numpy as np
 import pytest
 from conftest import ROOT
-from mammo.core import dataset, settings
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from test_seeds import prepare

@@ -9,12 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-import cv2
-import imagecodecs
-import numpy as np
-import pydicom
-import pytest
-from conftest import ROOT, run_stage, write_params
 from mammo import commands
 from mammo.core import dataset, files
 from mammo.core.errors import UserError
@@ -22,6 +16,13 @@ from mammo.core.model_info import Input, ModelInfo
 from mammo.core.settings import Canonical, ThresholdRule
 from mammo.imaging import dicom, images
 from mammo.predicting import answers, request, scans
+
+import cv2
+import imagecodecs
+import numpy as np
+import pydicom
+import pytest
+from conftest import ROOT, run_stage, write_params
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate

@@ -5,16 +5,17 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pytest
-from conftest import run_stage, write_params
 from mammo.core import dataset
 from mammo.core.dataset import About, Entry
 from mammo.core.errors import UserError
 from mammo.core.settings import Canonical, Split
 from mammo.core.splits import assign
 from mammo.imaging import images
+
+import cv2
+import numpy as np
+import pytest
+from conftest import run_stage, write_params
 
 PATHS = ("data/raw", "data/prepared", "metrics/preprocess.json")
 BY_PATIENT = Split(by="patient", seed=1, valid=0.2, test=0.2)

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import pytest
-import yaml
-from conftest import ROOT, run_stage
 from mammo import commands
 from mammo.core import files, model_info, predictions
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.scoring import TITLES, percent, rounded, with_interval
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, run_stage
 from miniature import commit, dvc, git, merged, signed
 from test_page import LAPTOP, PHONE, Browser, luminance
 

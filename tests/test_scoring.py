@@ -3,8 +3,6 @@
 import json
 from typing import get_args
 
-import numpy as np
-import pytest
 from mammo import scoring
 from mammo.core import settings
 from mammo.core.errors import UserError
@@ -12,6 +10,9 @@ from mammo.scoring import Bootstrap, Cases, Interval, curves, measures
 from mammo.scoring import cases as cases_module
 from mammo.scoring.cases import Ladder
 from mammo.scoring.intervals import quantile_levels
+
+import numpy as np
+import pytest
 from sklearn import metrics
 
 BOOTSTRAP = Bootstrap(1)

@@ -3,10 +3,11 @@
 import shutil
 from pathlib import Path
 
-import pytest
-from conftest import ROOT, run_stage
 from mammo.core import dataset, settings
 from mammo.scoring import Bootstrap, Cases, scores
+
+import pytest
+from conftest import ROOT, run_stage
 from miniature import change
 
 SEEDS = range(1, 21)
@@ -34,8 +35,9 @@ def prepare(folder: Path, source: str, images: Path | None = None, lesions: bool
 
 def verdicts(prepared: Path, source: str, scratch: Path) -> list[bool]:
     """Train with every seed; True where the network has learned. One row a seed is printed."""
-    import train
     from mammo.learning import networks, training
+
+    import train
 
     data = dataset.load(prepared)
     committed = settings.read(ROOT / "params.yaml")

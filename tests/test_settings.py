@@ -4,12 +4,13 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
-from conftest import ROOT, write_params
 from mammo.core import files, settings
 from mammo.core.errors import UserError
 from mammo.core.settings import Params
+
+import pytest
+import yaml
+from conftest import ROOT, write_params
 from miniature import STAGES, merged
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())

@@ -6,12 +6,13 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
-import numpy as np
-import pytest
 from mammo import scoring
 from mammo.core.randomness import generator
 from mammo.scoring import COMPARED, TITLES, Bootstrap, Cases
 from mammo.scoring.measures import DECIDED
+
+import numpy as np
+import pytest
 from scipy.stats import norm
 
 STUDIES = 1000

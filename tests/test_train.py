@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 from typing import get_args
 
+from mammo.core import files
+from mammo.core.settings import ThresholdRule
+
 import numpy as np
 import pytest
 from conftest import ROOT, TRAIN_PATHS, copy_inputs, run_stage, write_params, write_prepared
-from mammo.core import files
-from mammo.core.settings import ThresholdRule
 
 OUTPUTS = ("data/model/model.keras", "data/model/model.json", "plots/history.csv", "metrics/train.json")
 

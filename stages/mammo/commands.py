@@ -169,10 +169,10 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _draw(paired: Any, compared: Any, picture: Path) -> None:
-    import numpy as np
-
     from mammo.reporting import figures
     from mammo.scoring import Bootstrap, comparison, roc_curve
+
+    import numpy as np
 
     judged = compared.changes[comparison.JUDGED]
     curves = [np.array(roc_curve(cases, Bootstrap(comparison.SEED)).rows) for cases in paired.cases]

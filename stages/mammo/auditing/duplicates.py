@@ -4,13 +4,13 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-import cv2
-import numpy as np
-import scipy.fft
-
 from mammo.auditing.findings import Finding
 from mammo.core import parallel
 from mammo.core.dataset import Dataset
+
+import cv2
+import numpy as np
+import scipy.fft
 
 THUMBNAIL = 64  # pixels
 BLANK = 0.5  # grey levels, standard deviation of a thumbnail that shows nothing

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from mammo.auditing.findings import Finding
 from mammo.core import parallel
 from mammo.core.dataset import Dataset
 from mammo.imaging.appearance import Appearance, appearance, intensity_features
+
+import numpy as np
 
 KINDS = ("inverted", "marked", "no_breast")
 

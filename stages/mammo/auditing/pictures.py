@@ -5,15 +5,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-import matplotlib.pyplot as plt
-import numpy as np
-
 from mammo.auditing.findings import Finding
 from mammo.auditing.split_sizes import ASSUMED_AUC, split_counts
 from mammo.core import files
 from mammo.core.dataset import CLASSES, SPLITS, Dataset
 from mammo.imaging.appearance import HISTOGRAM_BINS
 from mammo.reporting import figures
+
+import matplotlib.pyplot as plt
+import numpy as np
 
 EXAMPLES = 12  # in a picture
 

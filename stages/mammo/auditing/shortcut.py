@@ -1,13 +1,13 @@
 """The brightness baseline: how well global intensity alone tells the classes apart."""
 
-import numpy as np
-from sklearn.ensemble import RandomForestClassifier
-
 from mammo.auditing.findings import Finding
 from mammo.core import parallel
 from mammo.core.dataset import Dataset
 from mammo.core.randomness import seed_of
 from mammo.scoring import Bootstrap, Cases, Interval, scores
+
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier
 
 TREES = 300
 

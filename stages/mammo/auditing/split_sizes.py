@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from mammo import scoring
 from mammo.auditing.findings import Finding
 from mammo.core.dataset import CLASSES, SPLITS, Dataset
 from mammo.core.errors import UserError
+
+import numpy as np
 
 ASSUMED_AUC = 0.75  # at which the width of an interval is predicted
 WIDEST_USEFUL = 0.1  # half-width of the interval: beyond it an AUC of 0.75 cannot be told from 0.65

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from mammo.core import files, settings
 from mammo.core.errors import UserError
+
+import numpy as np
 
 SPLITS = ("train", "valid", "test")
 CLASSES = ("healthy", "cancer")

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from mammo.core import files
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
+
+import numpy as np
 
 
 class Prediction(NamedTuple):

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from mammo.core.errors import UserError
+
+import psutil
 
 
 @contextlib.contextmanager

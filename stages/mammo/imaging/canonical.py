@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-
 from mammo.core.settings import Canonical
 from mammo.imaging.appearance import is_inverted, marks_and_body
+
+import cv2
+import numpy as np
 
 LOOK = 224  # pixels, height and width at which the breast is looked for: what `appearance` was tuned at
 BRIDGE = 5  # of these pixels: what is narrower does not join the breast to a scanner's border or a line

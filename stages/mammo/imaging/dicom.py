@@ -4,6 +4,10 @@ import struct
 import warnings
 from pathlib import Path
 
+from mammo.core.settings import Canonical
+from mammo.imaging import images
+from mammo.imaging.images import UnreadableError
+
 import imagecodecs
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -18,10 +22,6 @@ from pydicom.uid import (
     JPEGTransferSyntaxes,
     RLELossless,
 )
-
-from mammo.core.settings import Canonical
-from mammo.imaging import images
-from mammo.imaging.images import UnreadableError
 
 SUFFIXES = (".dcm", ".dicom")
 MARK_AT, MARK = 128, b"DICM"  # PS3.10: a preamble of 128 bytes, then the mark

@@ -4,12 +4,12 @@ import io
 import warnings
 from pathlib import Path
 
+from mammo.core.settings import Canonical
+from mammo.imaging import canonical
+
 import cv2
 import numpy as np
 from PIL import Image
-
-from mammo.core.settings import Canonical
-from mammo.imaging import canonical
 
 MAX_PIXELS = 100_000_000  # a full-field mammogram has 5 to 30 million; more is damage or an attack on memory
 MIN_SIDE = 32  # pixels; nothing smaller shows a breast

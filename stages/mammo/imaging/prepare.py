@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from mammo.core import parallel
 from mammo.core.dataset import Entry, new_array
 from mammo.core.errors import UserError
 from mammo.core.settings import Preprocess
 from mammo.imaging import images
+
+import cv2
+import numpy as np
 
 TOGETHER = 16  # images a thread decodes at a time: handing over single ones costs a sixth of the time
 COVERED = 64  # of 255: a pixel a quarter covered belongs to the lesion

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-
 from mammo.core.randomness import generator
 from mammo.core.settings import Augment
+
+import cv2
+import numpy as np
 
 ERASED = (0.1, 1 / 3)  # of either side: the least and the greatest rectangle
 

@@ -6,12 +6,12 @@ Imported by `networks`, which quietens TensorFlow first.
 from pathlib import Path
 from typing import Any
 
-import keras
-from keras import layers
-
 from mammo.core.errors import UserError, in_one_line
 from mammo.core.randomness import seed_of
 from mammo.learning import lite
+
+import keras
+from keras import layers
 
 WEIGHTS = Path("data/weights")
 LITE = "EfficientNetLite0"

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mammo.core import files
+
+import numpy as np
 
 ARITHMETIC = ("tensorflow", "keras", "numpy", "opencv-python-headless")
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mammo.core import files, parallel
 from mammo.core.errors import UserError, in_one_line
 from mammo.core.randomness import seed_of
+
+import numpy as np
 
 
 @contextmanager
@@ -37,12 +37,12 @@ def _greetings_kept_back() -> Iterator[None]:
 
 with _greetings_kept_back():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from mammo.learning import backbones
+    from mammo.learning.backbones import LITE, WEIGHTS
+
     import keras
     import tensorflow as tf
     from keras import layers
-
-    from mammo.learning import backbones
-    from mammo.learning.backbones import LITE, WEIGHTS
 
     tf.config.list_physical_devices()
 

@@ -4,9 +4,9 @@ Lee, Lee, Lee and Shin 2018 (A simple unified framework for detecting out-of-dis
 attacks), with one Gaussian for both classes: the Mahalanobis distance from the mean of the training images.
 """
 
-import numpy as np
-
 from mammo.core.model_info import Features
+
+import numpy as np
 
 RIDGE = 1e-3  # of the mean variance, added to each: a channel that is always off has none
 

@@ -8,10 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
-from tqdm import tqdm
-
 from mammo.core import dataset, files
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
@@ -19,6 +15,10 @@ from mammo.core.randomness import generator
 from mammo.core.settings import Augment, Train
 from mammo.learning import augmentation, checkpoint, networks
 from mammo.scoring import Cases, Interval, delong_interval
+
+import numpy as np
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+from tqdm import tqdm
 
 # isort: split
 import keras  # after networks, which quietens TensorFlow

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from mammo.core import files
 from mammo.predicting.scans import shown
+
+from tqdm import tqdm
 
 NOTICE = "For research only: not a medical device, no finding, no advice."
 STRANGE = "the network sees something that no training image showed"

@@ -2,10 +2,6 @@
 
 from typing import Any
 
-import cv2
-import numpy as np
-from scipy.stats import rankdata
-
 from mammo.core.predictions import PredictedSplit
 from mammo.core.randomness import generator
 from mammo.imaging.appearance import is_inverted, marks_and_body
@@ -13,6 +9,10 @@ from mammo.learning.networks import Forward
 from mammo.predicting.heat_maps import explainer, heat_maps
 from mammo.reporting.heat_map_pictures import peak
 from mammo.scoring import Bootstrap, Interval, share
+
+import cv2
+import numpy as np
+from scipy.stats import rankdata
 
 # isort: split
 import keras  # after networks, which quietens TensorFlow

@@ -11,10 +11,10 @@ those of Grad-CAM (Selvaraju et al. 2017), HiResCAM (Draelos & Carin 2020, arXiv
 
 from collections.abc import Iterator
 
+from mammo.learning import networks
+
 import cv2
 import numpy as np
-
-from mammo.learning import networks
 
 # isort: split
 import keras  # after networks, which quietens TensorFlow

@@ -5,8 +5,6 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from mammo.core import parallel
 from mammo.core.model_info import ModelInfo
 from mammo.learning import networks, novelty
@@ -14,6 +12,8 @@ from mammo.predicting import heat_maps
 from mammo.predicting.answers import NOTICE, STRANGE, SUSPECTED, UNREADABLE, UNSUSPECTED, Answer
 from mammo.predicting.scans import Scan, read_ahead
 from mammo.reporting import heat_map_pictures
+
+import numpy as np
 
 
 class Predictor:

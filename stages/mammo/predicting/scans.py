@@ -9,14 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from mammo.core import files, parallel
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.imaging import dicom, images
 from mammo.imaging.appearance import appearance
+
+import cv2
+import numpy as np
 
 MAX_BYTES = 500_000_000  # of a file; an uncompressed full-field mammogram has 10 to 60 million
 DECODERS = 4  # threads at most, since each may hold a full-field mammogram as floating point; the network is slower

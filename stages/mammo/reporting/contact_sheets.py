@@ -5,11 +5,6 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-from matplotlib import pyplot
-from matplotlib.patches import Circle
-
 from mammo.core import parallel
 from mammo.core.errors import UserError
 from mammo.core.settings import Canonical, Phantoms
@@ -17,6 +12,11 @@ from mammo.imaging import canonical, images
 from mammo.reporting import figures
 from mammo.sources.phantom.anatomy import DENSITIES, VIEWS, Patient, patient_of
 from mammo.sources.phantom.generation import draw
+
+import cv2
+import numpy as np
+from matplotlib import pyplot
+from matplotlib.patches import Circle
 
 SHOWN, COLUMNS = 40, 8
 DECODED = (320, 320)  # pixels; the breast is looked for at 224, and the panels are smaller

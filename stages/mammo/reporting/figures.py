@@ -8,14 +8,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from mammo.core import files
+from mammo.scoring import Interval, percent, rounded, with_interval
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-
-from mammo.core import files
-from mammo.scoring import Interval, percent, rounded, with_interval
 
 STYLE: Any = {
     "figure.dpi": 150,

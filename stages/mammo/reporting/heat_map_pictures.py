@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from mammo.core import files
+
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-
-from mammo.core import files
 
 OPACITY = 0.75  # of the heat where it is at least half the maximum
 GLOW = np.array([[220, 40, 0], [255, 225, 80]])  # red, green, blue of the lowest and the highest heat

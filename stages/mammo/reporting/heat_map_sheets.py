@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import numpy as np
-from matplotlib import pyplot
-from matplotlib.axes import Axes
-
 from mammo.core.predictions import PredictedSplit
 from mammo.reporting import figures
 from mammo.reporting.heat_map_pictures import overlay, peak
+
+import numpy as np
+from matplotlib import pyplot
+from matplotlib.axes import Axes
 
 HeatMaps = Callable[[np.ndarray], Iterable[np.ndarray]]
 OUTCOMES = (("true positives", 1, 1), ("false negatives", 1, 0), ("false positives", 0, 1), ("true negatives", 0, 0))

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
-from markupsafe import Markup
-
 from mammo.core.errors import UserError
 from mammo.reporting.run import Run, Score, as_written
 from mammo.scoring import percent, rounded, with_interval
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
-import yaml
-
 from mammo.core import files, model_info, predictions, settings
 from mammo.core.dataset import SPLITS
 from mammo.core.errors import UserError
@@ -19,6 +17,8 @@ from mammo.core.predictions import Prediction
 from mammo.core.settings import Params
 from mammo.scoring import TITLES
 from mammo.scoring.rounding import NO_BREAK
+
+import yaml
 
 METRICS = ("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation")
 UNUSED = {"phantom": ("kaggle", "folder"), "kaggle": ("folder", "phantom"), "folder": ("kaggle", "phantom")}

@@ -1,9 +1,9 @@
 """Calibration: do predicted probabilities agree with observed shares of cancer?"""
 
-import numpy as np
-
 from mammo.scoring.cases import Bootstrap, Cases
 from mammo.scoring.intervals import Interval, Table, collect, exact, interval, intervals, ratio
+
+import numpy as np
 
 
 def reliability(cases: Cases, bootstrap: Bootstrap, bins: int = 10) -> tuple[dict[str, Interval], Table]:

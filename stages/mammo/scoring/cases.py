@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mammo.core.errors import UserError
 from mammo.core.randomness import generator
+
+import numpy as np
 
 RESAMPLES = 2000
 # A chunk of resamples holds about this many numbers per array: 2 MB, which stay in a processor's cache.

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mammo import scoring
 from mammo.core import predictions, revisions
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
 from mammo.scoring import Bootstrap, Cases, Change, Interval, delong_test, mcnemar, paired_bootstrap
+
+import numpy as np
 
 PREDICTIONS = Path("plots/predictions.csv")
 WORKSPACE = "workspace"

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import numpy as np
-
 from mammo.scoring.cases import Bootstrap, Cases, Ladder
 from mammo.scoring.intervals import Table, quantile_levels, when_all_agree
+
+import numpy as np
 
 CURVE_GRID = np.linspace(0, 1, 201)
 

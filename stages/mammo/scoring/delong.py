@@ -1,11 +1,11 @@
 """DeLong's interval and paired test of the ROC AUC: image-level, closed form."""
 
-import numpy as np
-from scipy import stats
-
 from mammo.scoring.cases import Cases
 from mammo.scoring.intervals import NORMAL, Interval, when_all_agree
 from mammo.scoring.paired import Change, tested, unchanged
+
+import numpy as np
+from scipy import stats
 
 
 def _placements(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

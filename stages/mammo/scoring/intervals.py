@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from mammo.scoring.cases import Bootstrap, Cases
+
 import numpy as np
 from scipy import stats
-
-from mammo.scoring.cases import Bootstrap, Cases
 
 CONFIDENCE = 0.95
 TAIL = (1 - CONFIDENCE) / 2

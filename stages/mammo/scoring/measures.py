@@ -1,9 +1,9 @@
 """The headline scores: ROC AUC, average precision, sensitivity, specificity and their like."""
 
-import numpy as np
-
 from mammo.scoring.cases import Bootstrap, Cases, Ladder
 from mammo.scoring.intervals import Interval, Resampled, collect, interval, intervals, ratio
+
+import numpy as np
 
 RANKED = ("roc_auc", "patient_roc_auc", "average_precision")
 DECIDED = ("accuracy", "balanced_accuracy", "sensitivity", "specificity")

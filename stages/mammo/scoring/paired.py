@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from mammo.scoring.cases import Bootstrap, Cases
 from mammo.scoring.intervals import TAIL, Interval, interval
 from mammo.scoring.measures import COMPARED, DECIDED, all_scores
+
+import numpy as np
+from scipy import stats
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from mammo.scoring.cases import Bootstrap, Cases, Ladder
 from mammo.scoring.intervals import Interval, collect, intervals
 from mammo.scoring.measures import cells_of, decided
+
+import numpy as np
 
 
 def _between(higher: np.ndarray, lower: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mammo.core.errors import UserError
+
 import kagglehub
 import requests
 from kagglehub.cache import get_cached_archive_path
@@ -31,8 +33,6 @@ from kagglehub.handle import parse_dataset_handle
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
-
-from mammo.core.errors import UserError
 
 LONGEST_WAIT = 300.0  # seconds; stop when the server asks to wait longer
 MOST_ATTEMPTS = 100  # in all: a server that cuts every transfer and cannot resume would never end

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+from mammo.core.randomness import generator
+from mammo.core.settings import Phantoms
+
 import cv2
 import numpy as np
 from scipy import fft, ndimage
-
-from mammo.core.randomness import generator
-from mammo.core.settings import Phantoms
 
 FIELD = 160.0
 """Edge of the square field of view, mm."""

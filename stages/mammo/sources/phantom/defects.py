@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 
-import cv2
-import numpy as np
-
 from mammo.core.errors import UserError
 from mammo.core.randomness import generator
 from mammo.core.settings import Phantoms
 from mammo.sources.phantom.anatomy import FIRST_PATIENT, SIDES, VIEWS, Patient, patient_of
+
+import cv2
+import numpy as np
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from mammo.core import files, parallel
 from mammo.core.dataset import Entry
 from mammo.core.randomness import generator
@@ -15,6 +12,9 @@ from mammo.core.settings import Phantoms
 from mammo.sources.phantom.anatomy import Patient, breast
 from mammo.sources.phantom.defects import Picture, planned, with_defect
 from mammo.sources.phantom.lesions import lesion
+
+import cv2
+import numpy as np
 
 
 def draw(settings: Phantoms, patient: Patient, side: str, view: str) -> tuple[np.ndarray, np.ndarray]:

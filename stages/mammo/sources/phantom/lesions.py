@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import cv2
-import numpy as np
-
 from mammo.core.randomness import generator
 from mammo.core.settings import Phantoms
 from mammo.sources.phantom.anatomy import Patient, coordinates
+
+import cv2
+import numpy as np
 
 PLACE = (52.0, 84.0)
 """Where masses lie, mm from the chest wall and from the upper edge of the field."""
