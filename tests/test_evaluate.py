@@ -30,7 +30,7 @@ HEADLINE = (
     "accuracy_at_half",
     "majority_accuracy",
 )
-PICTURES = ("roc", "pr", "confusion", "calibration", "history")
+PICTURES = ("roc", "pr", "confusion", "calibration", "decision", "history")
 
 
 def evaluate(trained: Path, folder: Path, **sections: dict) -> Path:

@@ -32,7 +32,7 @@ STYLE: Any = {
     "svg.hashsalt": "mammo",
 }
 INK, BAND, REFERENCE = "#1f4e79", "#9dbbd8", "0.45"
-SIZE = (3.8, 4.3)  # inches, of a figure with one pair of axes; on a phone its text is still readable
+SIZE = (4.0, 4.5)  # inches, of a figure with one pair of axes; on a phone its text is still readable
 CAPTION = 7.5  # points
 
 
@@ -162,13 +162,14 @@ def decision(path: Path, rows: np.ndarray, caption: str) -> None:
     threshold, benefit, low, high, everybody, nobody = rows.T
     with plt.rc_context(STYLE):
         figure, axes = _square("Decision curve, test images", "Threshold probability", "Net benefit")
+        figure.subplots_adjust(left=0.18)
         axes.fill_between(threshold, low, high, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
         axes.plot(threshold, benefit, color=INK, linewidth=1.5, label="network")
         axes.plot(threshold, everybody, color=REFERENCE, linewidth=0.8, linestyle="--", label="recall everybody")
         axes.plot(threshold, nobody, color=REFERENCE, linewidth=0.8, linestyle=":", label="recall nobody")
         top = max(0.05, float(high.max()), float(everybody.max()))
         axes.set(ylim=(-top / 4, 1.05 * top), aspect="auto")  # recalling everybody falls without bound
-        axes.legend(loc="lower right", fontsize=7.5)
+        axes.legend(loc="center right", fontsize=7.5)
         save(figure, path, caption)
 
 
