@@ -304,7 +304,7 @@ TABLES = ("scores", "duplicates")  # scripts that print a table of their own
 
 
 def measured(bench: Bench, names: Sequence[str]) -> tuple[list[Row], bool]:
-    """Return the rows of these names, and whether one could not be measured; the others are all the same."""
+    """Return the rows of these names, and whether one could not be measured; the others are measured all the same."""
     rows: list[Row] = []
     failed = False
     for name in names:
