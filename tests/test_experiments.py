@@ -21,14 +21,14 @@ import psutil
 import pytest
 import yaml
 from conftest import ROOT
+from documents import block, shell
 from miniature import Run, asked, change, clone, commit, digests, dvc, git, ran, restored, run
-from readme import block, shell
 from test_interruptions import begin_repro, until
 from test_pipeline import committed, photographs
 
 GRID = block("Experiments")
 COMPARING = block("Comparing")
-FOLDER, SECOND_CLONE, S3 = (block("Sharing", number) for number in range(3))
+FOLDER, SECOND_CLONE, S3 = (block("Sharing data and models", number) for number in range(3))
 
 
 # A grid

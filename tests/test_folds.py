@@ -19,8 +19,8 @@ import pytest
 import summarise
 import yaml
 from crossvalidation import Folds, assign
+from documents import block, shell
 from miniature import ROOT, Run, dvc, git, run
-from readme import block, shell
 from sklearn.metrics import roc_auc_score
 
 PIPELINE = yaml.safe_load((ROOT / "cv/dvc.yaml").read_text())["stages"]

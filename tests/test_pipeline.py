@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
+from documents import block, link_environment, shell
 from kaggle_server import serve
 from miniature import (
     IGNORED,
@@ -36,9 +37,8 @@ from miniature import (
     run,
     told,
 )
-from readme import block, link_environment, shell
 
-FROM_KAGGLE = block("mammo", 1)
+FROM_KAGGLE = block("Real mammograms")
 
 
 @pytest.fixture(scope="module")

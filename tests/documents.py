@@ -1,4 +1,4 @@
-"""The commands of README.md, for the tests that run them as they stand there."""
+"""The commands of README.md and docs/, for the tests that run them as they stand there."""
 
 import re
 import sys
@@ -6,13 +6,14 @@ from pathlib import Path
 
 from miniature import ROOT, run
 
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+README = PAGES[ROOT / "README.md"]
 
 
-def _blocks() -> dict[tuple[str, int], list[str]]:
+def _blocks(text: str) -> dict[tuple[str, int], list[str]]:
     found: dict[tuple[str, int], list[str]] = {}
     heading, number, commands = "", 0, None
-    for line in TEXT.splitlines():
+    for line in text.splitlines():
         if line.startswith("```"):
             commands = None
             if line == "```sh":
@@ -26,8 +27,12 @@ def _blocks() -> dict[tuple[str, int], list[str]]:
     return found
 
 
-BLOCKS = _blocks()
+BLOCKS: dict[tuple[str, int], list[str]] = {}
 """The commands of each block, comments left out, by the heading above it and its number below that heading."""
+for _text in PAGES.values():
+    _found = _blocks(_text)
+    assert not set(_found) & set(BLOCKS), "two pages have a heading in common"
+    BLOCKS |= _found
 
 RUN: set[tuple[str, int]] = set()
 """The blocks that tests have asked for."""

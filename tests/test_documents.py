@@ -1,7 +1,9 @@
-"""Every command of README.md is run, as it stands there, by a test: here, or where its subject is tested."""
+"""Every command of README.md and docs/ is run, as it stands there, by a test: here, or where its subject is tested."""
 
 import os
 import re
+import shutil
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -11,13 +13,19 @@ import test_experiments
 import test_folds
 import test_pipeline
 from conftest import ROOT
-from miniature import clone, ran, run
-from readme import BLOCKS, RUN, TEXT, block, link_environment, shell
+from documents import BLOCKS, PAGES, README, RUN, block, link_environment, shell
+from miniature import change, clone, digests, dvc, ran, run
 
 ELSEWHERE = (test_experiments, test_folds, test_pipeline)  # imported for the blocks that they run
-MAKE, MAKE_TEST = block("mammo")
+MAKE, MAKE_TEST = block("Start")
+ACTIVATE = block("Start", 1)
+OWN_IMAGES = block("Your own images")
+UNDOING = [block("Settings"), block("Experiments", 1)]
+STAGE_ALONE = block("The pipeline")
+CANONICAL = block("Preprocessing")
+PHANTOMS = block("Phantoms")
 OLDER_RUNS = block("Comparing", 1)
-PREDICTING = block("Predicting")
+PREDICTING = block("Predicting and explaining")
 EXPLAINING = block("Where it looks")
 PROGRAMS = ("dvc", "git", "make", "mammo", "pip", "pytest", "python")
 
@@ -48,7 +56,7 @@ def test_make_test_checks_and_tests(workspace: Path) -> None:
 
 def runs_of_the_table() -> list[str]:
     """The commits of README's table of results; skips where the history does not reach back to them."""
-    commits = re.findall(r"^\| `(\w{7})` \|", TEXT, re.MULTILINE)
+    commits = re.findall(r"^\| `(\w{7})` \|", README, re.MULTILINE)
     assert commits
     known = run(ROOT, "bash", "-c", f"git cat-file -e {' && git cat-file -e '.join(commits)} || echo unknown")
     if "unknown" in known.stdout:
@@ -88,12 +96,56 @@ def test_a_folder_of_scans_is_explained(scans: Path) -> None:
     assert sorted(path.name for path in (scans / "maps").iterdir()) == ["1.png", "2.png"]
 
 
+def test_the_environment_is_activated(workspace: Path) -> None:
+    link_environment(workspace)
+    found = shell(workspace, ["PATH=/usr/bin:/bin", *ACTIVATE, "command -v mammo"])
+    assert Path(found.strip()).samefile(workspace / ".venv/bin/mammo")
+
+
+@pytest.mark.proof
+def test_own_images_are_trained_on_and_predicted(workspace: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(test_pipeline.photographs(tmp_path / "archive.zip")) as content:
+        content.extractall(workspace / "data/own")
+    shutil.copytree(workspace / "data/own/test/1", workspace / "scans")
+    change(workspace, split={"by": "folder"}, audit={"on_leak": "warn"}, train={"epochs": 8})
+    output = shell(workspace, OWN_IMAGES)
+    assert re.search(r"^ROC AUC +\d\.\d{3}", output, re.MULTILINE)
+    assert len(re.findall(r"^scans/\S+ +0\.\d{6}", output, re.MULTILINE)) == len(list((workspace / "scans").iterdir()))
+
+
+@pytest.mark.parametrize("commands", UNDOING)
+def test_an_experiment_is_undone_from_the_cache(commands: list[str], workspace: Path) -> None:
+    before = digests(workspace / "metrics")
+    dvc(workspace, "exp", "run", "-S", "evaluate.resamples=300")
+    assert digests(workspace / "metrics") != before
+    output = shell(workspace, commands)
+    assert digests(workspace / "metrics") == before
+    assert not {"train", "evaluate"} & set(ran(output))
+
+
+def test_a_stage_is_run_alone(workspace: Path) -> None:
+    before = digests(workspace / "data/prepared")
+    shell(workspace, STAGE_ALONE)
+    assert digests(workspace / "data/prepared") == before
+
+
+def test_phantoms_are_drawn_as_the_page_shows_them(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shell(tmp_path, PHANTOMS)
+    assert (tmp_path / "phantoms.png").read_bytes() == (ROOT / "docs/phantoms.png").read_bytes()
+
+
+def test_the_hardest_images_are_drawn(workspace: Path) -> None:
+    assert "images read" in shell(workspace, CANONICAL)
+    assert cv2.imread(str(workspace / "hardest.png")) is not None
+
+
 # Commands inside a sentence
 
 
 def in_sentences() -> list[str]:
     """Commands between backticks, with arguments, that are in no block."""
-    sentences = re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)
+    sentences = re.sub(r"^```.*?^```$", "", "\n".join(PAGES.values()), flags=re.DOTALL | re.MULTILINE)
     found = re.findall(rf"`((?:{'|'.join(PROGRAMS)})\s[^`]+)`", sentences)
     blocks = [command for commands in BLOCKS.values() for command in commands]
     return sorted({" ".join(command.split()) for command in found} - set(blocks))
