@@ -1,1 +1,1 @@
-"""What every room builds on: files, settings, randomness, parallel work, how a stage runs."""
+"""Shared foundations: files, settings, randomness, parallel work, running a stage."""

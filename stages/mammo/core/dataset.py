@@ -1,4 +1,4 @@
-"""The index of images that travels from download to evaluate, and the prepared arrays beside it."""
+"""The index of images that every stage from download to evaluate uses, and the prepared arrays."""
 
 import os
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ import numpy as np
 
 SPLITS = ("train", "valid", "test")
 CLASSES = ("healthy", "cancer")
-"""In the order of their labels, 0 and 1."""
+"""Names of the labels 0 and 1."""
 COLUMNS = ("image", "label", "split", "patient", "sha256")
 
 
@@ -26,15 +26,15 @@ class Entry:
     label: int
     """0 healthy, 1 cancer."""
     split: str
-    """`train`, `valid` or `test`; empty where none was delivered."""
+    """`train`, `valid` or `test`; empty if the source has no split."""
     patient: str
-    """Identifies the patient; empty where unknown."""
+    """Identifier of the patient; empty if unknown."""
     sha256: str
-    """Of the file as delivered."""
+    """SHA-256 of the original file."""
 
     @property
     def patient_key(self) -> str:
-        """The patient, or the image itself where the patient is unknown: it then counts as a patient of its own."""
+        """The patient, or the image's path if the patient is unknown: such an image counts as its own patient."""
         return self.patient or self.image
 
 
@@ -45,10 +45,10 @@ def write_index(folder: Path, entries: Iterable[Entry]) -> None:
 
 
 def read_index(folder: Path) -> list[Entry]:
-    """Read `folder/index.csv` in its own order.
+    """Read `folder/index.csv`, keeping the order of its rows.
 
     Raises:
-        UserError: it is missing or malformed.
+        UserError: the file is missing or malformed.
 
     """
     path = folder / "index.csv"
@@ -62,10 +62,10 @@ def read_index(folder: Path) -> list[Entry]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The prepared images with what is known of each, in the order of index.csv."""
+    """The prepared images and their entries, in the order of index.csv."""
 
     images: np.ndarray
-    """uint8, (n, height, width), memory-mapped: read what you need, when you need it."""
+    """uint8, (n, height, width), memory-mapped."""
     entries: list[Entry]
 
     @property
@@ -85,18 +85,18 @@ class Dataset:
 
     @property
     def patients(self) -> np.ndarray:
-        """Patient of each image, (n,); an image without a patient is its own."""
+        """Patient of each image, (n,); an image of an unknown patient counts as its own patient."""
         return np.array([entry.patient_key for entry in self.entries])
 
     def part(self, split: str) -> np.ndarray:
-        """Positions of one split's images, ascending."""
+        """Return the positions of the images of one split, ascending."""
         return np.flatnonzero(self.splits == split)
 
 
 def new_array(path: Path, count: int, size: tuple[int, ...]) -> np.memmap:
-    """A uint8 array (count, *size) in the file `path`, zeros, to be filled in any order.
+    """Create a memory-mapped uint8 array of zeros, shape (count, *size), in the file `path`.
 
-    Its room on the disk is taken at once: written to through memory, a full disk would end the process by a signal.
+    Disk space is reserved immediately; otherwise a full disk would kill the process with a signal during a later write.
 
     Raises:
         OSError: the disk is full.
@@ -110,12 +110,12 @@ def new_array(path: Path, count: int, size: tuple[int, ...]) -> np.memmap:
 
 
 class About(settings.Settings):
-    """What is known of a prepared set as a whole: data/prepared/about.json."""
+    """Properties of the whole prepared data set: data/prepared/about.json."""
 
     source: Literal["phantom", "kaggle", "folder"]
     """`data.source` of params.yaml."""
     canonical: settings.Canonical
-    """How its images were made canonical."""
+    """Steps of canonicalisation that were applied."""
     images_without_patient: int
 
 
@@ -128,7 +128,7 @@ def read_about(prepared: Path) -> About:
     """Read data/prepared/about.json.
 
     Raises:
-        UserError: it is missing or malformed.
+        UserError: the file is missing or malformed.
 
     """
     path = prepared / "about.json"
@@ -136,10 +136,10 @@ def read_about(prepared: Path) -> About:
 
 
 def load(prepared: Path) -> Dataset:
-    """Open data/prepared.
+    """Load the prepared data set.
 
     Raises:
-        UserError: a file is missing or array and index differ in length.
+        UserError: a file is missing, or the array and the index differ in length.
 
     """
     path = prepared / "images.npy"

@@ -1,10 +1,10 @@
-"""The one exception whose text is written for the user."""
+"""The exception for errors that the user can fix."""
 
 
 class UserError(Exception):
-    """Something the user can mend: the text says what is wrong, where, and what to do. Shown without a traceback."""
+    """An error that the user can fix. Its text says what is wrong, where, and what to do; no traceback is shown."""
 
 
 def in_one_line(error: Exception) -> str:
-    """Return the text of another library's error, at most 200 characters, without line breaks."""
+    """Return the message of an exception, at most 200 characters, without line breaks."""
     return " ".join(str(error).split())[:200]

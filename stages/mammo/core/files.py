@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the one reader and writer of tables."""
+"""Atomic writing of files; reading and writing of CSV and JSON."""
 
 import csv
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 from mammo.core.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".tif", ".tiff")
-"""Of files that are taken for images; DICOM files have suffixes of their own."""
+"""Suffixes of image files; DICOM suffixes are in `imaging.dicom`."""
 
 
 def _remove(path: Path) -> None:
@@ -25,10 +25,10 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write a file or a folder to; renamed to `path` when the block ends without an error.
+    """Yield a temporary path for a file or folder; rename it to `path` when the block ends without an error.
 
-    Whatever stood at `path` is replaced; after an error it is left as it was and the half-written piece is removed.
-    A piece that a killed run left behind is removed first.
+    An existing `path` is replaced. After an error it is left unchanged and the temporary file is removed.
+    A temporary file left by a killed run is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,18 +48,18 @@ def written(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with newlines as they are."""
+    """Write text as UTF-8 without converting newlines."""
     with written(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON with two-space indent, keys in the order given, a newline at the end; NaN is refused."""
+    """Write JSON with two-space indent, unsorted keys and a final newline; raise ValueError for NaN."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table with a header; floats are written as Python's shortest exact form."""
+    """Write a CSV table with a header; floats in Python's shortest exact form."""
     with written(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -67,7 +67,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a table that must hold `columns` (others may follow).
+    """Read a CSV table; columns other than `columns` are allowed.
 
     Raises:
         UserError: the file is missing, is not UTF-8, or lacks a column.
@@ -77,7 +77,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def read_numbered_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """`read_csv` with the line on which each row ends, for messages that lead the user to it."""
+    """Read a CSV table as (line number, row) pairs; the line is that of the end of the row."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist")
@@ -85,7 +85,7 @@ def read_numbered_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dic
 
 
 def parse_csv(content: bytes, name: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """`read_numbered_csv` of a file's bytes that were read elsewhere; `name` is what an error calls them."""
+    """Parse the bytes of a CSV file as `read_numbered_csv` does; error messages refer to it as `name`."""
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         rows = [(reader.line_num, row) for row in reader]
@@ -114,6 +114,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

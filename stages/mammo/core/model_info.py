@@ -1,4 +1,4 @@
-"""data/model/model.json, typed: what a prediction, evaluation and the report need to know of a model."""
+"""Model info (data/model/model.json): the properties of a model that prediction, evaluation and report need."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ NAME = "model.json"
 
 
 class _Part(BaseModel):
-    """Strict, and without numbers that are not finite; keys of a newer version are ignored."""
+    """Base of all parts: strict types, finite numbers; unknown keys (of a newer version) are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True)
 
@@ -25,16 +25,16 @@ class TrainedOn(_Part):
     images: int
     patients: int
     cancer: int
-    """Images with cancer."""
+    """Number of images with cancer."""
 
     @property
     def in_words(self) -> str:
-        """The source as people read it; phantoms are never to pass for mammograms."""
+        """The source in words; phantoms are clearly marked as synthetic."""
         return "phantoms (synthetic images)" if self.source == "phantom" else self.source
 
 
 class Verdict(_Part):
-    """What the audit says of the splits: data/gate.json, carried along by the model and its scores."""
+    """Result of the audit of the splits: data/gate.json, copied into the model info and the metrics."""
 
     leaking: bool
     test_images: int = 0
@@ -43,18 +43,18 @@ class Verdict(_Part):
     valid_images_of_training_patients: int = 0
     patients_in_several_splits: int = 0
     same_image_across_splits: int = 0
-    """Pairs of images."""
+    """Number of pairs of images."""
     sentence: str = ""
-    """In words, beginning with LEAKING; empty where there is no leak."""
+    """Description that begins with LEAKING; empty without a leak."""
 
     @model_serializer(mode="wrap")
     def _only_what_was_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write only what was set, so that a verdict without a leak is `{"leaking": false}` wherever it stands."""
+        """Write only the fields that were set: a verdict without a leak is `{"leaking": false}`."""
         return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
 
 
 class Input(_Part):
-    """What preprocessing made of an image before the network saw it."""
+    """Preprocessing of the images that the network was trained on."""
 
     size: tuple[int, int]
     """Height and width in pixels."""
@@ -64,7 +64,7 @@ class Input(_Part):
 
 
 class Arithmetic(_Part):
-    """What decides the last bits of a probability."""
+    """Everything that affects the last bits of a probability."""
 
     precision: str
     threads: int
@@ -74,7 +74,7 @@ class Arithmetic(_Part):
 
 
 class Features(_Part):
-    """Mean and covariance of the training images' features, and the distance beyond which an image is novel."""
+    """Mean and covariance of the training images' features; an image at a distance above `limit` is novel."""
 
     mean: list[float]
     covariance: list[list[float]]
@@ -82,27 +82,27 @@ class Features(_Part):
 
 
 class ModelInfo(_Part):
-    """All of model.json."""
+    """Content of model.json."""
 
     version: Literal[1] = Field(1, alias="schema")
     network: str
     weights: int
     """Number of weights."""
     epoch: int
-    """Whose weights were kept."""
+    """Epoch whose weights were kept."""
     trained_on: TrainedOn
     audit: Verdict
     flip_at_test: Literal["none", "horizontal", "vertical"]
-    """Which mirror image is seen as well, for the mean of both."""
+    """Axis of the flip; the probability is the mean over image and flipped image."""
     preprocess: Input
     thresholds: dict[str, float]
-    """By rule, locked on validation."""
+    """Threshold of each rule, chosen on validation."""
     arithmetic: Arithmetic
     training_intensity: dict[str, float]
-    """`percentile_0` to `percentile_100` of the training images' mean grey levels."""
+    """Percentiles of the training images' mean grey levels, `percentile_0` to `percentile_100`."""
     training_features: Features
     index: str = ""
-    """SHA-256 of data/prepared/index.csv, which holds that of every image; empty in older models."""
+    """SHA-256 of data/prepared/index.csv, which lists the SHA-256 of every image; empty in older models."""
 
 
 def write(model: Path, info: ModelInfo) -> None:
@@ -114,7 +114,7 @@ def read_verdict(gate: Path) -> Verdict:
     """Read data/gate.json.
 
     Raises:
-        UserError: it is missing or malformed.
+        UserError: the file is missing or malformed.
 
     """
     return settings.check(Verdict, files.read_json(gate), gate)
@@ -124,7 +124,7 @@ def read(model: Path) -> ModelInfo:
     """Read MODEL/model.json.
 
     Raises:
-        UserError: it is missing, or lacks something that a model of this project has.
+        UserError: the file is missing or is not a valid model info.
 
     """
     content: Any = files.read_json(model / NAME)

@@ -1,4 +1,4 @@
-"""Work on all visible cores; what it gives never depends on their number."""
+"""Parallel work on all available cores; results do not depend on their number."""
 
 import multiprocessing
 import os
@@ -20,14 +20,14 @@ def cores() -> int:
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None, unit: str = "images") -> Iterable[Item]:
-    """Return `items` with a progress bar on standard error; silent where that is not a terminal."""
+    """Return `items` with a progress bar on standard error, if that is a terminal."""
     return tqdm(items, desc=what, total=total, unit=" " + unit, disable=None, leave=False, dynamic_ncols=True)
 
 
 def each(work: Callable[[Item], Result], items: Sequence[Item], what: str, unit: str = "images") -> Iterator[Result]:
-    """Yield `work(item)` of every item in order, computed by as many threads as there are cores, with a progress bar.
+    """Yield `work(item)` for every item in order, computed with one thread per core, with a progress bar.
 
-    OpenCV's own threads, which would compete with these, are switched off. After an error nothing more is begun.
+    OpenCV's own threads are switched off, since they would compete with these. An error cancels the remaining items.
     """
     cv2.setNumThreads(1)
     with ThreadPoolExecutor(cores()) as pool:
@@ -39,7 +39,7 @@ def each(work: Callable[[Item], Result], items: Sequence[Item], what: str, unit:
 
 
 def end_with_parent() -> None:
-    """End this worker process when the stage that started it is killed, instead of writing on and waiting for ever."""
+    """End this worker process when the stage that started it is killed."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

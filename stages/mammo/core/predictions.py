@@ -1,4 +1,4 @@
-"""The table of predictions, one row per image: written by evaluate and cross-validation, read by comparisons."""
+"""The table of predictions, one row per image: written by evaluate and cross-validation, read by `mammo compare`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ import numpy as np
 
 
 class Prediction(NamedTuple):
-    """What a model says of one image: a row of predictions.csv."""
+    """Prediction for one image: a row of predictions.csv."""
 
     image: str
     patient: str
-    """The image's own name where the patient is unknown."""
+    """Identifier of the patient; the name of the image if unknown."""
     label: int
     """0 healthy, 1 cancer."""
     probability: float
-    """Of cancer, 0 to 1."""
+    """Probability of cancer, 0 to 1."""
     predicted: int
-    """1 where the model reads cancer, at its own threshold."""
+    """Class at the model's threshold, 0 or 1."""
 
 
 COLUMNS = Prediction._fields
@@ -32,29 +32,29 @@ COLUMNS = Prediction._fields
 
 @dataclass(frozen=True)
 class PredictedSplit:
-    """The test images and what the model says of them."""
+    """The test images and their predictions."""
 
     data: Dataset
     positions: np.ndarray
-    """(n,) of the test images in `data`."""
+    """(n,) positions of the test images in `data`."""
     probabilities: np.ndarray
-    """(n,) of cancer."""
+    """(n,) probabilities of cancer."""
     info: ModelInfo
     threshold: float
 
     @property
     def labels(self) -> np.ndarray:
-        """(n,) 0 healthy, 1 cancer."""
+        """(n,) labels: 0 healthy, 1 cancer."""
         return self.data.labels[self.positions]
 
     @property
     def predicted(self) -> np.ndarray:
-        """(n,) the classes that the model predicts."""
+        """(n,) predicted classes."""
         return (self.probabilities >= self.threshold).astype(int)
 
     @property
     def rows(self) -> list[Prediction]:
-        """The table of predictions."""
+        """Rows of the table of predictions."""
         entries = [self.data.entries[position] for position in self.positions]
         return [
             Prediction(entry.image, entry.patient_key, entry.label, float(probability), int(predicted))
@@ -63,7 +63,7 @@ class PredictedSplit:
 
     @property
     def description(self) -> str:
-        """What every picture says of its data, a leak before all else."""
+        """Caption of every figure: the data, preceded by a warning if the splits leak."""
         source = self.info.trained_on.source
         kind = "PHANTOMS (synthetic mammograms)" if source == "phantom" else f"Data: {source}"
         patients = len(set(self.data.patients[self.positions]))
@@ -80,7 +80,7 @@ def read(path: Path) -> list[Prediction]:
     """Read a table of predictions.
 
     Raises:
-        UserError: it is missing or malformed, as `parse` says.
+        UserError: the file is missing or malformed (see `parse`).
 
     """
     if not path.is_file():
@@ -89,11 +89,11 @@ def read(path: Path) -> list[Prediction]:
 
 
 def parse(content: bytes, name: str) -> list[Prediction]:
-    """Return the rows of a table; `name` is what an error calls it.
+    """Parse a table of predictions; error messages refer to it as `name`.
 
     Raises:
-        UserError: a column is missing, the table is empty, an image stands twice or has no name, or a value is not
-            allowed: the line is named.
+        UserError: a column is missing, the table is empty, an image is duplicated or has no name, or a value is not
+            allowed; the message gives the line.
 
     """
     rows: dict[str, Prediction] = {}

@@ -1,4 +1,4 @@
-"""What becomes of a stage's process: one at a time in a workspace, and none outlives the `dvc` that started it."""
+"""Processes of stages: one at a time in a workspace, ended together with the `dvc` that started them."""
 
 import contextlib
 import fcntl
@@ -14,9 +14,9 @@ import psutil
 
 @contextlib.contextmanager
 def alone(name: str, path: Path) -> Iterator[None]:
-    """Hold the workspace: a stage that is started while another runs in it waits for its end.
+    """Lock the workspace: a stage that is started while another one runs waits until that one ends.
 
-    DVC's own lock is no help: it ends with the `dvc` that held it, and its stage may live on.
+    DVC's own lock is not enough: it is released when `dvc` is killed, while the stage may continue.
 
     Raises:
         UserError: the lock cannot be written.
@@ -34,18 +34,18 @@ def alone(name: str, path: Path) -> Iterator[None]:
             lock.seek(0)
             print(f"{name}: waiting for {lock.read().decode() or 'a stage'}, which still runs here", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        with contextlib.suppress(OSError):  # on a full disk: the name is for the message above alone
+        with contextlib.suppress(OSError):  # full disk: the name is needed only for the message above
             lock.truncate(0)
             lock.write(f"{name} (process {os.getpid()})".encode())
         yield
 
 
 def end_with_dvc(name: str) -> None:
-    """End this process at once when the `dvc` that started it is gone.
+    """End this process as soon as the `dvc` that started it has ended.
 
-    Killing `dvc` leaves its stage running, and the next `dvc repro` would remove the outputs of that orphan, or take
-    them from its cache, while it still writes. Nobody would record what it makes, so it ends as if it had been killed
-    too. DVC names its stages in the environment; one that was started by hand goes on whatever becomes of its shell.
+    Killing `dvc` leaves its stage running. The next `dvc repro` would remove or check out the outputs of this orphan
+    while it still writes them, and its results would not be recorded; therefore it is ended as well. DVC sets the
+    variable DVC_STAGE for its stages; a stage that was started by hand, without it, is not affected.
     """
     if "DVC_STAGE" not in os.environ:
         return
@@ -64,10 +64,10 @@ def end_with_dvc(name: str) -> None:
 
 
 def _dvc() -> psutil.Process | None:
-    """Return the `dvc` above this process and the shell between them; None when it is gone already.
+    """Return the `dvc` process that started this stage; None if it has already ended.
 
-    It is the nearest process above that is not itself part of the stage. An orphan's is init or whatever else adopts
-    orphans, and that is outside the process group which `dvc` shares with its stages.
+    It is the nearest ancestor that is not part of the stage. For an orphan, that is init or another process that
+    adopts orphans, which is not in the process group that `dvc` shares with its stages.
     """
     try:
         above = psutil.Process().parent()
@@ -75,7 +75,7 @@ def _dvc() -> psutil.Process | None:
             above = above.parent()
     except psutil.NoSuchProcess:
         return None
-    except psutil.AccessDenied:  # not ours, so not part of the stage
+    except psutil.AccessDenied:  # another user's process, so not part of the stage
         pass
     try:
         return above if above is not None and os.getpgid(above.pid) == os.getpgrp() else None

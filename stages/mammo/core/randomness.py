@@ -1,4 +1,4 @@
-"""The one place where randomness is derived from a seed."""
+"""Random generators derived from the seeds in params.yaml."""
 
 import hashlib
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def seed_of(seed: int, purpose: str, *place: int | str) -> int:
-    """A 128-bit seed for one purpose at one place, the same on every machine and in every order of calls.
+    """Return a 128-bit seed for one purpose at one place, independent of machine and order of calls.
 
     Args:
         seed: the seed in params.yaml.
-        purpose: what the numbers are for, e.g. `"augment"`; keeps two uses of one seed apart.
+        purpose: use of the numbers, e.g. `"augment"`; makes two uses of one seed independent.
         place: further coordinates, e.g. epoch and index of the image.
 
     """
@@ -19,5 +19,5 @@ def seed_of(seed: int, purpose: str, *place: int | str) -> int:
 
 
 def generator(seed: int, purpose: str, *place: int | str) -> np.random.Generator:
-    """A NumPy generator (Philox, counter-based) for `seed_of(seed, purpose, *place)`."""
+    """Return a NumPy generator (Philox, counter-based) for `seed_of(seed, purpose, *place)`."""
     return np.random.Generator(np.random.Philox(key=seed_of(seed, purpose, *place)))

@@ -1,4 +1,4 @@
-"""What git and DVC know: the files of a revision, and whether the workspace's results are up to date."""
+"""Access to git and DVC: the files of a revision, and whether the results of the workspace are up to date."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -7,22 +7,22 @@ from typing import Any, NamedTuple
 
 from mammo.core.errors import UserError
 
-LAST_STAGE = "evaluate"  # whose results, and what they depend on, must be up to date
+LAST_STAGE = "evaluate"  # its results and all their dependencies must be up to date
 
 
 class Commit(NamedTuple):
-    """A commit, and when it was made."""
+    """A commit and its date."""
 
     sha: str
     date: str
-    """As its author's clock had it, e.g. `2026-03-01 14:05+01:00`."""
+    """Date and time in the time zone of its author, e.g. `2026-03-01 14:05+01:00`."""
 
 
 def commit_of(revision: str) -> Commit:
-    """Return the commit that a branch, tag or commit names.
+    """Return the commit of a revision (a branch, tag or commit).
 
     Raises:
-        UserError: there is no such revision, or no repository here.
+        UserError: the revision or the repository does not exist.
 
     """
     from dvc.exceptions import DvcException
@@ -42,7 +42,7 @@ def commit_of(revision: str) -> Commit:
 
 
 def is_output(path: Path) -> bool:
-    """Return whether a path is, or lies in, an output of the pipeline."""
+    """Return whether a path is an output of the pipeline or inside one."""
     from dvc.repo import Repo
 
     with Repo(".") as repo:
@@ -50,10 +50,10 @@ def is_output(path: Path) -> bool:
 
 
 def read(path: Path, revision: str) -> bytes:
-    """Return the content of a file as a branch, tag or commit holds it.
+    """Return the content of a file in a revision (a branch, tag or commit).
 
     Raises:
-        UserError: there is no such revision, no such file in it, or the file is DVC's and not in its cache.
+        UserError: the revision or the file does not exist, or DVC tracks the file and does not have it in its cache.
 
     """
     import dvc.api
@@ -78,14 +78,14 @@ def read(path: Path, revision: str) -> bytes:
 
 
 def refuse_if_out_of_date(absent_is_fine: bool = False, last_stage: str = LAST_STAGE) -> None:
-    """Stop where the workspace's results are not what its code, data and settings give.
+    """Raise an error if code, data or settings have changed since the results of the workspace were computed.
 
     Args:
-        absent_is_fine: data that are not here, as in a fresh clone, are no change.
-        last_stage: the stage whose results, and what they depend on, must be up to date.
+        absent_is_fine: missing data, as in a fresh clone, do not count as a change.
+        last_stage: the stage whose results and dependencies must be up to date.
 
     Raises:
-        UserError: something has changed, or DVC cannot tell.
+        UserError: something has changed, or DVC cannot determine it.
 
     """
     from dvc.exceptions import DvcException
@@ -103,12 +103,12 @@ def refuse_if_out_of_date(absent_is_fine: bool = False, last_stage: str = LAST_S
 
 
 def _reasons(entries: Sequence[Any], absent_is_fine: bool) -> list[str]:
-    """What `dvc status` found, e.g. `params.yaml` or `changed command`."""
+    """Return the changes in the output of `dvc status`, e.g. `params.yaml` or `changed command`."""
     reasons = []
     for entry in entries:
         if isinstance(entry, str):
             reasons.append(entry)
         else:
-            found = [(name, change) for changes in entry.values() for name, change in changes.items()]
-            reasons += [name for name, change in found if not (absent_is_fine and change == "deleted")]
+            pairs = [(name, change) for changes in entry.values() for name, change in changes.items()]
+            reasons += [name for name, change in pairs if not (absent_is_fine and change == "deleted")]
     return sorted(set(reasons))

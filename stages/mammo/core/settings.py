@@ -1,4 +1,4 @@
-"""Every setting of params.yaml, typed and checked; an error is one line that names key, value and what is allowed."""
+"""The settings of params.yaml, typed and checked; an error names the key, its value and the allowed values."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[int, Field(ge=32, le=4096)]
 Share = Annotated[float, Field(gt=0, lt=0.5)]
 ThresholdRule = Literal["balanced_accuracy", "half", "specificity_90", "specificity_95", "sensitivity_90"]
-"""Rules by which a threshold is chosen on validation; `scoring.thresholds` has what each means."""
+"""Rules for choosing a threshold on validation, described in `scoring.thresholds`."""
 Network = Literal[
     "baseline",
     "compact",
@@ -27,11 +27,11 @@ Network = Literal[
     "MobileNetV3Small",
     "ResNet50V2",
 ]
-"""Networks that `learning.networks.build` knows."""
+"""Networks that `learning.networks.build` can build."""
 
 
 class Settings(BaseModel):
-    """Base of every section: unknown keys and values of another type are refused, nothing is converted."""
+    """Base of every section: unknown keys and values of a wrong type are errors; values are not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -40,7 +40,7 @@ AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
 
 def _pinned(handle: str) -> str:
-    """Refuse a Kaggle handle without a version: what it names would change whenever its owner uploads."""
+    """Raise an error for a Kaggle handle without a version: its content would change with each upload."""
     if not KAGGLE_HANDLE.fullmatch(handle):
         raise ValueError(
             "owner/name/versions/N with N from 1 (without a version the same handle would be other images tomorrow)"
@@ -49,7 +49,7 @@ def _pinned(handle: str) -> str:
 
 
 def _pattern_of_patient(pattern: str) -> str:
-    """Refuse a pattern that does not say which part of a file name is the patient."""
+    """Raise an error for a pattern without exactly one group, the patient."""
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
@@ -60,47 +60,47 @@ def _pattern_of_patient(pattern: str) -> str:
 
 
 class Plant(Settings):
-    """How many of each defect are planted. 0 plants none and leaves every byte as it is without planting.
+    """Number of planted defects of each kind; 0 plants none and changes no byte.
 
-    Each defect hits patients of its own: no patient shows two, so that what an audit finds can be counted. `shortcut`
-    alone concerns all images of class 1.
+    No patient has two defects, so that the findings of the audit can be counted. The exception is `shortcut`, which
+    affects all images of class 1.
     """
 
     leaked_patients: Count = 0
-    """Patients delivered in train of whom one image lies in test."""
+    """Training patients with one image in the test split."""
     duplicates: Count = 0
-    """Files of train that are delivered once more, byte for byte, in test under a patient number of their own."""
+    """Training files with an exact copy in the test split under a new patient number."""
     near_duplicates: Count = 0
-    """The same with images that were saved as JPEG at quality 60 and darkened by 5 % in between."""
+    """The same, with a copy that was saved as JPEG at quality 60 and darkened by 5 %."""
     contradictions: Count = 0
-    """Healthy patients one of whose files is delivered in class 1 of the same split as well."""
+    """Healthy patients with a copy of one file in class 1 of the same split."""
     inverted: Count = 0
-    """Images, of as many patients, with black and white exchanged, as a MONOCHROME1 scan saved as it was."""
+    """Inverted images (one per patient), like MONOCHROME1 scans saved without conversion."""
     burned_in_text: Count = 0
-    """Images, of as many patients, with side and view written beside the breast, e.g. `R MLO`."""
+    """Images (one per patient) with side and view written beside the breast, e.g. `R MLO`."""
     shortcut: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Exposure of class 1 raised by this share of 40 %: a label that intensity gives away."""
+    """Increase of the exposure of class 1, as a share of 40 %: intensity then reveals the label."""
 
 
 class Phantoms(Settings):
-    """A set of phantoms. An image depends on its patient and not on how many others there are."""
+    """A set of phantoms. The images of a patient do not depend on the number of patients."""
 
     patients: Annotated[int, Field(ge=8, le=100_000)]
-    """A healthy patient gives both breasts in CC and MLO, one with cancer the affected breast in both."""
+    """Number of patients: a healthy one has both breasts in CC and MLO, one with cancer only the affected breast."""
     seed: Count
-    """Decides everything that is drawn."""
+    """Seed of all random numbers."""
     size: Annotated[int, Field(ge=64, le=2048)]
-    """Height and width of an image, pixels."""
+    """Height and width of the images in pixels."""
     cancer_share: Annotated[float, Field(ge=0.1, le=0.9)]
     """Share of patients with cancer."""
     lesions: bool
-    """False draws class 1 exactly as class 0: nothing is left to learn, and every mask is empty."""
+    """If false, class 1 is drawn exactly like class 0: there is nothing to learn, and every mask is empty."""
     spread: Annotated[float, Field(ge=0, le=30)]
-    """Masses lie within ± this of one place, mm, in both directions: sets the difficulty."""
+    """Greatest distance of a mass from the common position, mm, in each direction: sets the difficulty."""
     occult: Annotated[float, Field(ge=0, le=1)] = 0.15
-    """Share of cancers that look benign: nobody can find them, which holds the ROC AUC below about 1 - occult / 2."""
+    """Share of cancers that look benign: they limit the ROC AUC to about 1 - occult / 2."""
     plant: Plant = Plant()
-    """Defects."""
+    """Planted defects."""
 
 
 class Data(Settings):
@@ -123,20 +123,20 @@ class Split(Settings):
 
 
 class Canonical(Settings):
-    """Section `preprocess.canonical` of params.yaml: which steps are taken, in this order."""
+    """Section `preprocess.canonical` of params.yaml: the steps, applied in this order."""
 
     right_inverted: bool = False
-    """Inverted images are negated."""
+    """Negate inverted images."""
     blacken_outside: bool = False
-    """Everything but the breast becomes black: text, markers, borders, lines."""
+    """Blacken everything outside the breast: text, markers, borders, lines."""
     crop: bool = False
-    """To the breast, which then fills the image as far as its aspect lets it; the rest is padded, black."""
+    """Crop to the breast, keep its aspect ratio, and pad with black."""
     chest_wall_left: bool = False
-    """A breast whose chest wall is on the right is mirrored."""
+    """Mirror images whose chest wall is on the right."""
 
     @property
     def any(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any step is enabled."""
         return self.right_inverted or self.blacken_outside or self.crop or self.chest_wall_left
 
 
@@ -156,24 +156,24 @@ class Audit(Settings):
 
 
 class Augment(Settings):
-    """Section `augment` of params.yaml; 0 everywhere leaves the images as they are."""
+    """Section `augment` of params.yaml; 0 everywhere leaves the images unchanged."""
 
     rotation_range: Annotated[float, Field(ge=0, le=180)]
-    """Degrees, drawn from [-r, r]."""
+    """Angle in degrees, drawn from [-r, r]."""
     width_shift_range: Fraction
-    """Share of the width, drawn from [-w, w]."""
+    """Shift as a share of the width, drawn from [-w, w]."""
     height_shift_range: Fraction
-    """Share of the height, drawn from [-h, h]."""
+    """Shift as a share of the height, drawn from [-h, h]."""
     zoom_range: Fraction
-    """Both zooms are drawn independently from [1 - z, 1 + z]; below 1 enlarges."""
+    """Zoom of height and of width, each drawn independently from [1 - z, 1 + z]; below 1 enlarges."""
     horizontal_flip: bool
-    """Left and right are exchanged in half of the draws."""
+    """Flip half of the images horizontally."""
     vertical_flip: bool
-    """The same of above and below."""
+    """Flip half of the images vertically."""
     intensity_range: Fraction
-    """Contrast is raised to the power e^u (gamma) and brightness multiplied by 1 + v / 2, u and v from [-i, i]."""
+    """Apply a gamma of e^u and multiply brightness by 1 + v / 2, with u and v drawn from [-i, i]."""
     erase: Fraction
-    """Share of images in which a rectangle becomes black, a tenth to a third of either side."""
+    """Share of images with a blackened rectangle whose sides are a tenth to a third of those of the image."""
 
 
 class Train(Settings):
@@ -213,7 +213,7 @@ class Evaluate(Settings):
 
 
 class Params(Settings):
-    """All of params.yaml."""
+    """Content of params.yaml."""
 
     data: Data
     split: Split
@@ -225,7 +225,7 @@ class Params(Settings):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as DVC reads it: 1e-3 is a number (YAML 1.2; PyYAML alone takes it for text)."""
+    """Loader that reads numbers as DVC does: 1e-3 is a float (YAML 1.2), which PyYAML alone reads as text."""
 
 
 _Loader.add_implicit_resolver(
@@ -234,10 +234,10 @@ _Loader.add_implicit_resolver(
 
 
 def load_yaml(path: Path) -> Any:
-    """Read a YAML file, unchecked.
+    """Read a YAML file without checking its content.
 
     Raises:
-        UserError: it is missing or not YAML.
+        UserError: the file is missing or is not YAML.
 
     """
     if not path.is_file():
@@ -249,10 +249,10 @@ def load_yaml(path: Path) -> Any:
 
 
 def check(model: type[AnySettings], content: Any, path: Path, above: tuple[str, ...] = ()) -> AnySettings:
-    """Return `content`, the section at the keys `above` of the file `path`, as the settings of a model.
+    """Validate `content`, found in the file `path` below the keys `above`, against a pydantic model.
 
     Raises:
-        UserError: a key is unknown or missing, a value has the wrong type or is out of range: each is named.
+        UserError: keys are unknown or missing, or values have the wrong type or are out of range; names all of them.
 
     """
     try:
@@ -280,7 +280,7 @@ def read(path: Path = PARAMS, instead: Mapping[str, Any] | None = None) -> Param
 
     Args:
         path: the file.
-        instead: by section, values that take the place of the file's.
+        instead: values by section that override those of the file.
 
     Raises:
         UserError: the file or a section is missing, a key is unknown, a value has the wrong type or is out of range.

@@ -1,4 +1,4 @@
-"""Which patients go into which split: no patient in two, both classes shared out evenly."""
+"""Assignment of patients to splits, stratified by class; no patient is in two splits."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from mammo.core.settings import Split
 
 
 def patients_by_class(entries: Iterable[Entry]) -> tuple[list[str], list[str]]:
-    """Return the patients without and those with an image that shows cancer."""
+    """Return the patients without cancer and those with at least one image of cancer."""
     cancer: dict[str, bool] = {}
     for entry in entries:
         cancer[entry.patient_key] = cancer.get(entry.patient_key, False) or entry.label == 1
@@ -18,19 +18,19 @@ def patients_by_class(entries: Iterable[Entry]) -> tuple[list[str], list[str]]:
 
 
 def shuffled(patients: Iterable[str], seed: int, purpose: str) -> list[str]:
-    """Return the patients in the order of a hash of seed, purpose and patient, whatever order they come in."""
+    """Return the patients sorted by a hash of seed, purpose and patient; their original order has no effect."""
     return sorted(patients, key=lambda patient: (seed_of(seed, purpose, patient), patient))
 
 
 def assign(entries: Sequence[Entry], split: Split) -> list[Entry]:
-    """Put every entry into its split.
+    """Assign every entry to a split.
 
-    `folder` keeps the delivered one. `patient` orders the patients of each class (any image with cancer, or none) by a
-    hash of seed and patient and cuts the order at the shares of `split`: no patient in two splits, both classes shared
-    out evenly, and a patient who is added later moves only those at the two cuts.
+    With `split.by: folder`, entries keep the split of the source. With `patient`, the patients of each class (any image
+    with cancer, or none) are sorted by a hash of seed and patient and divided by the shares in `split`. Splits are
+    stratified by class, and adding a patient moves only patients at the boundaries between splits.
 
     Raises:
-        UserError: `folder` without a delivered split, or a split that would lack a class.
+        UserError: an entry has no split and `split.by` is `folder`, or a split would lack a class.
 
     """
     if not entries:

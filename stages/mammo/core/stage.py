@@ -1,4 +1,4 @@
-"""How every stage script starts and fails."""
+"""Command line and error handling of the stage scripts."""
 
 import argparse
 import inspect
@@ -15,11 +15,11 @@ STATE = Path("data/state")  # ignored by git and by DVC: the lock of the workspa
 
 
 def run(main: Callable[..., Any], reads_scores: bool = False) -> None:
-    """Run a stage: its parameters are the paths on the command line, its docstring the help.
+    """Run a stage: its parameters become command-line arguments (paths), its docstring the help text.
 
-    A `UserError` ends the process with one line on standard error and exit code 1, wrong usage with 2. The headline
-    scores of the run before are removed first: a stage runs because something before them changed, so they no longer
-    describe this workspace, and evaluate writes them again. Only a stage after it, which `reads_scores`, leaves them.
+    A `UserError` ends the process with a message on standard error and exit code 1, wrong usage with 2. The headline
+    scores of the previous run are removed first, since they no longer describe this workspace; evaluate writes them
+    again. A stage after evaluate sets `reads_scores` to keep them.
     """
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(description=inspect.getdoc(main))
