@@ -115,10 +115,10 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     two = encoded(picture, "TIFF", save_all=True, append_images=[picture])
     return {
         "empty": (b"", "is empty"),
-        "text": (b"patient,label\n1,0\n" * 50, "is no JPEG, PNG, PGM or TIFF image"),
+        "text": (b"patient,label\n1,0\n" * 50, "is not a JPEG, PNG, PGM or TIFF image"),
         "cut JPEG": (jpeg[: len(jpeg) // 2], "truncated"),
         "cut PNG": (png[: len(png) // 2], "damaged"),
-        "cut TIFF": (tiff[: len(tiff) // 2], "is no JPEG"),
+        "cut TIFF": (tiff[: len(tiff) // 2], "is not a JPEG"),
         "JPEG header alone": (jpeg[:20], "JPEG"),
         "flipped PNG": (bytes(flipped), "damaged"),
         "one grey": (encoded(Image.new("L", (640, 640), 17), "PNG"), "has no contrast: every pixel is 17"),
@@ -126,7 +126,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "1×1": (encoded(Image.new("L", (1, 1)), "PNG"), "1×1"),
         "huge": (huge_png(), ""),
         "two pages": (two, "2 frames"),
-        "GIF": (encoded(picture, "GIF"), "is no JPEG"),
+        "GIF": (encoded(picture, "GIF"), "is not a JPEG"),
     }
 
 

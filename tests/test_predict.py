@@ -247,7 +247,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "1×1": (lambda: mammogram(TWELVE[:1, :1]), "is 1×1 pixels"),
     "one grey": (lambda: mammogram(np.full((64, 64), 7, np.uint16)), "has no contrast"),
     "empty window": (lambda: mammogram(TWELVE, WindowCenter=9000, WindowWidth=10), "has no contrast"),
-    "no mark": (lambda: mammogram(TWELVE)[132:], "the mark DICM is missing"),
+    "no mark": (lambda: mammogram(TWELVE)[132:], "the prefix DICM is missing"),
     "a name as window": (with_name_as_window, "is damaged"),
 }
 
@@ -304,7 +304,7 @@ def test_each_of_pydicoms_own_files_is_read_or_clearly_refused() -> None:
     assert "8,130 of 8,192 bytes" in readings["MR_truncated.dcm"]
     assert "deflated" in readings["image_dfl.dcm"]
     assert "16×16" in readings["dicomdirtests/77654033/CR1/6154"]
-    assert "mark DICM" in readings["README.txt"]
+    assert "prefix DICM" in readings["README.txt"]
 
 
 def test_one_picture_in_every_coding_that_pydicom_ships_is_one_picture() -> None:
@@ -403,7 +403,7 @@ def test_a_bad_file_is_named_and_the_rest_go_on(predicted: Path) -> None:
     assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
     said = (predicted / "said.txt").read_text()
     assert "data/raw/test/0/cut.jpg is" in said
-    assert "1 files in the folders are not called like images" in said
+    assert "1 files in the folders have no image suffix" in said
     assert said.count("research only") == 1
 
 

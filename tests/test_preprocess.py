@@ -102,7 +102,7 @@ def spoil(folder: Path, entries: list[Entry]) -> dict[str, str]:
     (raw / entries[7].image).write_bytes((raw / entries[7].image).read_bytes()[:300])
     (raw / entries[9].image).write_text("not an image")
     (raw / entries[11].image).unlink()
-    reasons = ("is empty", "is damaged", "is no JPEG", "cannot be opened")
+    reasons = ("is empty", "is damaged", "is not a JPEG", "cannot be opened")
     return {entries[position].image: reason for position, reason in zip((0, 7, 9, 11), reasons, strict=True)}
 
 

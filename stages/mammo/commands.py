@@ -1,4 +1,4 @@
-"""The command `mammo`. Each subcommand imports what it needs when it runs, so that help is quick."""
+"""The command `mammo`. Each subcommand imports its modules when it runs, so that --help is fast."""
 
 import argparse
 import json
@@ -15,15 +15,15 @@ from mammo.core.stage import HEADLINE
 RULES = get_args(ThresholdRule)
 LOOKS = Path("metrics/explanation.json")
 REPORT = Path("report/report.html")
-SCORES = Path("plots/scores.csv")  # says what data the scores are of
+SCORES = Path("plots/scores.csv")  # contains the description of the data
 EXIT_CODES = "exit codes: 0 done; 1 refused or failed, or worse with --fail-if-worse; 2 wrong usage"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `mammo` with `argv` (default: the command line); gives the exit code.
+    """Run `mammo` with `argv` (default: the command line) and return the exit code.
 
-    0 done; 1 refused or failed with one line on standard error, or worse with `--fail-if-worse`; 2 wrong usage; 3 some
-    files of `predict` unreadable.
+    0: success; 1: error, with a message on standard error, or worse with `--fail-if-worse`; 2: wrong usage; 3: some
+    files of `predict` are unreadable.
     """
     options = _parser().parse_args(argv)
     try:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"mammo {options.command}: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader, `head` for one, has had enough
+    except BrokenPipeError:  # the reader of the pipe, e.g. `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -186,7 +186,7 @@ def _predict(options: argparse.Namespace) -> int:
     paths, others = scans.find(options.paths)
     if options.heatmaps:
         request.new_folder(options.heatmaps)
-    from mammo.predicting.predict import Predictor  # takes TensorFlow along, so after what may be refused
+    from mammo.predicting.predict import Predictor  # imports TensorFlow, so after the checks
 
     predictor = Predictor(options.model, info, info.thresholds[options.threshold], options.heatmaps)
     predicted = predictor.predict(paths)
@@ -194,7 +194,7 @@ def _predict(options: argparse.Namespace) -> int:
     if info.audit.sentence:
         answers.warn(info.audit.sentence)
     if others:
-        answers.warn(f"{others} files in the folders are not called like images and were left out")
+        answers.warn(f"{others} files in the folders have no image suffix and were skipped")
     if options.csv:
         answers.write_csv(predicted, options.csv, about)
     elif options.json:
@@ -249,10 +249,10 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _print_last_run(path: Path) -> None:
-    """Print a file of the last run's numbers as a table.
+    """Print a metrics file of the last run as a table.
 
     Raises:
-        UserError: it does not exist, holds nothing, or something that it depends on has changed since.
+        UserError: the file does not exist, is empty, or is out of date.
 
     """
     from mammo.core import files
@@ -272,7 +272,7 @@ def _print_last_run(path: Path) -> None:
 
 
 def _rows(content: Mapping[str, Any], group: str = "") -> list[tuple[str, str, str]]:
-    """Name, value and interval of each score, in the order of the file; groups are named before their scores."""
+    """Return name, value and interval of each score in the order of the file; groups are prefixes of the names."""
     from mammo.scoring import TITLES
 
     rows = []

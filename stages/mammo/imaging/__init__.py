@@ -1,1 +1,1 @@
-"""Bytes to pixels: image files, DICOM, canonical geometry, appearance."""
+"""Reading of image and DICOM files, canonicalisation, and properties of images."""

@@ -1,43 +1,43 @@
-"""How a scan looks as a whole: inverted, marked outside the breast, without a breast; and its global intensity."""
+"""Properties of a whole image: inverted, marks outside the breast, no breast, features of intensity."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-DARK, BRIGHT = 60, 195  # grey levels below and above which the frame of an image is background, black or white
-FRAME = 2  # pixels
-BACKGROUND_RISE = 12  # grey levels over the background at which something begins
-MARK_PEAK = 40  # grey levels over the background that a mark reaches and a faint nipple does not
-MARK_AREA = 4  # pixels of all marks together, at 224 × 224: the smallest burned-in text that is left after resizing
-LARGEST_MARK = 0.04  # of the image: a lead label with its box
-CLEARANCE = 2  # pixels between the breast and a mark: beads on the skin do not stand outside it
-LINE_LENGTH = 0.4  # of the height or width
-LINE_WIDTH = 10  # pixels
-SMALLEST_BODY = 0.01  # of the image: body parts that are not the breast, at its edge
-SMALLEST_BREAST = 0.03  # of the image; the smallest of 2,671 real breasts covers 5 %
+DARK, BRIGHT = 60, 195  # a darker pixel of the frame is black, a brighter one white
+FRAME = 2  # width in pixels
+BACKGROUND_RISE = 12  # grey levels above the background that separate an object from it
+MARK_PEAK = 40  # grey levels above the background: marks are brighter, a faint nipple is not
+MARK_AREA = 4  # pixels of all marks together, at 224 × 224: the smallest burned-in text after resizing
+LARGEST_MARK = 0.04  # share of the image: a lead label with its box
+CLEARANCE = 2  # pixels between the breast and a mark: a bead on the skin is not a mark
+LINE_LENGTH = 0.4  # share of the height or width, at least
+LINE_WIDTH = 10  # pixels, at most
+SMALLEST_BODY = 0.01  # share of the image: other body parts at the edge
+SMALLEST_BREAST = 0.03  # share of the image; the smallest of 2,671 real breasts covers 5 %
 HISTOGRAM_BINS = 32
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What can be said of one image without knowing anatomy."""
+    """Properties of one image."""
 
     inverted: bool
-    """A MONOCHROME1 scan saved as it was, black on white."""
+    """Black on white, like a MONOCHROME1 scan saved without conversion."""
     marked: bool
-    """Burned-in text, a lead label, a bead or a line stands outside the breast."""
+    """Whether there is burned-in text, a lead label, a bead or a line outside the breast."""
     breast: float
-    """Share of the image that is body, 0 to 1."""
+    """Share of the image that is covered by the body, 0 to 1."""
 
     @property
     def without_breast(self) -> bool:
-        """Nothing large enough to be a breast stands out from the background."""
+        """Whether the image shows no object as large as a breast."""
         return self.breast < SMALLEST_BREAST
 
 
 def appearance(image: np.ndarray) -> Appearance:
-    """Look at one image.
+    """Return the properties of an image.
 
     Args:
         image: uint8, (height, width); the limits above were tuned at 224 × 224.
@@ -49,7 +49,7 @@ def appearance(image: np.ndarray) -> Appearance:
 
 
 def is_inverted(image: np.ndarray) -> bool:
-    """More of the image's frame is white than black: the background, which no breast covers on all four sides."""
+    """Return whether the frame of an image has more white than black pixels; a breast never covers all four sides."""
     frame = np.concatenate(
         [image[:FRAME].ravel(), image[-FRAME:].ravel(), image[:, :FRAME].ravel(), image[:, -FRAME:].ravel()]
     )
@@ -57,9 +57,9 @@ def is_inverted(image: np.ndarray) -> bool:
 
 
 def marks_and_body(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tell marks from body by where they stand: a body part reaches the edge of the image, a mark stands free of both.
+    """Separate marks from the body: body parts touch the edge of the image, marks touch neither edge nor body.
 
-    Lines are the exception, which may cross the whole image. Text that the edge cuts is therefore missed.
+    An exception are lines, which may cross the whole image. Text that touches the edge is therefore missed.
 
     Args:
         image: uint8, (height, width), white on black.
@@ -93,10 +93,10 @@ def marks_and_body(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def intensity_features(image: np.ndarray) -> np.ndarray:
-    """Return 38 features of global intensity, none of which depends on where anything is.
+    """Return 38 features of global intensity, which do not depend on positions in the image.
 
-    A histogram of 32 bins (shares), mean, standard deviation, shares of black (< 10) and of white (> 245), median and
-    95th percentile, the latter four in grey levels / 255.
+    Histogram of 32 bins (shares); mean, standard deviation, shares of black (< 10) and of white (> 245) pixels, median
+    and 95th percentile. Grey levels are divided by 255.
 
     Args:
         image: uint8, (height, width).

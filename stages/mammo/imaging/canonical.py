@@ -1,4 +1,4 @@
-"""Mammograms made alike: white on black, nothing but the breast, filling the image, its chest wall to the left."""
+"""Canonicalisation of mammograms: white on black, only the breast, cropped to it, chest wall on the left."""
 
 from dataclasses import dataclass
 
@@ -8,28 +8,28 @@ from mammo.imaging.appearance import is_inverted, marks_and_body
 import cv2
 import numpy as np
 
-LOOK = 224  # pixels, height and width at which the breast is looked for: what `appearance` was tuned at
-BRIDGE = 5  # of these pixels: what is narrower does not join the breast to a scanner's border or a line
-SKIN = 2  # of these pixels kept around the breast: skin is darker than the threshold that finds it
-EDGE = 0.1  # of the breast's width: the columns that are compared to find the chest wall
+LOOK = 224  # height and width in pixels at which the breast is segmented; `appearance` was tuned at it
+BRIDGE = 5  # of these pixels: narrower bridges from the breast to a scanner's border or a line are cut
+SKIN = 2  # of these pixels added around the breast: skin is darker than the threshold of the segmentation
+EDGE = 0.1  # share of the breast's width: columns that are compared to find the chest wall
 
 
 @dataclass(frozen=True)
 class View:
-    """What is done to one image, so that it can be done to its lesion mask as well."""
+    """Result of the segmentation of one image, to transform the image and its lesion mask in the same way."""
 
     steps: Canonical
     inverted: bool
     """Whether the image is inverted."""
     breast: np.ndarray | None
-    """Where the breast is, uint8 of 0 and 1 at `LOOK` × `LOOK`; None where none was found: then nothing is done but to
-    negate an inverted image."""
+    """Mask of the breast, uint8, 0 or 1, `LOOK` × `LOOK`; None if no breast was found, in which case negation is the
+    only step."""
     mirrored: bool
-    """Whether the chest wall was on the right."""
+    """Whether the chest wall is on the right."""
 
 
 def view(image: np.ndarray, steps: Canonical) -> View:
-    """Look at an image, uint8 (height, width), and decide what the steps do to it."""
+    """Segment an image, uint8, (height, width), in preparation for the steps."""
     small = cv2.resize(image, (LOOK, LOOK), interpolation=cv2.INTER_AREA)
     inverted = is_inverted(small)
     breast = _breast(255 - small if inverted else small)
@@ -37,7 +37,7 @@ def view(image: np.ndarray, steps: Canonical) -> View:
 
 
 def _breast(small: np.ndarray) -> np.ndarray | None:
-    """The largest body part, its bridges to borders cut and its holes filled."""
+    """Return the largest body part, without bridges to borders and with its holes filled; None if there is none."""
     body = marks_and_body(small)[1].astype(np.uint8)
     body = cv2.morphologyEx(body, cv2.MORPH_OPEN, np.ones((BRIDGE, BRIDGE), np.uint8))
     count, parts, statistics, _ = cv2.connectedComponentsWithStats(body, connectivity=4)
@@ -50,38 +50,37 @@ def _breast(small: np.ndarray) -> np.ndarray | None:
 
 
 def _chest_wall_right(breast: np.ndarray) -> bool:
-    """More of the breast's rightmost than of its leftmost columns is breast: it is widest where it leaves the body."""
+    """Return whether the chest wall is on the right: the breast is higher at the chest wall than at the nipple."""
     across = np.flatnonzero(breast.any(axis=0))
     edge = max(round(EDGE * (across[-1] + 1 - across[0])), 1)
     left, right = across[0] + edge, across[-1] + 1 - edge
     return int(breast[:, right:].sum()) > int(breast[:, :left].sum())
 
 
-def applied(image: np.ndarray, how: View, size: tuple[int, int], of_mask: bool = False) -> np.ndarray:
-    """Take the steps of `how`.
+def applied(image: np.ndarray, geometry: View, size: tuple[int, int], of_mask: bool = False) -> np.ndarray:
+    """Apply the steps to an image or mask.
 
     Args:
-        image: uint8 (height, width), the image that was looked at or, with `of_mask`, a mask of the same geometry,
-            which is neither negated nor blackened.
-        how: of `view`.
+        image: uint8, (height, width), the image passed to `view` or, with `of_mask`, a mask of the same geometry.
+        geometry: the result of `view`.
         size: height and width of the result in pixels.
-        of_mask: see above.
+        of_mask: whether `image` is a mask, which is neither negated nor blackened.
 
     Returns:
-        uint8, `size`. A cropped breast keeps its aspect, lies at the left edge and in the middle of the height.
+        uint8, `size`. A cropped breast keeps its aspect ratio, is placed at the left edge and centred vertically.
 
     """
-    steps = how.steps
-    if steps.right_inverted and how.inverted and not of_mask:
+    steps = geometry.steps
+    if steps.right_inverted and geometry.inverted and not of_mask:
         image = 255 - image
-    if how.breast is not None:
-        breast = cv2.resize(how.breast, image.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    if geometry.breast is not None:
+        breast = cv2.resize(geometry.breast, image.shape[::-1], interpolation=cv2.INTER_NEAREST)
         if steps.blacken_outside and not of_mask:
             image = image * breast
         if steps.crop:
             down, across = np.flatnonzero(breast.any(axis=1)), np.flatnonzero(breast.any(axis=0))
             image = image[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
-        if steps.chest_wall_left and how.mirrored:
+        if steps.chest_wall_left and geometry.mirrored:
             image = np.ascontiguousarray(image[:, ::-1])
         if steps.crop:
             return _fitted(image, size)

@@ -1,4 +1,4 @@
-"""DICOM files: the stored pixels as a radiologist's screen would show them, and nothing of who the patient is."""
+"""Reader of DICOM files: the pixels as a radiologist's screen displays them; patient data are never read."""
 
 import struct
 import warnings
@@ -24,10 +24,10 @@ from pydicom.uid import (
 )
 
 SUFFIXES = (".dcm", ".dicom")
-MARK_AT, MARK = 128, b"DICM"  # PS3.10: a preamble of 128 bytes, then the mark
+MARK_AT, MARK = 128, b"DICM"  # PS3.10: a preamble of 128 bytes, then the prefix DICM
 CODED = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
 
-# All that is ever read of a file: no name, number, date or text about a patient is among it.
+# Only these tags are read; none contains a name, number, date or text about a patient.
 TAGS = [
     "Modality",
     "PresentationIntentType",
@@ -56,12 +56,12 @@ TAGS = [
     "PixelData",
 ]
 
-# What pydicom remarks on may quote the header; a reason of our own is given instead.
+# Warnings of pydicom may quote the header; our own messages do not.
 warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 
 def is_dicom(path: Path) -> bool:
-    """The name ends in .dcm or .dicom, or the content bears DICOM's mark."""
+    """Return whether a file has the suffix .dcm or .dicom, or the DICM prefix."""
     if path.suffix.lower() in SUFFIXES:
         return True
     with path.open("rb") as file:
@@ -71,20 +71,20 @@ def is_dicom(path: Path) -> bool:
 def read(path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> tuple[np.ndarray, list[str]]:
     """Read a DICOM image as 8-bit grey of one size.
 
-    Stored values go through the modality LUT or rescale slope and intercept, then through the first VOI LUT or window
-    (DICOM PS3.3 C.11.1, C.11.2); MONOCHROME1 is turned so that white is dense; pixel padding becomes background. Then
-    their own range becomes 16-bit grey, which `images` takes on as it does that of a PNG.
+    The modality LUT or rescale slope and intercept are applied, then the first VOI LUT or window (DICOM PS3.3 C.11.1,
+    C.11.2). MONOCHROME1 is inverted so that dense tissue is white; pixel padding becomes background. The values are
+    then scaled to 16-bit grey by their range and processed by `images` like a PNG file.
 
     Args:
-        path: a file with DICOM's mark.
+        path: a DICOM file.
         size: height and width in pixels.
-        steps: of `canonical`.
+        steps: canonicalisation steps.
 
     Returns:
-        uint8, (height, width), and remarks: what makes the file another thing than a mammogram for the eye.
+        The image, uint8, (height, width), and remarks on why it may not be a mammogram for presentation.
 
     Raises:
-        UnreadableError: the reason never quotes the file, whose damage may have put a name anywhere.
+        UnreadableError: the message never quotes the file, since a damaged file may contain a name anywhere.
 
     """
     dataset = _opened(path)
@@ -92,7 +92,7 @@ def read(path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> 
     shown = _shown(dataset)
     low, high = float(shown.min()), float(shown.max())
     if not np.isfinite([low, high]).all():
-        raise UnreadableError("holds values that are no finite numbers")
+        raise UnreadableError("holds values that are not finite numbers")
     if low == high:
         raise UnreadableError("has no contrast: every pixel is the same at its window")
     grey = np.rint((shown - low) * (65535 / (high - low))).astype(">u2")
@@ -104,20 +104,20 @@ def _opened(path: Path) -> Dataset:
     try:
         syntax = read_file_meta_info(path).get("TransferSyntaxUID")
         if syntax == DeflatedExplicitVRLittleEndian:  # a few kilobytes may inflate to any size
-            raise UnreadableError("is a deflated DICOM file, which is not read: save it uncompressed")
+            raise UnreadableError("is a deflated DICOM file, which is not supported: save it uncompressed")
         return dcmread(path, specific_tags=TAGS)
     except InvalidDicomError:
-        raise UnreadableError("is no DICOM file: the mark DICM is missing") from None
+        raise UnreadableError("is not a DICOM file: the prefix DICM is missing") from None
     except OSError as error:
         raise UnreadableError(f"cannot be opened: {error.strerror or 'reading fails'}") from None
     except UnreadableError:
         raise
-    except Exception:  # pydicom raises whatever the damaged bytes lead it into
+    except Exception:  # damaged bytes can cause any exception in pydicom
         raise UnreadableError("is damaged: its DICOM header cannot be read") from None
 
 
 def _check(dataset: Dataset) -> None:
-    """Refuse what is no single grey image of a bearable size, before any of it is decoded."""
+    """Check before decoding that the file holds a single grey image of an acceptable size."""
     try:
         data = next((dataset[name].value for name in TAGS[-3:] if name in dataset), None)
         if not data:
@@ -151,8 +151,8 @@ def _check(dataset: Dataset) -> None:
 
 
 def _check_codestream(frame: bytes, rows: int, columns: int) -> None:
-    """What the JPEG, JPEG-LS or JPEG 2000 inside declares must be what the header says; its end must be there."""
-    # Decoders take memory by the codestream's own size, and fill what is missing at its end with grey.
+    """Check that the JPEG, JPEG-LS or JPEG 2000 data are complete and have the size given in the header."""
+    # Decoders allocate memory for the size in the codestream, and fill missing data at its end with grey.
     if b"\xff\xd9" not in frame[-1024:]:
         raise UnreadableError("is truncated: the end of the compressed pixels is missing")
     declared = _codestream_size(frame)
@@ -165,7 +165,7 @@ def _check_codestream(frame: bytes, rows: int, columns: int) -> None:
 
 
 def _codestream_size(frame: bytes) -> tuple[int, int] | None:
-    """Height and width by the frame header of a JPEG or JPEG-LS (SOFn) or the SIZ of a JPEG 2000; None without one."""
+    """Return height and width from the header of a JPEG or JPEG-LS (SOFn) or JPEG 2000 (SIZ); None without one."""
     try:
         if (start := frame.find(b"\xff\x4f\xff\x51")) >= 0 and not frame.startswith(b"\xff\xd8"):
             right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
@@ -183,7 +183,7 @@ def _codestream_size(frame: bytes) -> tuple[int, int] | None:
 
 
 def _shown(dataset: Dataset) -> np.ndarray:
-    """The values after modality and VOI transformation, bright where the screen is, (rows, columns)."""
+    """Return the pixels after modality and VOI transformation, dense tissue bright, (rows, columns)."""
     try:
         coded = dataset.file_meta.TransferSyntaxUID in CODED
         stored = _decoded(dataset) if coded else pixel_array(dataset)
@@ -191,7 +191,7 @@ def _shown(dataset: Dataset) -> np.ndarray:
         values = _viewed(_modality(stored, dataset), dataset)
     except MemoryError:
         raise UnreadableError("needs more memory than there is") from None
-    except Exception:  # each decoder has errors of its own
+    except Exception:  # each decoder raises its own exceptions
         syntax = dataset.file_meta.TransferSyntaxUID
         name = syntax.name if syntax.is_transfer_syntax else "unknown transfer syntax"
         raise UnreadableError(f"is damaged: its pixels cannot be decoded ({name})") from None
@@ -208,11 +208,11 @@ def _frame(dataset: Dataset) -> bytes:
     try:
         return next(generate_frames(dataset.PixelData, number_of_frames=1))
     except Exception:
-        raise UnreadableError("is damaged: the compressed pixels are not wrapped as DICOM asks") from None
+        raise UnreadableError("is damaged: the compressed pixels are not encapsulated as DICOM requires") from None
 
 
 def _decoded(dataset: Dataset) -> np.ndarray:
-    """The stored values of a compressed frame; its sign is the header's, which not every encoder repeats."""
+    """Return the stored values of a compressed frame, signed or unsigned as the DICOM header specifies."""
     syntax, frame = dataset.file_meta.TransferSyntaxUID, _frame(dataset)
     if syntax in JPEG2000TransferSyntaxes:
         values = imagecodecs.jpeg2k_decode(frame)
@@ -221,7 +221,7 @@ def _decoded(dataset: Dataset) -> np.ndarray:
     else:
         values = imagecodecs.jpeg8_decode(frame)
     bits = int(dataset.BitsStored)
-    highest = 2**bits - 1  # which a lossy frame of greater precision may exceed
+    highest = 2**bits - 1  # a lossy frame of higher precision may exceed it
     values = np.minimum(values.astype(np.int64), highest) & highest
     if dataset.PixelRepresentation == 1:
         values -= (values >> (bits - 1)) << bits
@@ -229,7 +229,7 @@ def _decoded(dataset: Dataset) -> np.ndarray:
 
 
 def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Pixels that are no part of the image (PS3.3 C.7.5.1.1.2), whose value would spoil the range."""
+    """Return the mask of the padding pixels (PS3.3 C.7.5.1.1.2), whose value would distort the range."""
     first = dataset.get("PixelPaddingValue")
     if first is None:
         return np.zeros(stored.shape, bool)
@@ -248,7 +248,7 @@ def _modality(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def _viewed(values: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """The VOI LUT where there is one, else the window, each the first of several views; else the values as they are."""
+    """Apply the first VOI LUT or, without one, the first window; without either, return the values unchanged."""
     if dataset.get("VOILUTSequence"):
         return _looked_up(values, dataset.VOILUTSequence[0])
     if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
@@ -257,9 +257,9 @@ def _viewed(values: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def _looked_up(values: np.ndarray, item: Dataset) -> np.ndarray:
-    """A lookup table applied (PS3.3 C.11.1.1.1); values beyond its ends take its first or last entry.
+    """Apply a lookup table (PS3.3 C.11.1.1.1); values outside its range map to its first or last entry.
 
-    pydicom's `apply_voi` puts the position into the table's own type first: 12 bits wrap around in an 8-bit table.
+    pydicom's `apply_voi` casts the index to the type of the table, so that 12 bits wrap around in an 8-bit table.
     """
     entries, first = int(item.LUTDescriptor[0]) or 65536, int(item.LUTDescriptor[1])
     table = item.LUTData

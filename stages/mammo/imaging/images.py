@@ -1,4 +1,4 @@
-"""The one reader of image files: any delivered format into 8-bit grey of the wanted size."""
+"""Reader of image files: every supported format becomes 8-bit grey of one size."""
 
 import io
 import warnings
@@ -11,40 +11,39 @@ import cv2
 import numpy as np
 from PIL import Image
 
-MAX_PIXELS = 100_000_000  # a full-field mammogram has 5 to 30 million; more is damage or an attack on memory
-MIN_SIDE = 32  # pixels; nothing smaller shows a breast
+MAX_PIXELS = 100_000_000  # a full-field mammogram has 5 to 30 million; more is a damaged or malicious file
+MIN_SIDE = 32  # pixels; smaller images cannot show a breast
 FORMATS = ("JPEG", "PNG", "PPM", "TIFF")
 PLAIN = Canonical()
 
-# What Pillow warns of is either an error here, told with the file's name, or of no consequence for the pixels.
+# Warnings of Pillow are either reported here as errors with the file's name or do not affect the pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# The errors that Pillow's readers raise for damaged files of these formats.
+# Exceptions that Pillow raises for damaged files of these formats.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError, MemoryError)
 
 
 class UnreadableError(Exception):
-    """The file gives no image; the text is the reason in plain words."""
+    """The file cannot be read as an image; the text is the reason."""
 
 
 def read(path: Path, size: tuple[int, int], steps: Canonical = PLAIN) -> np.ndarray:
     """Read an image file as 8-bit grey of one size, made canonical by `steps`.
 
-    Colour becomes luma (ITU-R 601), a transparency channel is dropped, 16-bit and floating grey are scaled from their
-    own minimum and maximum. A JPEG with at least twice the wanted height and width is decoded at half, a quarter or an
-    eighth of its size, straight from its frequency coefficients; what is left to shrink is averaged over areas, or
-    interpolated where it is less than twofold (`resized`).
+    Colour is converted to luma (ITU-R 601), a transparency channel is dropped, 16-bit and floating-point grey is scaled
+    by its minimum and maximum. A JPEG with at least twice the requested height and width is decoded at half, a quarter
+    or an eighth of its size, directly from its frequency coefficients; `resized` does the remaining reduction.
 
     Args:
         path: a JPEG, PNG, PGM or TIFF file.
         size: height and width in pixels.
-        steps: of `canonical`; none are taken by default.
+        steps: canonicalisation steps; none by default.
 
     Returns:
         uint8, (height, width).
 
     Raises:
-        UnreadableError: missing, empty, no such image, truncated, several frames, too small or large, no contrast.
+        UnreadableError: missing, empty, another format, truncated, several frames, too small or large, no contrast.
 
     """
     try:
@@ -55,7 +54,7 @@ def read(path: Path, size: tuple[int, int], steps: Canonical = PLAIN) -> np.ndar
 
 
 def decode(data: bytes, size: tuple[int, int], steps: Canonical = PLAIN) -> np.ndarray:
-    """`read` for the bytes of a file."""
+    """Decode the bytes of an image file as `read` does."""
     if not steps.any:
         return _eight_bit(resized(_contrasting(data, size), size))
     image = _for_canonical(data, size)
@@ -63,7 +62,7 @@ def decode(data: bytes, size: tuple[int, int], steps: Canonical = PLAIN) -> np.n
 
 
 def move_along(mask: np.ndarray, path: Path, size: tuple[int, int], steps: Canonical) -> np.ndarray:
-    """A mask (height, width) of the image in the file `path` in another size, moved as `read` moves that image."""
+    """Resize a mask (height, width) of the image in the file `path` and transform it as `read` does the image."""
     if not steps.any:
         return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_AREA)
     image = _for_canonical(path.read_bytes(), size)
@@ -71,7 +70,7 @@ def move_along(mask: np.ndarray, path: Path, size: tuple[int, int], steps: Canon
 
 
 def _for_canonical(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    """The 8-bit grey image that `canonical` looks at: whole or at least twice `size`, of which a breast is a part."""
+    """Decode an image for `canonical`: 8-bit grey, in full or at least twice `size`, since it may be cropped."""
     return _eight_bit(_contrasting(data, (2 * size[0], 2 * size[1])))
 
 
@@ -83,17 +82,17 @@ def _contrasting(data: bytes, size: tuple[int, int]) -> np.ndarray:
 
 
 def resized(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image (height, width) in another size.
+    """Resize an image (height, width).
 
-    Shrunk twofold or more, every pixel becomes the mean of the area it covers. Below that, 8-bit images are
-    interpolated between the four nearest pixels (every pixel still counts), in integers: a third of the time, and the
-    same on every processor.
+    For a reduction by a factor of two or more, every pixel is the mean of the area it covers. Otherwise, 8-bit images
+    are interpolated bilinearly (every pixel still contributes) in integers, which takes a third of the time and gives
+    the same result on every processor.
     """
     height, width = size
     small_step = grey.shape[0] < 2 * height and grey.shape[1] < 2 * width
     exact = small_step and grey.dtype == np.uint8
-    how = cv2.INTER_LINEAR_EXACT if exact else cv2.INTER_AREA
-    return cv2.resize(grey, (width, height), interpolation=how)
+    interpolation = cv2.INTER_LINEAR_EXACT if exact else cv2.INTER_AREA
+    return cv2.resize(grey, (width, height), interpolation=interpolation)
 
 
 def _grey(data: bytes, size: tuple[int, int]) -> np.ndarray:
@@ -118,7 +117,7 @@ def _opened(data: bytes) -> Image.Image:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
         frames = getattr(picture, "n_frames", 1)
     except Image.UnidentifiedImageError as error:
-        raise UnreadableError("is no JPEG, PNG, PGM or TIFF image") from error
+        raise UnreadableError("is not a JPEG, PNG, PGM or TIFF image") from error
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise UnreadableError(f"is damaged: {_reason(error)}") from error
     if frames > 1 and picture.format != "JPEG":
@@ -136,7 +135,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _jpeg(data: bytes, declared: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    # The decoder fills what is missing with grey and reports success, so a missing end marker is looked for here.
+    # The decoder fills missing data with grey and reports success, so check the end marker here.
     if b"\xff\xd9" not in data[-1024:]:
         raise UnreadableError("is truncated: the end of the JPEG is missing")
     reduction = min(declared[0] // size[1], declared[1] // size[0])
@@ -156,10 +155,10 @@ def _jpeg(data: bytes, declared: tuple[int, int], size: tuple[int, int]) -> np.n
 
 
 def _wide(values: np.ndarray) -> np.ndarray:
-    """Grey of more than 8 bits as float32 from 0 to 255, scaled by the range that it really uses."""
+    """Scale grey values of more than 8 bits from their range to 0 to 255, float32."""
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise UnreadableError("holds values that are no finite numbers")
+        raise UnreadableError("holds values that are not finite numbers")
     low, high = values.min(), values.max()
     return ((values - low) * (255 / ((high - low) or 1))).astype(np.float32)
 

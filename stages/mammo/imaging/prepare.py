@@ -1,4 +1,4 @@
-"""A set of image files decoded into one array, their lesion masks beside it."""
+"""Decoding of a set of image files and their lesion masks into arrays."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +12,20 @@ from mammo.imaging import images
 import cv2
 import numpy as np
 
-TOGETHER = 16  # images a thread decodes at a time: handing over single ones costs a sixth of the time
-COVERED = 64  # of 255: a pixel a quarter covered belongs to the lesion
+TOGETHER = 16  # images per task of a thread: single images would cost a sixth of the time
+COVERED = 64  # of 255: a pixel of which the lesion covers a quarter belongs to it
 
 
 def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, folder: Path) -> list[Entry]:
-    """Decode into `folder/images.npy` (uint8, n × height × width) and, where raw/masks exists, `folder/masks.npy`.
+    """Write `folder/images.npy` (uint8, n × height × width) and, if raw/masks exists, `folder/masks.npy`.
 
-    Images are decoded on all visible cores straight into the file, so memory does not grow with their number.
+    Images are decoded on all available cores directly into the file; memory does not grow with their number.
 
     Returns:
-        the entries that could be read, a row of the arrays each.
+        The entries of the readable images, in the order of the arrays.
 
     Raises:
-        UserError: some could not be read and `preprocess.on_unreadable` is `stop`.
+        UserError: an image is unreadable and `preprocess.on_unreadable` is `stop`.
 
     """
     array = new_array(folder / "all.npy", len(entries), _size(preprocess))
@@ -59,7 +59,7 @@ def _size(preprocess: Preprocess) -> tuple[int, int]:
 
 
 def _report(unreadable: dict[str, str], on_unreadable: str) -> None:
-    """Name every unreadable file; stop unless the user has said to skip them."""
+    """List the unreadable images; raise an error if `on_unreadable` is `stop`."""
     if not unreadable:
         return
     listing = "\n".join(f"  {image} {reason}" for image, reason in unreadable.items())
@@ -84,7 +84,7 @@ def _keep(folder: Path, array: np.memmap, kept: Sequence[int]) -> None:
 
 
 def _masks(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, path: Path) -> None:
-    """Write lesion masks of phantoms (0 or 255) in the same geometry; an image without a mask file has no lesion."""
+    """Write the lesion masks of phantoms (0 or 255) in the geometry of the images; no mask file means no lesion."""
     masks = new_array(path, len(entries), _size(preprocess))
     for position, entry in enumerate(entries):
         file = raw / "masks" / entry.image
