@@ -386,7 +386,7 @@ def test_every_wrong_row_is_reported_with_its_line(download: Download, place: Pa
         "  line 12: e.txt is none of .jpg .jpeg .png .pgm .tif .tiff",
         "  line 13: image is empty",
         "  line 14: has more or fewer fields than the header",
-        "Mend or remove them.",
+        "Fix or remove them.",
     ]
     assert not (place / "data" / "raw").exists()
 

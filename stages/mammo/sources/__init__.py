@@ -1,1 +1,1 @@
-"""Where mammograms come from: own folders, Kaggle, phantoms."""
+"""Sources of mammograms: own folders, Kaggle, phantoms."""

@@ -1,11 +1,11 @@
-"""A pinned Kaggle set through kagglehub, with what its client lacks: a deadline, retries, and plain words.
+"""Download of a pinned Kaggle data set through kagglehub, with a timeout, retries and clear error messages.
 
-Environment variables, for bad lines and for tests:
+Environment variables, for bad connections and for tests:
 
-- `MAMMO_KAGGLE_DEADLINE`: seconds without a byte from the server after which an attempt ends (60);
-- `MAMMO_KAGGLE_BACKOFF`: seconds before the second attempt (2), doubled before each further one;
-- `MAMMO_KAGGLE_ATTEMPTS`: attempts in a row that bring nothing before the stage gives up (5). One that brought a part
-  of the archive (kagglehub writes whole MiB) does not count, since the next resumes there.
+- `MAMMO_KAGGLE_DEADLINE`: timeout: an attempt ends after this many seconds without a byte from the server (60);
+- `MAMMO_KAGGLE_BACKOFF`: seconds before the second attempt (2), doubled before each subsequent one;
+- `MAMMO_KAGGLE_ATTEMPTS`: the stage gives up after this many consecutive attempts without progress (5). Progress is a
+  larger partial archive (kagglehub writes whole MiB), from which the next attempt resumes.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from urllib3.exceptions import InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
 LONGEST_WAIT = 300.0  # seconds; stop when the server asks to wait longer
-MOST_ATTEMPTS = 100  # in all: a server that cuts every transfer and cannot resume would never end
+MOST_ATTEMPTS = 100  # in all: otherwise a server that cuts every transfer and cannot resume would cause an endless loop
 
 _ARCHIVE_FAULTS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError)
 _TOKEN = "a token from https://www.kaggle.com/settings in KAGGLE_API_TOKEN or ~/.kaggle/access_token"
@@ -43,19 +43,19 @@ _TOKEN = "a token from https://www.kaggle.com/settings in KAGGLE_API_TOKEN or ~/
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt failed, and what the user can do."""
+    """Reason for a failed attempt, and advice for the user."""
 
     reason: str
     advice: str
     transient: bool = False  # whether another attempt may succeed
-    wait: float = 0.0  # seconds that the server asks to wait before it
+    wait: float = 0.0  # seconds to wait before it, as requested by the server
 
 
 def fetch(handle: str) -> Path:
-    """Return the folder of the set `OWNER/NAME/versions/N` in kagglehub's cache; without the network if it is there.
+    """Return the folder of the data set `OWNER/NAME/versions/N` in kagglehub's cache; download it if it is missing.
 
     Raises:
-        UserError: the set cannot be fetched; says why and what to do.
+        UserError: the data set cannot be downloaded; with reason and advice.
 
     """
     deadline = _number("MAMMO_KAGGLE_DEADLINE", 60)
@@ -98,11 +98,11 @@ def _size(archive: Path) -> int:
 
 @contextlib.contextmanager
 def _alone(archive: Path) -> Iterator[None]:
-    """Hold a lock: two clients that resume the same archive at once would both append to it."""
+    """Hold a lock, since two clients that resume the same archive at the same time would both append to it."""
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
         lock = archive.with_suffix(".lock").open("w")
-    except OSError:  # a cache that cannot be written to, which is enough if the set is in it
+    except OSError:  # a read-only cache, which is sufficient if it contains the data set
         yield
         return
     with lock:
@@ -112,7 +112,7 @@ def _alone(archive: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop kagglehub's notices, and its progress bar where standard error is no terminal."""
+    """Suppress the messages of kagglehub, and its progress bar unless standard error is a terminal."""
     logging.getLogger("kagglehub").setLevel(logging.CRITICAL)
     with Path(os.devnull).open("w") as nowhere:
         bar = sys.stderr if sys.stderr.isatty() else nowhere
@@ -122,7 +122,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _timeout(seconds: float) -> Iterator[None]:
-    """Let every request fail that gets no byte for some seconds: kagglehub's first one would wait for ever."""
+    """Set the timeout of every request: kagglehub sends its first request without one."""
     send = HTTPAdapter.send
 
     def send_with_timeout(adapter: HTTPAdapter, request: requests.PreparedRequest, **options: Any) -> requests.Response:
@@ -136,7 +136,7 @@ def _timeout(seconds: float) -> Iterator[None]:
 
 
 def _explained(error: Exception, archive: Path, deadline: float) -> Failure:
-    """Return an exception of kagglehub in plain words, with what to do."""
+    """Return the failure that an exception of kagglehub stands for."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return _refusal(error.response)
     if isinstance(error, requests.RequestException):
@@ -153,7 +153,7 @@ def _explained(error: Exception, archive: Path, deadline: float) -> Failure:
 
 
 def _bad_line(error: requests.RequestException, deadline: float) -> Failure:
-    """Return what went wrong between this machine and the server."""
+    """Return the failure for an error of the connection."""
     go_on = "run again to go on where it ended"
     if isinstance(error, requests.exceptions.SSLError):
         reason = f"the certificate of Kaggle was not accepted ({_line(error)})"
@@ -169,7 +169,7 @@ def _bad_line(error: requests.RequestException, deadline: float) -> Failure:
 
 
 def _refusal(response: requests.Response) -> Failure:
-    """Return what a status of 400 or more means."""
+    """Return the failure for an HTTP status of 400 or more."""
     status = response.status_code
     if status == 401:
         return Failure("Kaggle did not accept the credential (401)", f"put {_TOKEN}, or none for a public set")
@@ -188,7 +188,7 @@ def _refusal(response: requests.Response) -> Failure:
 
 
 def _seconds_to_wait(retry_after: str) -> float:
-    """Return the seconds of a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3); 0 without one."""
+    """Convert a Retry-After header (seconds or a date; RFC 9110, 10.2.3) to seconds; 0 if it is empty or invalid."""
     try:
         return Retry().parse_retry_after(retry_after)
     except InvalidHeader:
@@ -203,7 +203,7 @@ def _disk(error: OSError, cache: Path) -> Failure:
 
 
 def _bad_archive(error: Exception, archive: Path) -> Failure:
-    """Remove an archive that cannot be unpacked: kagglehub would take it for complete and try it again for ever."""
+    """Remove an archive that cannot be unpacked, since kagglehub would never download it again."""
     archive.unlink()
     if isinstance(error, tarfile.FilterError):
         reason = f"its archive would write outside its folder ({_line(error)}) and was removed"

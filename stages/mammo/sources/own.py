@@ -1,4 +1,4 @@
-"""Sets of mammograms as their owners keep them: found, checked, and copied into data/raw as delivered."""
+"""The user's own images and downloaded data sets: find, check and copy them into data/raw."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from mammo.core.files import IMAGE_SUFFIXES
 
 LABELS = ("0", "1")
 LISTED = 20
-"""More faults than this are counted, not listed."""
+"""Maximum number of faults that are listed; the others are counted."""
 
 _NOT_DATA = ("README.md", "Thumbs.db", "desktop.ini", "__MACOSX")
 _TREE = "{train,valid,test}/{0,1}/"
@@ -22,23 +22,23 @@ _TREE = "{train,valid,test}/{0,1}/"
 
 @dataclass(frozen=True)
 class Found:
-    """An image where its owner keeps it."""
+    """An image file of the source."""
 
     path: Path
-    """The file; may be or lie behind a symbolic link."""
+    """Path of the file, which may contain symbolic links."""
     entry: Entry
-    """Its row of index.csv, the hash still empty."""
+    """Its row of index.csv, without the hash."""
 
 
 def own(folder: Path, patient: str) -> list[Found]:
-    """The user's own images: by labels.csv where the folder has one, else by the tree.
+    """Find the user's own images, by labels.csv if the folder has one, otherwise by the folder tree.
 
     Args:
-        folder: holds `labels.csv` or the folders `{train,valid,test}/{0,1}/`.
-        patient: group 1 of this pattern in a file name is the patient, unless labels.csv has a column for it.
+        folder: contains `labels.csv` or the folders `{train,valid,test}/{0,1}/`.
+        patient: pattern whose group 1 in the file name is the patient, unless labels.csv has the column `patient`.
 
     Raises:
-        UserError: the folder is in neither form, or not cleanly; every fault is named.
+        UserError: the folder has neither form, or has faults, which are listed.
 
     """
     if not folder.is_dir():
@@ -54,12 +54,12 @@ def own(folder: Path, patient: str) -> list[Found]:
 
 
 def tree(folder: Path, patient: str) -> list[Found]:
-    """The images of `{train,valid,test}/{0,1}/…` at any depth; one folder around it all is allowed, as in archives.
+    """Find the images of `{train,valid,test}/{0,1}/…` at any depth; the tree may be wrapped in one folder.
 
-    Hidden files and README.md are no data. Beside the class folders anything but images may lie; in them, only images.
+    Hidden files and README.md are ignored. Class folders may contain only images; other folders anything but images.
 
     Raises:
-        UserError: a class folder is missing or empty, an image is outside of them, or a file in them is no image.
+        UserError: a class folder is missing or empty or contains another file, or an image is outside of them.
 
     """
     if not any((folder / split).exists() for split in SPLITS):
@@ -87,10 +87,10 @@ def tree(folder: Path, patient: str) -> list[Found]:
 
 
 def listed(folder: Path, patient: str) -> list[Found]:
-    """The images that `folder/labels.csv` lists, to be stored under `<split>/<label>/`, without a split under `train`.
+    """Read the images listed in `folder/labels.csv`, to be stored under `<split>/<label>/` (`train` without a split).
 
     Raises:
-        UserError: a column is missing, or rows are wrong: all of them are named by line.
+        UserError: a column is missing, or rows are invalid; lists their lines.
 
     """
     table = folder / "labels.csv"
@@ -101,7 +101,7 @@ def listed(folder: Path, patient: str) -> list[Found]:
         fault = _fault_of_row(folder, row)
         if fault is None:
             one = _found_of_row(folder, row, patient)
-            # The same file twice, be it by another path or link, or two files that would be stored under one name.
+            # The same file twice, even through another path or a link, or two files with the same stored name.
             for key in (one.path.resolve(), one.entry.image.split("/", 2)[2]):
                 if key in line_of:
                     fault = f"image {row['image']!r} is already on line {line_of[key]}"
@@ -111,20 +111,20 @@ def listed(folder: Path, patient: str) -> list[Found]:
             faults.append(f"  line {line}: {fault}")
     if faults:
         listing = "\n".join(_first(faults))
-        raise UserError(f"{table} has {len(faults)} wrong rows:\n{listing}\nMend or remove them.")
+        raise UserError(f"{table} has {len(faults)} wrong rows:\n{listing}\nFix or remove them.")
     if not found:
         raise UserError(f"{table} lists no image")
     return found
 
 
 def copy(found: Sequence[Found], folder: Path) -> list[Entry]:
-    """Copy the images to `folder` under the names of their entries, on all visible cores.
+    """Copy the images to `folder` under the names of their entries, on all available cores.
 
-    They are copied, not linked: with `cache.type hardlink` DVC would take a linked file into its cache and make it
-    read-only, and the user's own file (or Kaggle's cache) would be that very file.
+    They are not linked: with `cache.type hardlink` DVC would move a linked file into its cache and make it read-only,
+    and with it the user's own file (or the file in Kaggle's cache).
 
     Returns:
-        the entries in the order of `found`, with the hash of each file.
+        The entries in the order of `found`, with the hash of each file.
 
     Raises:
         UserError: a file cannot be read.
@@ -166,9 +166,9 @@ def _found_of_row(folder: Path, row: dict[str, str], patient: str) -> Found:
 
 
 def _stored_name(folder: Path, image: str) -> str:
-    """Where an image of labels.csv goes below its class folder: its own path, so that equal file names stay apart.
+    """Return the path below the class folder for an image of labels.csv: its original path, to keep names unique.
 
-    A path out of the folder keeps its parts: `../x.png` becomes `_/x.png`, `/scans/x.png` `scans/x.png`.
+    Paths outside the folder are converted: `../x.png` becomes `_/x.png`, `/scans/x.png` becomes `scans/x.png`.
     """
     path = PurePath(os.path.normpath(image))
     if path.is_relative_to(folder.absolute()):
@@ -206,13 +206,13 @@ def _is_data(path: Path) -> bool:
 
 
 def _only_folder(folder: Path) -> Path | None:
-    """The one folder in `folder`, where everything is wrapped in it, as in many archives."""
+    """Return the only folder in `folder` if it wraps the whole tree, as in many archives; otherwise None."""
     folders = [path for path in folder.iterdir() if path.is_dir() and _is_data(path)]
     return folders[0] if len(folders) == 1 and (folders[0] / SPLITS[0]).is_dir() else None
 
 
 def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """The files below a folder, links to folders followed, sorted within each folder."""
+    """Yield the files below a folder, sorted within each folder; links to folders are followed."""
     here = folder.resolve()
     if here in above:
         raise UserError(f"{folder} is a link to a folder around it")

@@ -13,11 +13,11 @@ from scipy import fft, ndimage
 FIELD = 160.0
 """Edge of the square field of view, mm."""
 FAT = 0.27
-"""Brightness of fat at full thickness, of 1."""
+"""Brightness of fat at full thickness, 0 to 1."""
 SIDES = ("L", "R")
 VIEWS = ("CC", "MLO")
 DELIVERY = ("train", "test", "train", "valid", "train", "train", "valid", "train", "test", "train")
-"""Split of the 1st, 2nd, … patient of a class, repeated: 6 : 2 : 2, whatever the number of patients."""
+"""Split of the 1st, 2nd, … patient of a class, repeated cyclically: 6 : 2 : 2 for any number of patients."""
 FIRST_PATIENT = 1001
 
 
@@ -32,7 +32,7 @@ class Density:
     extent: float
     """Extent of the fibroglandular disc, relative to the breast."""
     gland: float
-    """Brightness of that disc over fat."""
+    """Brightness of that disc relative to fat."""
     contrast: float
     """Standard deviation of its texture."""
 
@@ -50,20 +50,20 @@ DENSITIES = {
 
 @dataclass(frozen=True)
 class Patient:
-    """What all images of a patient share. Lengths in mm."""
+    """Properties shared by all images of a patient. Lengths in mm."""
 
     number: int
     label: int
     split: str
     density: str
     depth: float
-    """Chest wall to nipple."""
+    """Distance from chest wall to nipple."""
     upper: float
     """Height of the breast above the nipple in CC, on the chest wall."""
     lower: float
-    """The same below."""
+    """Height of the breast below the nipple in CC, on the chest wall."""
     axilla: float
-    """Chest wall to skin at the upper edge of MLO, relative to depth."""
+    """Distance from chest wall to skin at the upper edge of MLO, relative to depth."""
     pectoral: tuple[float, float]
     """Width of the pectoral muscle at the upper edge of MLO and its height along the left edge."""
     side: str
@@ -71,9 +71,9 @@ class Patient:
 
 
 def _density_of(seed: int, label: int, place_in_class: int) -> str:
-    """Return the density of the n-th patient of a class; every ten of a class hold each density by its share.
+    """Return the density of the n-th patient of a class; each block of ten has every density according to its share.
 
-    Drawn freely, densities would differ between the classes by chance, and brightness would tell them apart.
+    Independent draws would differ between the classes by chance, and brightness would then separate the classes.
     """
     ten = [name for name, density in DENSITIES.items() for _ in range(round(10 * density.share))]
     block, place = divmod(place_in_class, len(ten))
@@ -81,7 +81,7 @@ def _density_of(seed: int, label: int, place_in_class: int) -> str:
 
 
 def patient_of(settings: Phantoms, index: int) -> Patient:
-    """Return the patient at `index` (from 0), the same in a set of any number of patients."""
+    """Return the patient at `index` (from 0), which does not depend on the number of patients."""
     before, after = (int(np.floor(settings.cancer_share * (index + i) + 0.5)) for i in (0, 1))
     label = after - before
     place_in_class = before if label else index - before
@@ -109,10 +109,10 @@ def _frequency(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _with_power_law(field: np.ndarray, beta: float) -> np.ndarray:
-    """Return `field` with the radial mean of its power spectrum turned into K / f^beta; mean 0, standard deviation 1.
+    """Scale the power spectrum of `field` to a radial mean of K / f^beta; return it with mean 0, standard deviation 1.
 
-    The phases stay, and with them the strands, which noise of random phase does not have. Structures above 60 mm keep
-    the power of 60 mm: the breast itself sets what is larger.
+    The phases are kept, and with them the strands, which noise with random phases lacks. Above 60 mm the power is
+    constant, since larger structures are those of the breast itself.
     """
     radius, ring = _frequency(len(field))
     spectrum = fft.rfft2(field)
@@ -128,7 +128,7 @@ def _with_power_law(field: np.ndarray, beta: float) -> np.ndarray:
 
 
 def coordinates(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the position of each pixel's centre, mm from the left (1, size) and from the upper edge (size, 1)."""
+    """Return the coordinates of the pixel centres in mm, from the left (1, size) and from the upper edge (size, 1)."""
     along = (np.arange(size) + 0.5) * FIELD / size
     return along[None, :], along[:, None]
 
@@ -137,7 +137,7 @@ def _tissue(random: np.random.Generator, size: int, beta: float, nipple: tuple[f
     """Return the texture of tissue, float32, (size, size), with a power spectrum K / f^beta; mean 0, variance 1.
 
     The power law is that of mammograms (Burgess 2003, Proc. SPIE 5034). The strands are the ridges of a noise field
-    that is stretched along the rays from the nipple (mm), as ducts and Cooper's ligaments lie.
+    stretched along the rays from the nipple (mm), the direction of ducts and Cooper's ligaments.
     """
     x, y = coordinates(size)
     angle = np.arctan2(y - nipple[1], nipple[0] - x)
@@ -185,7 +185,7 @@ def _depth_below_skin(patient: Patient, view: str, depth: float, nipple: float, 
     x = (np.arange(-margin, size) + 0.5) * pitch
     breast = np.maximum(x, 0)[None, :] <= _skin(patient, view, depth, nipple, y)[:, None]
     breast |= np.hypot((x - depth)[None, :] / 4.5, (y - nipple)[:, None] / 4.0) <= 1
-    distance = ndimage.distance_transform_edt(breast).astype(np.float32)  # OpenCV's differs from call to call
+    distance = ndimage.distance_transform_edt(breast).astype(np.float32)  # OpenCV's version is not deterministic
     distance = cv2.GaussianBlur(distance, (0, 0), 0.8)
     return distance[margin : margin + size, margin:] * pitch
 
@@ -199,7 +199,7 @@ def _pectoral_muscle(patient: Patient, size: int, tilt: float) -> np.ndarray:
 
 
 def _vessels(random: np.random.Generator, size: int, nipple: tuple[float, float], depth: float) -> np.ndarray:
-    """Return a few vessels that wind from the chest wall towards the nipple, 0 to 1."""
+    """Return the brightness of a few vessels from the chest wall towards the nipple, 0 to 1."""
     canvas = np.zeros((size, size), np.uint8)
     scale = size / FIELD
     for _ in range(random.integers(2, 6)):
@@ -231,7 +231,7 @@ def breast(random: np.random.Generator, patient: Patient, view: str, size: int) 
     half_height = (patient.upper + patient.lower) / 2
     disc = np.hypot((x - 0.55 * depth) / (0.47 * depth), (y - nipple[1]) / (0.62 * half_height)).astype(np.float32)
     gland = 1 / (1 + np.exp(np.clip((disc / density.extent - 1 - 0.18 * texture) / 0.14, -30, 30)))
-    gland *= 1 - np.exp(-((below_skin / 9) ** 2))  # a seam of fat below the skin
+    gland *= 1 - np.exp(-((below_skin / 9) ** 2))  # a layer of fat below the skin
     value = FAT + density.gland * gland + texture * (0.035 + (density.contrast - 0.035) * gland)
     if view == "MLO":
         muscle = _pectoral_muscle(patient, size, random.uniform(0.92, 1.08))

@@ -1,4 +1,4 @@
-"""The files of the set, with the defects that are planted among them for the audit to find."""
+"""The files of a phantom set, including the defects planted for the audit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,17 +15,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Picture:
-    """One file of the set: whose breast it shows, where it is delivered, and its defect."""
+    """One file of the set: its patient and view, its place in the source, and its defect."""
 
     patient: Patient
     side: str
     view: str
     split: str
-    """As delivered."""
+    """Split in the path."""
     label: int
-    """As delivered."""
+    """Label in the path."""
     number: int
-    """Patient number in the file's name."""
+    """Patient number in the file name."""
     defect: str = ""
     """`near_duplicate`, `inverted`, `burned_in_text` or empty."""
 
@@ -36,10 +36,10 @@ class Picture:
 
 
 def planned(settings: Phantoms) -> list[Picture]:
-    """Return every file of the set, planted defects included, sorted by path.
+    """Return every file of the set, including planted defects, sorted by path.
 
     Raises:
-        UserError: there are more defects in the settings than patients to carry them.
+        UserError: the settings have more defects than suitable patients.
 
     """
     order = generator(settings.seed, "phantom defects").permutation(settings.patients).tolist()
@@ -66,7 +66,7 @@ def planned(settings: Phantoms) -> list[Picture]:
 
 
 def _pictures_of(patient: Patient) -> list[Picture]:
-    """Return the pictures of a patient without defects: both breasts of a healthy one, else the affected breast."""
+    """Return the pictures of a patient before defects: both breasts if healthy, otherwise the affected breast."""
     sides = (patient.side,) if patient.label else SIDES
     return [
         Picture(patient, side, view, patient.split, patient.label, patient.number) for side in sides for view in VIEWS
@@ -74,7 +74,7 @@ def _pictures_of(patient: Patient) -> list[Picture]:
 
 
 def _taken(free: list[Patient], kind: str, number: int, suitable: Callable[[Patient], bool]) -> list[Patient]:
-    """Remove the first `number` suitable patients from `free` and return them: no patient carries two defects."""
+    """Remove the first `number` suitable patients from `free` and return them, so that no patient has two defects."""
     taken = [patient for patient in free if suitable(patient)][:number]
     if len(taken) < number:
         raise UserError(
@@ -87,7 +87,7 @@ def _taken(free: list[Patient], kind: str, number: int, suitable: Callable[[Pati
 
 
 def with_defect(image: np.ndarray, picture: Picture, shortcut: float) -> np.ndarray:
-    """Return the image as it is delivered: the exposure of class 1 raised, then the picture's own defect planted."""
+    """Apply the shortcut (a higher exposure of class 1) and the defect of the picture to its image."""
     if picture.patient.label and shortcut:
         image = cv2.convertScaleAbs(image, alpha=1 + 0.4 * shortcut)
     if picture.defect == "near_duplicate":
@@ -101,7 +101,7 @@ def with_defect(image: np.ndarray, picture: Picture, shortcut: float) -> np.ndar
 
 
 def _with_text(image: np.ndarray, text: str) -> np.ndarray:
-    """Return `image` with white letters in the upper corner away from the chest wall."""
+    """Return a copy of `image` with white text in the upper corner away from the chest wall."""
     scale = len(image) / 640
     stroke = max(1, round(2 * scale))
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)

@@ -21,13 +21,13 @@ def draw(settings: Phantoms, patient: Patient, side: str, view: str) -> tuple[np
     """Draw one mammogram.
 
     Args:
-        settings: of the set; `plant` is not used.
-        patient: whose mammogram it is.
+        settings: settings of the phantoms; `plant` is not used.
+        patient: the patient.
         side: L or R; both are shown with the chest wall on the left.
         view: CC (craniocaudal) or MLO (mediolateral oblique).
 
     Returns:
-        The image, uint8, (size, size), black outside the breast; and the mask of the cancer, 0 or 255, all 0 without.
+        The image, uint8, (size, size), black outside the breast; and the mask of the cancer, 0 or 255.
 
     """
     random = generator(settings.seed, "phantom image", patient.number, side, view)
@@ -37,7 +37,7 @@ def draw(settings: Phantoms, patient: Patient, side: str, view: str) -> tuple[np
     value = (value + added) * thickness**0.75
     value += 0.10 * np.exp(-(((below_skin - 0.9) / 0.9) ** 2))  # the skin, seen edge-on
     value = np.clip(value, 0, 1) ** random.uniform(0.9, 1.15) * random.uniform(0.95, 1.1)
-    value += 0.006 * random.standard_normal(value.shape, dtype=np.float32) * np.sqrt(value)  # quanta
+    value += 0.006 * random.standard_normal(value.shape, dtype=np.float32) * np.sqrt(value)  # quantum noise
     return np.clip(np.rint(np.where(below_skin > 0, value, 0) * 255), 0, 255).astype(np.uint8), mask
 
 
@@ -55,7 +55,7 @@ def _write(settings: Phantoms, folder: Path, picture: Picture) -> Entry:
 
 
 def _begin_worker() -> None:
-    """Turn off OpenCV's own threads, which would compete for the worker's core, and end with a killed stage."""
+    """Turn off OpenCV's own threads, which would compete for cores, and end the worker if the stage is killed."""
     cv2.setNumThreads(1)
     parallel.end_with_parent()
 
@@ -66,22 +66,22 @@ def generate(settings: Phantoms, folder: Path, workers: int) -> list[Entry]:
     `folder/masks/` holds the mask of every image under the same path: 255 on the cancer, 0 elsewhere.
 
     Args:
-        settings: of the set.
-        folder: empty or new; the caller makes it appear complete or not at all.
-        workers: number of processes; the bytes do not depend on it.
+        settings: settings of the phantoms.
+        folder: empty or new; the caller is responsible for atomicity.
+        workers: number of processes; the files do not depend on it.
 
     Returns:
         One entry per image, sorted by path.
 
     Raises:
-        UserError: there are more defects in the settings than patients to carry them.
+        UserError: the settings have more defects than suitable patients.
 
     """
     pictures = planned(settings)
     write = partial(_write, settings, folder)
     if workers == 1:
         return list(parallel.progress(map(write, pictures), "drawing phantoms", len(pictures)))
-    # spawned, not forked: a fork of a process that has threads (OpenCV, TensorFlow) can hang
+    # spawn, because a fork of a process with threads (OpenCV, TensorFlow) can hang
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
         return list(parallel.progress(pool.map(write, pictures, chunksize=8), "drawing phantoms", len(pictures)))

@@ -1,4 +1,4 @@
-"""Lesions to add to the tissue: spiculated (cancer) and benign masses, clustered and scattered calcifications."""
+"""Lesions of phantoms: spiculated (cancer) and benign masses, clustered and scattered calcifications."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 PLACE = (52.0, 84.0)
-"""Where masses lie, mm from the chest wall and from the upper edge of the field."""
+"""Common position of masses, mm from the chest wall and from the upper edge of the field."""
 ANGLES, RADII = 360, 96
 
 
@@ -23,15 +23,15 @@ class Mass:
     y: float
     """Centre, mm from the left and upper edge."""
     reach: float
-    """Radius beyond which nothing is left, mm."""
+    """Radius beyond which the brightness is 0, mm."""
     polar: np.ndarray
     """Brightness at (angle, radius), 0 to 1, float32, (ANGLES, RADII); radii from 0 to `reach`."""
 
 
 def spiculated_mass(random: np.random.Generator, x: float, y: float) -> Mass:
-    """Return a cancer: an irregular core of 6 to 10 mm radius with 12 to 30 tapered spicules of 1 to 2 radii.
+    """Draw a cancer: an irregular core of 6 to 10 mm radius with 12 to 30 tapered spicules of 1 to 2 radii.
 
-    The model of de Sisternes et al. 2015 (Med Phys 42:1098) in two dimensions: spicules grow from a random core.
+    A two-dimensional version of de Sisternes et al. 2015 (Med Phys 42:1098): spicules grow from a random core.
     """
     core = random.uniform(6.0, 10.0)
     reach = 3.2 * core
@@ -56,21 +56,21 @@ def benign_mass(mass: Mass) -> Mass:
 
 
 def rendered(mass: Mass, size: int) -> np.ndarray:
-    """Return a mass in the pixels of the image, 0 to 1, float32, (size, size)."""
+    """Render a mass as an image, 0 to 1, float32, (size, size)."""
     x, y = coordinates(size)
     angle = np.mod(np.arctan2(y - mass.y, x - mass.x), 2 * np.pi) * (ANGLES / (2 * np.pi))
     radius = np.hypot(x - mass.x, y - mass.y) * (RADII / mass.reach) - 0.5
-    polar = np.vstack([mass.polar, mass.polar[:1]])  # the last angle meets the first
+    polar = np.vstack([mass.polar, mass.polar[:1]])  # wrap the angle around
     return cv2.remap(
         polar, np.maximum(radius, 0).astype(np.float32), angle.astype(np.float32), cv2.INTER_LINEAR, borderValue=0
     )
 
 
 def _calcifications(random: np.random.Generator, mass: Mass, clustered: bool) -> list[tuple[float, float, float]]:
-    """Return 4 to 15 calcifications of 0.1 to 0.5 mm: x, y and diameter of each, mm.
+    """Draw 4 to 15 calcifications of 0.1 to 0.5 mm: x, y and diameter of each in mm.
 
-    They are clustered within 5 to 10 mm beside a cancer or scattered within 35 mm of a benign mass. With a cluster on
-    the mass the brightest pixel would tell the classes apart.
+    They are clustered within 5 to 10 mm beside a cancer or scattered within 35 mm of a benign mass. If the cluster were
+    on the mass, the brightest pixel would separate the classes.
     """
     reach, aside = (random.uniform(5, 10), random.uniform(18, 26)) if clustered else (35.0, 0.0)
     direction = random.uniform(0, 2 * np.pi)
@@ -84,7 +84,7 @@ def _calcifications(random: np.random.Generator, mass: Mass, clustered: bool) ->
 
 
 def _specks(calcifications: Iterable[tuple[float, float, float]], size: int) -> np.ndarray:
-    """Return calcifications with the detector's blur of 0.6 mm, 0 to 1, float64, (size, size)."""
+    """Render calcifications, blurred by the detector (0.6 mm), 0 to 1, float64, (size, size)."""
     x, y = coordinates(size)
     image = np.zeros((size, size))
     for at_x, at_y, diameter in calcifications:
@@ -94,12 +94,12 @@ def _specks(calcifications: Iterable[tuple[float, float, float]], size: int) -> 
 
 
 def lesion(settings: Phantoms, patient: Patient, side: str, view: str) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the lesions of a breast: one mass, and calcifications in every second breast on average.
+    """Draw the lesions of a breast: one mass, and calcifications with a probability of one half.
 
-    The mass lies at the same distance from the chest wall in both views, as breasts are read.
+    The mass is at the same distance from the chest wall in both views, as in real mammograms.
 
     Returns:
-        Brightness to add to the tissue, (size, size); and the mask of the cancer, uint8, 0 or 255, all 0 without.
+        Brightness to add to the tissue, (size, size); and the mask of the cancer, uint8, 0 or 255.
 
     """
     side_random = generator(settings.seed, "phantom mass", patient.number, side)
