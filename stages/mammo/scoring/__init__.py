@@ -1,4 +1,4 @@
-"""Scores with intervals that respect patients, curves, calibration, and paired comparisons of two classifiers."""
+"""Scores with patient-clustered intervals, curves, calibration, and paired comparisons of two classifiers."""
 
 from mammo.scoring.calibration import reliability
 from mammo.scoring.cases import RESAMPLES, Bootstrap, Cases

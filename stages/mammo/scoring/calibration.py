@@ -1,4 +1,4 @@
-"""Calibration: do predicted probabilities agree with observed shares of cancer?"""
+"""Calibration: agreement of predicted probabilities with observed shares of cancer."""
 
 from mammo.scoring.cases import Bootstrap, Cases
 from mammo.scoring.intervals import Interval, Table, collect, exact, interval, intervals, ratio
@@ -9,14 +9,14 @@ import numpy as np
 def reliability(cases: Cases, bootstrap: Bootstrap, bins: int = 10) -> tuple[dict[str, Interval], Table]:
     """Return Brier score, expected calibration error and the reliability curve.
 
-    Bins hold equal shares of the images (equal probabilities stay together, so there may be fewer); their edges are
-    those of the split in every resample. The expected calibration error is the mean over images of the distance, in
-    their bin, between mean probability and observed share (Naeini et al. 2015, AAAI). Chance alone makes it positive,
-    and resampling adds more of it, so its interval leans upward.
+    Bins contain equal numbers of images, but equal probabilities share a bin, so there may be fewer bins. Resamples use
+    the bin edges of the whole split. The expected calibration error is the mean over images of the difference between
+    mean probability and observed share in their bin (Naeini et al. 2015, AAAI). Chance makes it positive, and
+    resampling adds to it, so its interval is biased upwards.
 
     Returns:
-        `{"brier", "expected_calibration_error"}`, and rows of mean probability, observed share of cancer with its
-        interval, and number of images, by rising probability.
+        The scores `brier` and `expected_calibration_error`, and a table of the bins: mean probability, observed share
+        of cancer with its interval, and number of images, in order of probability.
 
     """
     edges = np.unique(np.quantile(cases.probabilities, np.linspace(0, 1, bins + 1)[1:-1]))

@@ -1,12 +1,12 @@
-"""Scored images, and the bootstrap that draws their patients.
+"""Scored images, and the bootstrap of their patients.
 
-Images of one patient resemble each other, so an interval that counts every image as a new observation is too narrow.
-All intervals of this room, unless named otherwise, come from a bootstrap that draws whole patients with replacement,
-separately among those with and those without cancer (Field & Welsh 2007, J. R. Stat. Soc. B 69:369, the cluster
-bootstrap; Obuchowski 1997, Biometrics 53:567, on clustered ROC data). The number of patients of each kind is thereby
-held fixed: scores that depend on the case mix (accuracy, precision, average precision, F1, net benefit) hold for the
-case mix of the split. A resample is a count per patient, so that scores of thousands of resamples are cumulative sums
-and matrix products, never a new sort.
+Images of one patient are correlated, so an interval that treats images as independent observations is too narrow.
+Unless stated otherwise, all intervals of this package come from a bootstrap that draws whole patients with replacement,
+separately from those with and those without cancer (Field & Welsh 2007, J. R. Stat. Soc. B 69:369, the cluster
+bootstrap; Obuchowski 1997, Biometrics 53:567, on clustered ROC data). This keeps the number of patients with and
+without cancer fixed: scores that depend on the case mix (accuracy, precision, average precision, F1, net benefit) are
+valid for the case mix of the split. A resample is stored as a count per patient, so that the scores of thousands of
+resamples are computed by cumulative sums and matrix products, without sorting again.
 """
 
 from collections.abc import Iterator
@@ -19,23 +19,23 @@ from mammo.core.randomness import generator
 import numpy as np
 
 RESAMPLES = 2000
-# A chunk of resamples holds about this many numbers per array: 2 MB, which stay in a processor's cache.
+# Numbers per array in a chunk of resamples: 2 MB, which fit into the cache of a processor.
 CHUNK = 2**18
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Resamples of patients."""
+    """Bootstrap resamples of patients."""
 
     seed: int
     resamples: int = RESAMPLES
 
     def counts(self, cancer: np.ndarray, width: int) -> Iterator[np.ndarray]:
-        """Yield how often each patient is drawn, (some resamples, patients) at a time.
+        """Yield the number of draws of each patient in chunks of shape (resamples, patients).
 
         Args:
-            cancer: (patients,) bool, who has cancer.
-            width: numbers per resample in the arrays that are computed from it.
+            cancer: (patients,) bool, whether the patient has cancer.
+            width: size of the arrays computed per resample, which sets the size of the chunks.
 
         """
         streams = [
@@ -53,13 +53,13 @@ class Bootstrap:
 
 
 class Cases:
-    """Images with what is true and what a model says of each; the order in which they are given makes no difference.
+    """Labels and predicted probabilities of images; their order does not affect any score.
 
     Attributes:
-        order: (n,) position of each image in what was given.
+        order: (n,) position of each image in the input.
         labels: (n,) bool, whether the image shows cancer.
-        probabilities: (n,) float64, of cancer.
-        patient: (n,) position of the image's patient among the sorted names.
+        probabilities: (n,) float64, probabilities of cancer.
+        patient: (n,) index of the image's patient in the sorted names of patients.
         cancer: (patients,) bool, whether the patient has an image with cancer.
 
     """
@@ -68,10 +68,10 @@ class Cases:
         """Check and sort the images.
 
         Args:
-            labels: (n,) 0 healthy or 1 cancer.
-            probabilities: (n,) of cancer in [0, 1].
-            patients: (n,) names; without them every image counts as another patient's.
-            split: what an error calls these images.
+            labels: (n,) 0 (healthy) or 1 (cancer).
+            probabilities: (n,) probabilities of cancer, in [0, 1].
+            patients: (n,) names; by default, every image has its own patient.
+            split: name of the split in error messages.
 
         Raises:
             UserError: only one class is present, or a probability is not a number from 0 to 1.
@@ -88,23 +88,23 @@ class Cases:
         self.cancer = np.bincount(self.patient, self.labels) > 0
 
     def as_given(self, values: np.ndarray) -> np.ndarray:
-        """Return `values` (n,), which are in the order of these cases, in the order in which the images were given."""
+        """Reorder `values` (n,) from the order of the cases to the order of the input."""
         given = np.empty_like(values)
         given[self.order] = values
         return given
 
     def independent(self) -> "Cases":
-        """Return the same images as if each were another patient's."""
+        """Return the same images, each with its own patient."""
         return Cases(self.as_given(self.labels), self.as_given(self.probabilities), split=self.split)
 
     def per_patient(self) -> "Cases":
-        """Return one case per patient: cancer if any image shows it, probability the mean of her images'.
+        """Return one case per patient: cancer if any image shows it, and the mean probability of the images.
 
-        The mean as in Wu et al. 2020 (IEEE Trans. Med. Imaging 39:1184). The maximum would rise with the number of
-        images, and women with a finding are imaged more often: the count alone would score.
+        The mean follows Wu et al. 2020 (IEEE Trans. Med. Imaging 39:1184). The maximum would increase with the number
+        of images, which is higher for women with a finding: the number alone would predict cancer.
         """
         mean = np.bincount(self.patient, self.probabilities) / np.bincount(self.patient)
-        mean = np.round(mean, 12)  # (0.1 + 0.6) / 2 and (0.3 + 0.4) / 2 are tied, whatever floating point makes of them
+        mean = np.round(mean, 12)  # (0.1 + 0.6) / 2 and (0.3 + 0.4) / 2 are tied despite floating-point errors
         one = Cases.__new__(Cases)
         one.order = one.patient = np.arange(len(mean))
         one.labels = one.cancer = self.cancer
@@ -112,14 +112,14 @@ class Cases:
         return one
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """Return `values` (n, k) summed over the images of each patient, (patients, k)."""
+        """Sum `values` (n, k) over the images of each patient, (patients, k)."""
         starts = np.searchsorted(self.patient, np.arange(len(self.cancer)))
         return np.add.reduceat(values.astype(np.float64), starts, axis=0)
 
     def support(self, score: str = "") -> int:
-        """Return how many patients carry a score.
+        """Return the number of patients that determine the precision of a score.
 
-        Those with cancer for sensitivity, those with a healthy image for specificity, otherwise the fewer of both.
+        Patients with cancer for sensitivity, with a healthy image for specificity, otherwise the smaller of both.
         """
         ill = int(self.cancer.sum())
         healthy = len(np.unique(self.patient[~self.labels]))
@@ -142,9 +142,9 @@ def _refuse_unusable(labels: np.ndarray, probabilities: np.ndarray, patients: np
 
 
 class Ladder:
-    """The images sorted once by falling probability; each distinct probability is a rung.
+    """Images sorted by descending probability; each distinct probability is a rung (a threshold).
 
-    An image is called positive when its probability >= the threshold.
+    An image is positive if its probability >= the threshold.
     """
 
     def __init__(self, cases: Cases) -> None:
@@ -156,7 +156,7 @@ class Ladder:
         self.probabilities = falling[self.ends]
 
     def climbed(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return true and false positives with the threshold at each rung, (resamples, rungs): exact whole numbers."""
+        """Return true and false positives with the threshold at each rung, (resamples, rungs), as exact integers."""
         weights = np.take(counts, self.patient, axis=1)
         called = np.take(np.cumsum(weights, axis=1), self.ends, axis=1)
         weights *= self.positive

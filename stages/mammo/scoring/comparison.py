@@ -1,4 +1,4 @@
-"""`mammo compare`: is one model better than another on the same test images, or was the difference chance?"""
+"""`mammo compare`: paired comparison of two models on the same test images."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,11 +14,9 @@ import numpy as np
 
 PREDICTIONS = Path("plots/predictions.csv")
 WORKSPACE = "workspace"
-SEED = 1  # of the resamples: the same comparison gives the same numbers everywhere
+SEED = 1  # of the bootstrap: results of a comparison are reproducible
 SIGNIFICANT = 0.05
-JUDGED = (
-    "roc_auc"  # the one score of the closing sentence and of --fail-if-worse: one test, one chance of a false alarm
-)
+JUDGED = "roc_auc"  # the score of the conclusion and of --fail-if-worse: one test, so no multiple testing
 EXAMPLES = 3
 
 
@@ -30,17 +28,17 @@ class Side(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """The shared images, by name, as each side saw them."""
+    """The predictions of both sides for the shared images, sorted by name."""
 
     names: tuple[str, str]
     cases: tuple[Cases, Cases]
     predicted: tuple[np.ndarray, np.ndarray]
-    """(n,) 0 or 1, by name of the image."""
+    """(n,) predicted classes, 0 or 1."""
     left_out: int
 
 
 class Comparison(NamedTuple):
-    """What is reported of two models."""
+    """Results of the comparison of two models."""
 
     a: str
     b: str
@@ -56,16 +54,16 @@ class Comparison(NamedTuple):
 
 
 def read(source: str) -> Side:
-    """Read the test predictions of a revision, of the workspace (`"workspace"`), or in a file (a name ending in .csv).
+    """Read the test predictions of a revision, of the workspace (`"workspace"`), or of a file (its name ends in .csv).
 
     Raises:
-        UserError: unknown revision, no such file in it, a malformed table, or a workspace that is out of date.
+        UserError: unknown revision or file, malformed table, or results of the workspace that are out of date.
 
     """
     if source.endswith(".csv"):
         return _side(source, predictions.read(Path(source)))
     if not source:
-        raise UserError("a revision has no name")  # DVC would take it for the workspace, unchecked
+        raise UserError("a revision has no name")  # DVC would read the workspace without checking it
     if not Path("dvc.yaml").is_file():
         raise UserError("there is no dvc.yaml here: run from the top folder of the project, or name two CSV files")
     if source == WORKSPACE:
@@ -85,15 +83,15 @@ def _side(name: str, rows: Iterable[Prediction]) -> Side:
 
 
 def pair(a: Side, b: Side, common: bool = False) -> Paired:
-    """The images of both sides, paired by name.
+    """Pair the images of both sides by name.
 
     Args:
-        a: the one side.
-        b: the other.
-        common: leave out images that only one side has, rather than refuse.
+        a: the first side.
+        b: the second side.
+        common: leave out images that only one side has, instead of raising an error.
 
     Raises:
-        UserError: the test sets differ, or the same image has another label or patient.
+        UserError: the test sets differ, or an image has different labels or patients.
 
     """
     shared = sorted(a.predictions.keys() & b.predictions.keys())
@@ -104,7 +102,7 @@ def pair(a: Side, b: Side, common: bool = False) -> Paired:
         only = " and ".join(f"{len(names)} only in {side}{_such_as(names)}" for side, names in alone.items() if names)
         raise UserError(
             f"the test sets differ: {len(shared)} images are in both, {only}. "
-            "Scores of different images do not tell models apart; --common compares the shared ones"
+            "Scores on different images cannot be compared; --common compares the shared ones"
         )
     rows = [(a.predictions[image], b.predictions[image]) for image in shared]
     for what in ("label", "patient"):
@@ -141,10 +139,10 @@ def _such_as(names: Sequence[str]) -> str:
 
 
 def compare(paired: Paired) -> Comparison:
-    """Every score's change from a to b with its patient-clustered interval and p; DeLong and McNemar beside.
+    """Compute the change of every score with patient-clustered interval and p, and the DeLong and McNemar tests.
 
     Raises:
-        UserError: the images show one class only.
+        UserError: the images are all of one class.
 
     """
     a, b = paired.cases
@@ -166,16 +164,16 @@ def compare(paired: Paired) -> Comparison:
 
 
 def worse(comparison: Comparison) -> bool:
-    """Whether b's ROC AUC is significantly below a's."""
+    """Return whether the ROC AUC of b is significantly below that of a."""
     judged = comparison.changes[JUDGED]
     return judged.change.value < 0 and judged.p < SIGNIFICANT
 
 
-# --- Telling ---
+# --- Reporting ---
 
 
 def sentence(comparison: Comparison) -> str:
-    """What the change in ROC AUC means, in words that claim no more than it does."""
+    """Return a sentence that interprets the change in ROC AUC."""
     a, b, judged = comparison.a, comparison.b, comparison.changes[JUDGED]
     change, title = judged.change.value, scoring.TITLES[JUDGED]
     if judged.change == Interval(0.0, 0.0, 0.0):
@@ -229,13 +227,13 @@ def _about(comparison: Comparison) -> list[str]:
 
 
 NOTE = (
-    f"Interval and p: patient-clustered bootstrap, {scoring.RESAMPLES:,} resamples. DeLong and McNemar take every "
-    "image for independent, which finds differences too often where patients have several."
+    f"Interval and p: patient-clustered bootstrap, {scoring.RESAMPLES:,} resamples. DeLong and McNemar treat "
+    "images as independent and find differences too often if patients have several images."
 )
 
 
 def as_text(comparison: Comparison) -> str:
-    """The comparison for a terminal."""
+    """Return the comparison as plain text."""
     table = _table(comparison)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
@@ -243,7 +241,7 @@ def as_text(comparison: Comparison) -> str:
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """The comparison for a pull request."""
+    """Return the comparison as Markdown, e.g. for a pull request."""
     header, *rows = _table(comparison)
     lines = [f"| {' | '.join(row)} |" for row in [header, ["---", *["---:"] * 5, "---"], *rows]]
     about = [f"- {line}" for line in _about(comparison)]
@@ -251,7 +249,7 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison for a program."""
+    """Return the comparison as a JSON object."""
     scores: dict[str, Any] = {
         name: {"a": change.a, "b": change.b, "change": change.change, "p": change.p}
         for name, change in comparison.changes.items()

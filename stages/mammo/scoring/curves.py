@@ -11,20 +11,20 @@ CURVE_GRID = np.linspace(0, 1, 201)
 
 
 def _corners(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the positions of the points that a polyline needs: those on a straight line between two others are not."""
+    """Return the positions of the points of a polyline, without those on a straight line between their neighbours."""
     turn = np.diff(x)[:-1] * np.diff(y)[1:] != np.diff(y)[:-1] * np.diff(x)[1:]
     return np.flatnonzero(np.concatenate([[True], turn, [True]]))
 
 
 def _sensitivity_at(true: np.ndarray, false: np.ndarray) -> np.ndarray:
-    """Sensitivity of one resample at the false positive rates CURVE_GRID."""
+    """Return the sensitivity of one resample at the false positive rates CURVE_GRID."""
     if not true[-1] or not false[-1]:
         return np.full(len(CURVE_GRID), np.nan)
     return np.interp(CURVE_GRID, np.append(0, false) / false[-1], np.append(0, true) / true[-1])
 
 
 def _precision_at(true: np.ndarray, false: np.ndarray) -> np.ndarray:
-    """Precision of one resample at the first threshold that reaches the recalls CURVE_GRID (above 0)."""
+    """Return the precision of one resample at the highest threshold that reaches each recall of CURVE_GRID."""
     if not true[-1]:
         return np.full(len(CURVE_GRID), np.nan)
     least = np.maximum(np.ceil(CURVE_GRID * true[-1] - 1e-9), 1)
@@ -33,7 +33,7 @@ def _precision_at(true: np.ndarray, false: np.ndarray) -> np.ndarray:
 
 
 def _band(cases: Cases, ladder: Ladder, bootstrap: Bootstrap, read: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Pointwise 95 % limits of a curve over CURVE_GRID; `read` takes one resample's counts at each rung."""
+    """Return the pointwise 95 % limits of a curve over CURVE_GRID; `read` maps the counts of a resample to it."""
     support = cases.support()
     if support < 2:
         return np.zeros(len(CURVE_GRID)), np.ones(len(CURVE_GRID))
@@ -50,7 +50,7 @@ def _band(cases: Cases, ladder: Ladder, bootstrap: Bootstrap, read: Any) -> tupl
 
 
 def _rows(x: np.ndarray, y: np.ndarray, levels: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[tuple]:
-    """Rows x, y, threshold, low, high; the limits are read at x and always hold y."""
+    """Return rows x, y, threshold, low, high; the limits are interpolated at x and widened to include y."""
     below, above = np.interp(x, CURVE_GRID, low), np.interp(x, CURVE_GRID, high)
     columns = (x, y, levels, np.minimum(below, y), np.maximum(above, y))
     return [tuple(float(number) for number in row) for row in zip(*columns, strict=True)]
@@ -60,10 +60,10 @@ def roc_curve(cases: Cases, bootstrap: Bootstrap) -> Table:
     """Return the ROC curve with the pointwise 95 % band of its sensitivity.
 
     Points on a straight line between their neighbours are left out. The threshold of the first point, (0, 0), is the
-    smallest number above every probability: finite, and true.
+    smallest number above every probability, not infinity.
 
     Returns:
-        Rows `fpr`, `tpr`, `threshold`, `low`, `high` by falling threshold.
+        Rows `fpr`, `tpr`, `threshold`, `low`, `high` by descending threshold.
 
     """
     ladder = Ladder(cases)
@@ -73,18 +73,18 @@ def roc_curve(cases: Cases, bootstrap: Bootstrap) -> Table:
     keep = _corners(false, true)
     x, y = false[keep] / false[-1], true[keep] / true[-1]
     low = np.maximum.accumulate(low)  # sensitivity never falls with the false positive rate
-    low[-1] = 1.0  # where every image is called positive, whoever is tested
+    low[-1] = 1.0  # there, every image is positive, in any sample
     return Table(("fpr", "tpr", "threshold", "low", "high"), _rows(x, y, levels[keep], low, high))
 
 
 def pr_curve(cases: Cases, bootstrap: Bootstrap) -> Table:
     """Return the precision-recall curve with the pointwise 95 % band of its precision.
 
-    One row for each threshold at which an image is called, without scikit-learn's added point (0, 1), which no
-    threshold reaches; of thresholds with equal recall the first and the last are kept.
+    One row per distinct probability, without the point (0, 1) that scikit-learn adds, which no threshold reaches; of
+    thresholds with equal recall only the first and the last are kept.
 
     Returns:
-        Rows `recall`, `precision`, `threshold`, `low`, `high` by falling threshold.
+        Rows `recall`, `precision`, `threshold`, `low`, `high` by descending threshold.
 
     """
     ladder = Ladder(cases)
@@ -100,13 +100,13 @@ def pr_curve(cases: Cases, bootstrap: Bootstrap) -> Table:
 
 
 def net_benefit(cases: Cases, bootstrap: Bootstrap) -> Table:
-    """Return the decision curve (Vickers & Elkin 2006, Med. Decis. Making 26:565) at the split's own share of cancer.
+    """Return the decision curve (Vickers & Elkin 2006, Med. Decis. Making 26:565) at the prevalence of the split.
 
-    Net benefit at threshold probability t is (true positives - false positives * t / (1 - t)) / images: what is gained
-    by recalling those at or above t, when recalling one healthy case in vain costs t / (1 - t) of finding a cancer.
+    Net benefit at threshold probability t is (true positives - false positives * t / (1 - t)) / images: the gain from
+    recalling all images at or above t, if a false positive costs t / (1 - t) of the benefit of a true positive.
 
     Returns:
-        Rows at t = 0.01, 0.02 … 0.99: the model with its interval, recalling all, recalling none.
+        Rows at t = 0.01, 0.02 … 0.99: net benefit of the model with its interval, of recalling all and of none.
 
     """
     levels = np.arange(1, 100) / 100

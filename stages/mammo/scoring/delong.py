@@ -1,4 +1,4 @@
-"""DeLong's interval and paired test of the ROC AUC: image-level, closed form."""
+"""DeLong's interval and paired test of the ROC AUC, in closed form, for independent images."""
 
 from mammo.scoring.cases import Cases
 from mammo.scoring.intervals import NORMAL, Interval, when_all_agree
@@ -9,9 +9,9 @@ from scipy import stats
 
 
 def _placements(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each positive the share of negatives below it, for each negative the share of positives above it.
+    """Return the share of negatives below each positive, and the share of positives above each negative.
 
-    By midranks (Sun & Xu 2014, IEEE Signal Process. Lett. 21:1389), in floating point: counts of pairs never overflow.
+    Computed by midranks (Sun & Xu 2014, IEEE Signal Process. Lett. 21:1389) in floating point, to avoid overflow.
     """
     positive = np.asarray(labels) == 1
     probabilities = np.asarray(probabilities, dtype=np.float64)
@@ -26,10 +26,10 @@ def _variance(above: np.ndarray, below: np.ndarray) -> float:
 
 
 def delong_interval(cases: Cases) -> Interval:
-    """Return the ROC AUC with DeLong's interval (DeLong et al. 1988, Biometrics 44:837), normal, cut to [0, 1].
+    """Return the ROC AUC with DeLong's normal interval (DeLong et al. 1988, Biometrics 44:837), clipped to [0, 1].
 
-    Takes every image for independent. One image of a class: [0, 1]. No variance at an AUC of 0 or 1: the exact bound
-    for as many independent pairs as the smaller class has images.
+    Images are treated as independent. With one image in a class, the interval is [0, 1]. With an AUC of 0 or 1 and no
+    variance, it is the exact binomial interval for n independent pairs, n being the size of the smaller class.
     """
     cases = cases.independent()
     above, below = _placements(cases.labels, cases.probabilities)
@@ -47,12 +47,12 @@ def delong_interval(cases: Cases) -> Interval:
 
 
 def delong_test(a: Cases, b: Cases) -> Change:
-    """Run DeLong's paired test of two ROC AUCs on the same images, given in one order; each counts as independent."""
+    """Run DeLong's paired test of two ROC AUCs on the same independent images, given in the same order."""
     of_a, of_b = delong_interval(a), delong_interval(b)
-    labels, said_a, said_b = a.as_given(a.labels), a.as_given(a.probabilities), b.as_given(b.probabilities)
-    (above_a, below_a), (above_b, below_b) = _placements(labels, said_a), _placements(labels, said_b)
+    labels, scores_a, scores_b = a.as_given(a.labels), a.as_given(a.probabilities), b.as_given(b.probabilities)
+    (above_a, below_a), (above_b, below_b) = _placements(labels, scores_a), _placements(labels, scores_b)
     support = min(len(above_a), len(below_a))
-    if np.array_equal(said_a, said_b):
+    if np.array_equal(scores_a, scores_b):
         return unchanged(of_a)
     error = _variance(above_b - above_a, below_b - below_a) ** 0.5 if support > 1 else 0.0
     return tested(of_a, of_b, error, support, stats.norm)

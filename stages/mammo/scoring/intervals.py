@@ -1,11 +1,11 @@
-"""95 % intervals of scores, from resamples of patients.
+"""95 % intervals of scores, computed from resamples of patients.
 
-Where data cannot tell, the interval says so and is never NaN:
-- fewer than two patients of a kind that the score depends on: the whole range, [0, 1];
-- an undefined score (precision when nothing is called positive): value 0 as scikit-learn has it, interval [0, 1];
-- a score at 0 or 1 in every resample, e.g. an AUC of 1: the exact binomial bound for k independent patients, or k
-  independent pairs of patients, that all agree: [0.025^(1/k), 1] (Clopper & Pearson 1934). One image, or pair, from
-  each of k patients agrees at least as often as the whole set, so the bound errs on the wide side.
+Intervals are never NaN. Special cases:
+- fewer than two patients with (or without) cancer, if the score depends on them: the whole range, [0, 1];
+- an undefined score (precision without positive predictions): value 0 as in scikit-learn, interval [0, 1];
+- a score of 0 or 1 in every resample, e.g. an AUC of 1: the exact binomial interval for k successes in k independent
+  patients, or pairs of patients: [0.025^(1/k), 1] (Clopper & Pearson 1934). It is conservative, because one image (or
+  pair) from each of k patients is correct at least as often as all images are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ NORMAL = float(stats.norm.ppf(1 - TAIL))
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the ends of its 95 % interval."""
+    """A value with its 95 % interval."""
 
     value: float
     low: float
@@ -33,21 +33,21 @@ class Interval:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows for a CSV file."""
+    """Columns and rows of a CSV file."""
 
     columns: tuple[str, ...]
     rows: Sequence[tuple[float, ...]]
 
 
 class Resampled(NamedTuple):
-    """A score on the images as they are, and on each resample."""
+    """A score on the original images and on each resample."""
 
     value: float
     resamples: np.ndarray
 
 
 def as_json(content: Any) -> Any:
-    """Return `content` with every Interval, at any depth of mappings, as `{"value", "low", "high"}`."""
+    """Convert every Interval in nested mappings to a mapping with `value`, `low` and `high`."""
     if isinstance(content, Interval):
         return asdict(content)
     if isinstance(content, Mapping):
@@ -56,32 +56,32 @@ def as_json(content: Any) -> Any:
 
 
 def collect(cases: Cases, bootstrap: Bootstrap, width: int, score: Any) -> dict[str, Resampled]:
-    """Return `score`, a function of counts (resamples, patients) to named arrays, on the images and on resamples."""
+    """Compute scores on the images and on all resamples; `score` maps counts (resamples, patients) to named arrays."""
     once = score(np.ones((1, len(cases.cancer))))
     parts = [score(counts) for counts in bootstrap.counts(cases.cancer, width)]
     return {name: Resampled(float(once[name][0]), np.concatenate([part[name] for part in parts])) for name in once}
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Divide; 0 / 0 gives NaN, and such resamples are left out of an interval."""
+    """Divide, with NaN for a denominator of 0; intervals leave out such resamples."""
     out = np.full(np.shape(numerator), np.nan)
     return np.divide(numerator, denominator, out=out, where=denominator != 0)
 
 
 def exact(values: np.ndarray) -> np.ndarray:
-    """Return values in [0, 1] cut to as many bits as can be summed without rounding.
+    """Round values in [0, 1] to so few bits that their sum is exact.
 
-    So no resample depends on the order of additions, which in a matrix product changes with the number of threads.
+    The result then does not depend on the order of additions, which varies with the number of threads.
     """
     scale = 2.0 ** (50 - len(values).bit_length())
     return np.round(values * scale) / scale
 
 
 def quantile_levels(support: int) -> tuple[float, float]:
-    """Return the quantiles of the resamples between which the 95 % interval lies.
+    """Return the two quantile levels of the resamples that are the limits of the 95 % interval.
 
-    Beyond 2.5 % and 97.5 %, since k drawn patients vary less than k new ones, by the ratio of Student's interval to
-    the normal one: the expanded percentile interval (Hesterberg 2015, Am. Stat. 69:371).
+    The expanded percentile interval (Hesterberg 2015, Am. Stat. 69:371): wider than 2.5 % to 97.5 % by the ratio of
+    Student's interval to the normal one, since k resampled patients vary less than k new patients.
     """
     tail = float(stats.norm.sf(stats.t(support - 1).ppf(1 - TAIL) * (support / (support - 1)) ** 0.5))
     return tail, 1 - tail
@@ -93,7 +93,7 @@ def when_all_agree(patients: int) -> float:
 
 
 def interval(resampled: Resampled, support: int) -> Interval:
-    """Return the expanded percentile interval of a score from 0 to 1 that `support` patients carry."""
+    """Return the expanded percentile interval of a score in [0, 1] that depends on `support` patients."""
     value = resampled.value
     if np.isnan(value):
         return Interval(0.0, 0.0, 1.0)
@@ -109,7 +109,7 @@ def interval(resampled: Resampled, support: int) -> Interval:
 
 
 def intervals(cases: Cases, scored: Mapping[str, Resampled]) -> dict[str, Interval]:
-    """Return the interval of every score; `patient_roc_auc` is left out where every patient has cancer."""
+    """Return the interval of every score, without `patient_roc_auc` if every patient has cancer."""
     return {
         name: interval(resampled, cases.support(name))
         for name, resampled in scored.items()

@@ -1,4 +1,4 @@
-"""The headline scores: ROC AUC, average precision, sensitivity, specificity and their like."""
+"""The headline scores: ROC AUC, average precision, sensitivity, specificity and others."""
 
 from mammo.scoring.cases import Bootstrap, Cases, Ladder
 from mammo.scoring.intervals import Interval, Resampled, collect, interval, intervals, ratio
@@ -35,16 +35,16 @@ TITLES = {
 
 
 def scores(cases: Cases, threshold: float, bootstrap: Bootstrap) -> dict[str, Interval]:
-    """Return the headline scores with intervals over patients.
+    """Return the headline scores with patient-clustered intervals.
 
     Args:
         cases: the scored images.
-        threshold: chosen on other images.
+        threshold: operating point, chosen on validation.
         bootstrap: the resamples.
 
     Returns:
-        `roc_auc`, `patient_roc_auc` (mean probability of a patient's images against cancer in any; left out where
-        every patient has cancer), `average_precision`, `accuracy`, `balanced_accuracy`, `sensitivity`, `specificity`,
+        `roc_auc`, `patient_roc_auc` (by the mean probability of each patient's images; left out if every patient
+        has cancer), `average_precision`, `accuracy`, `balanced_accuracy`, `sensitivity`, `specificity`,
         `precision`, `f1`, `accuracy_at_half` (threshold 0.5), `majority_accuracy` (the majority class's share).
 
     """
@@ -52,17 +52,17 @@ def scores(cases: Cases, threshold: float, bootstrap: Bootstrap) -> dict[str, In
 
 
 def image_scores(cases: Cases, threshold: float, bootstrap: Bootstrap) -> dict[str, Interval]:
-    """Return `scores` as if every image were another patient's: too narrow, to be shown beside the others."""
-    found = scores(cases.independent(), threshold, bootstrap)
-    return {name: score for name, score in found.items() if name != "patient_roc_auc"}
+    """Return `scores` with every image as its own patient, for comparison: these intervals are too narrow."""
+    scored = scores(cases.independent(), threshold, bootstrap)
+    return {name: score for name, score in scored.items() if name != "patient_roc_auc"}
 
 
 def all_scores(cases: Cases, called: np.ndarray, bootstrap: Bootstrap) -> dict[str, Resampled]:
-    """Return every score on every resample; `called` (n,) bool, in the order of `cases`, says what is called cancer."""
+    """Return every score on every resample; `called` (n,) bool are the positive predictions in the order of `cases`."""
     ladder, patient_ladder = Ladder(cases), Ladder(cases.per_patient())
     cells, half = cells_of(cases, called), cells_of(cases, cases.probabilities >= 0.5)
-    commoner = cases.labels if cases.labels.mean() > 0.5 else ~cases.labels
-    majority = cases.sums(np.stack([commoner, ~commoner], axis=1))
+    in_majority = cases.labels if cases.labels.mean() > 0.5 else ~cases.labels
+    majority = cases.sums(np.stack([in_majority, ~in_majority], axis=1))
 
     def score(counts: np.ndarray) -> dict[str, np.ndarray]:
         common, rare = (counts @ majority).T
@@ -92,7 +92,7 @@ def _steps(cumulative: np.ndarray) -> np.ndarray:
 
 
 def _area(true: np.ndarray, false: np.ndarray) -> np.ndarray:
-    """ROC AUC by the trapezoid rule. All sums are of whole numbers and halves, so it never rounds above 1."""
+    """Return the ROC AUC by the trapezoidal rule; all terms are multiples of 0.5, so rounding cannot exceed 1."""
     false_steps = _steps(false)
     pairs = (true * false_steps).sum(axis=-1) - 0.5 * (_steps(true) * false_steps).sum(axis=-1)
     return ratio(pairs, true[..., -1] * false[..., -1])
@@ -110,7 +110,7 @@ def cells_of(cases: Cases, called: np.ndarray) -> np.ndarray:
 
 
 def decided(cells: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the scores of a confusion matrix, or of one per resample, (resamples, 4)."""
+    """Return the scores of confusion matrices, (resamples, 4), in the order of `cells_of`."""
     tp, fp, fn, tn = cells.T
     sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
     return {
@@ -124,12 +124,12 @@ def decided(cells: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def share(held: np.ndarray, patients: np.ndarray, bootstrap: Bootstrap) -> Interval:
-    """Return the share of images of which something holds, e.g. of peaks of heat maps that lie in the lesion.
+    """Return the share of images with a property, e.g. a heat map that peaks in the lesion.
 
     Args:
-        held: (n,) bool, whether it holds; at least one image.
+        held: (n,) bool, whether the image has the property; n >= 1.
         patients: (n,) names.
-        bootstrap: the resamples, of all patients alike.
+        bootstrap: the resamples, not stratified by class.
 
     """
     names, patient = np.unique(np.asarray(patients).astype(str), return_inverse=True)

@@ -1,4 +1,4 @@
-"""Two classifiers on the same images: changes of scores with intervals and p."""
+"""Paired comparison of two classifiers: changes of scores with intervals and p."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Change:
-    """One score of two classifiers on the same images: `change` is b - a, `p` two-sided."""
+    """A score of two classifiers on the same images; `change` is b - a, `p` is two-sided."""
 
     a: Interval
     b: Interval
@@ -22,10 +22,10 @@ class Change:
 
 
 def tested(a: Interval, b: Interval, error: float, support: int, law: Any) -> Change:
-    """Return the change b - a, its interval and two-sided p, from its standard error and the `law` of change / error.
+    """Return the change b - a with interval and p, given its standard error and the distribution of change / error.
 
-    Without variation, `support` independent patients (or pairs) all speak for the same change, or none does: a sign
-    test gives p, and the two intervals together limit the change.
+    With an error of 0, either all or none of the `support` independent patients (or pairs) change. Then p is that of a
+    sign test, and the interval is derived from those of a and b.
     """
     change = b.value - a.value
     if support < 2:
@@ -39,29 +39,29 @@ def tested(a: Interval, b: Interval, error: float, support: int, law: Any) -> Ch
 
 
 def unchanged(score: Interval) -> Change:
-    """Return the change of a score between two that say the same."""
+    """Return the change between two classifiers with identical predictions."""
     return Change(score, score, Interval(0.0, 0.0, 0.0), 1.0)
 
 
 def paired_bootstrap(
     a: Cases, b: Cases, called_a: np.ndarray, called_b: np.ndarray, bootstrap: Bootstrap
 ) -> dict[str, Change]:
-    """Return each of COMPARED for two classifiers, from the same resamples of patients for both.
+    """Return the change of each score in COMPARED, from the same resamples of patients for both classifiers.
 
-    Interval and p are Student's, from the bootstrap's standard error: p < 0.05 exactly where the interval leaves 0 out.
-    With k patients who carry the score (of the rarer kind where it needs both) there are k - 1 degrees of freedom, and
-    the error is multiplied by sqrt(k / (k - 1)), since k drawn patients vary less than k new ones. For sensitivity
-    with one image per patient that is the paired t-test.
+    Interval and p use Student's t distribution with the standard error of the bootstrap: p < 0.05 exactly if the
+    interval excludes 0. With `Cases.support` = k there are k - 1 degrees of freedom, and the error is multiplied by
+    sqrt(k / (k - 1)), since k resampled patients vary less than k new patients. For sensitivity with one image per
+    patient this is the paired t-test.
 
     Args:
-        a: what the first says of the images.
-        b: what the second says of them, given in the same order.
-        called_a: (n,) 0 or 1, the first's calls at its own threshold, in the order given.
-        called_b: (n,) of the second.
+        a: images with the probabilities of the first classifier.
+        b: the same images in the same order, with those of the second.
+        called_a: (n,) 0 or 1, predictions of the first at its own threshold, in the order of the input.
+        called_b: (n,) predictions of the second.
         bootstrap: the resamples.
 
     Returns:
-        By score; `patient_roc_auc` is left out where every patient has cancer.
+        The changes by score, without `patient_roc_auc` if every patient has cancer.
 
     """
     sides = [
@@ -87,13 +87,13 @@ def paired_bootstrap(
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
-    """Return the two-sided exact p of McNemar's test (McNemar 1947): are both right on different images equally often?
+    """Return the two-sided exact p of McNemar's test (McNemar 1947) for a difference in accuracy.
 
-    Takes every image for independent.
+    Images are treated as independent.
 
     Args:
-        right_a: (n,) bool, whether the first is right.
-        right_b: (n,) bool, whether the second is.
+        right_a: (n,) bool, whether the first classifier is right.
+        right_b: (n,) bool, whether the second classifier is right.
 
     """
     only_a, only_b = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))

@@ -1,4 +1,4 @@
-"""Numbers as people read them: one rounding for page, figures, model card and terminal. Files keep full precision."""
+"""Formatting of numbers in pages, figures, model card and terminal. Data files keep full precision."""
 
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -6,18 +6,18 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def rounded(value: float, decimals: int = 3) -> str:
-    """Return `value` with `decimals` places; a tie is rounded away from 0, as JavaScript does on the page of plots.
+    """Format `value` with `decimals` places; ties are rounded away from 0, as JavaScript does on the plots page.
 
-    Python's own formatting rounds a tie to the even digit: 1 of 8 images would be 12 % here and 13 % there.
+    Python's own formatting rounds ties to the even digit: 1 of 8 images would be 12 % instead of 13 %.
     """
     return str(Decimal(value).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
 
 
 def percent(share: float) -> str:
-    """Return a share in percent with at most one decimal, e.g. `12.5 %`; no line breaks before the unit."""
+    """Format a share in percent with at most one decimal and a no-break space, e.g. `12.5 %`."""
     return f"{rounded(100 * share, 1).removesuffix('.0')}{NO_BREAK}%"
 
 
 def with_interval(value: float, low: float, high: float) -> str:
-    """Return a score with its 95 % interval, e.g. `0.933 (0.860–0.988)`."""
+    """Format a score with its 95 % interval, e.g. `0.933 (0.860–0.988)`."""
     return f"{rounded(value)} ({rounded(low)}–{rounded(high)})"

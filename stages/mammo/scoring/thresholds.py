@@ -1,4 +1,4 @@
-"""Thresholds locked on validation, and what they keep on other images."""
+"""Thresholds chosen on validation, and their sensitivity and specificity on other images."""
 
 from collections.abc import Mapping
 
@@ -10,27 +10,27 @@ import numpy as np
 
 
 def _between(higher: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """Halfway between neighbouring probabilities, or the higher where rounding leaves no number between them."""
+    """Return the mean of neighbouring probabilities, or the higher one if no float lies between them."""
     middle = (higher + lower) / 2
     return np.where(middle > lower, middle, higher)
 
 
 def locked_thresholds(cases: Cases) -> dict[str, float]:
-    """Return the threshold of each rule of `settings.ThresholdRule`, chosen on validation to be applied to test.
+    """Return the threshold of each rule of `settings.ThresholdRule`, chosen on the validation split.
 
-    Candidates lie halfway between neighbouring distinct probabilities, so that no image sits on the edge; one below
-    all (0) and one above all. `balanced_accuracy` takes the candidate with the highest balanced accuracy and among
-    equals the lowest, since screening would rather recall than miss; `specificity_90` and `specificity_95` the
-    lowest with at least that specificity; `sensitivity_90` the highest with at least that sensitivity; `half` is 0.5.
+    Candidates are the midpoints of neighbouring distinct probabilities, 0, and a number above all probabilities.
+    `balanced_accuracy` selects the candidate with the highest balanced accuracy (the lowest if tied, since a missed
+    cancer is worse than a recall); `specificity_90` and `specificity_95` the lowest with at least that specificity;
+    `sensitivity_90` the highest with at least that sensitivity; `half` is 0.5.
     """
     ladder = Ladder(cases)
     once = np.ones((1, len(cases.cancer)))
     true, false = (np.append(0, counts[0]).astype(np.int64) for counts in ladder.climbed(once))
     rungs = ladder.probabilities
     above = (rungs[0] + 1) / 2 if rungs[0] < np.nextafter(1, 0) else np.nextafter(1, 2)
-    candidates = np.concatenate([[above], _between(rungs[:-1], rungs[1:]), [0.0]])  # falling; more called positive
+    candidates = np.concatenate([[above], _between(rungs[:-1], rungs[1:]), [0.0]])  # in descending order
     positives, negatives = true[-1], false[-1]
-    youden = true * negatives - false * positives  # whole numbers: ties are exact
+    youden = true * negatives - false * positives  # integers, so that ties are exact
 
     def specificity(percent: int) -> float:
         return float(candidates[np.flatnonzero(100 * (negatives - false) >= percent * negatives)[-1]])
@@ -47,16 +47,16 @@ def locked_thresholds(cases: Cases) -> dict[str, float]:
 def operating_points(
     cases: Cases, thresholds: Mapping[str, float], bootstrap: Bootstrap
 ) -> dict[str, dict[str, float | Interval]]:
-    """Return sensitivity and specificity at thresholds that were chosen on other images.
+    """Return sensitivity and specificity at thresholds chosen on other images.
 
     Args:
         cases: the scored images.
-        thresholds: by name of the rule, as `locked_thresholds` returns them.
+        thresholds: threshold of each rule, as returned by `locked_thresholds`.
         bootstrap: the resamples.
 
     Returns:
-        For each rule `threshold`, `sensitivity` and `specificity`. What a rule promised on validation, e.g. 90 %
-        specificity, is not exactly what it keeps here; the interval tells.
+        `threshold`, `sensitivity` and `specificity` of each rule. The target of a rule, e.g. 90 % specificity, was met
+        on validation and is only approximately met here.
 
     """
     points: dict[str, dict[str, float | Interval]] = {}
