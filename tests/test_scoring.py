@@ -7,7 +7,7 @@ from mammo import scoring
 from mammo.core import settings
 from mammo.core.errors import UserError
 from mammo.scoring import Bootstrap, Cases, Interval, curves, measures
-from mammo.scoring import cases as cases_module
+from mammo.scoring import bootstrap as bootstrap_module
 from mammo.scoring.cases import Ladder
 from mammo.scoring.intervals import quantile_levels
 
@@ -145,7 +145,7 @@ def test_the_order_of_the_images_and_the_size_of_chunks_change_nothing(monkeypat
         ]
 
     expected = everything(once)
-    monkeypatch.setattr(cases_module, "CHUNK", 1000)
+    monkeypatch.setattr(bootstrap_module, "CHUNK", 1000)
     assert everything(again) == expected
 
 

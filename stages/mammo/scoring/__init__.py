@@ -1,7 +1,8 @@
 """Scores with patient-clustered intervals, curves, calibration, and paired comparisons of two classifiers."""
 
+from mammo.scoring.bootstrap import RESAMPLES, Bootstrap
 from mammo.scoring.calibration import reliability
-from mammo.scoring.cases import RESAMPLES, Bootstrap, Cases
+from mammo.scoring.cases import Cases
 from mammo.scoring.curves import net_benefit, pr_curve, roc_curve
 from mammo.scoring.delong import delong_interval, delong_test
 from mammo.scoring.intervals import NORMAL, Interval, Table, as_json

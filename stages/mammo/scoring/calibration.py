@@ -1,6 +1,7 @@
 """Calibration: agreement of predicted probabilities with observed shares of cancer."""
 
-from mammo.scoring.cases import Bootstrap, Cases
+from mammo.scoring.bootstrap import Bootstrap
+from mammo.scoring.cases import Cases
 from mammo.scoring.intervals import Interval, Table, collect, exact, interval, intervals, ratio
 
 import numpy as np

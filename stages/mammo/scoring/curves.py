@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from mammo.scoring.cases import Bootstrap, Cases, Ladder
+from mammo.scoring.bootstrap import Bootstrap
+from mammo.scoring.cases import Cases, Ladder
 from mammo.scoring.intervals import Table, quantile_levels, when_all_agree
 
 import numpy as np

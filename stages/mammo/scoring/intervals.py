@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from mammo.scoring.cases import Bootstrap, Cases
+from mammo.scoring.bootstrap import Bootstrap
+from mammo.scoring.cases import Cases
 
 import numpy as np
 from scipy import stats

@@ -1,6 +1,7 @@
 """The headline scores: ROC AUC, average precision, sensitivity, specificity and others."""
 
-from mammo.scoring.cases import Bootstrap, Cases, Ladder
+from mammo.scoring.bootstrap import Bootstrap
+from mammo.scoring.cases import Cases, Ladder
 from mammo.scoring.intervals import Interval, Resampled, collect, interval, intervals, ratio
 
 import numpy as np

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mammo.scoring.cases import Bootstrap, Cases
+from mammo.scoring.bootstrap import Bootstrap
+from mammo.scoring.cases import Cases
 from mammo.scoring.intervals import TAIL, Interval, interval
 from mammo.scoring.measures import COMPARED, DECIDED, all_scores
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from mammo.scoring.cases import Bootstrap, Cases, Ladder
+from mammo.scoring.bootstrap import Bootstrap
+from mammo.scoring.cases import Cases, Ladder
 from mammo.scoring.intervals import Interval, collect, intervals
 from mammo.scoring.measures import cells_of, decided
 
