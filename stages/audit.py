@@ -1,4 +1,4 @@
-"""Leakage, duplicates, odd scans and shortcuts; a leak stops the pipeline here."""
+"""Search for leakage, duplicates, odd scans and shortcuts; a leak stops the pipeline."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from mammo.core.errors import UserError
 def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Path) -> None:
     """Search PREPARED for leakage, duplicates, odd scans and shortcuts.
 
-    The verdict that training waits for goes to GATE, counts to METRICS (JSON), one row per finding to FINDINGS (CSV),
+    Write the verdict, which training requires, to GATE, counts to METRICS (JSON), one row per finding to FINDINGS (CSV),
     one PNG per kind of finding to the folder PICTURES. A leak stops the pipeline unless audit.on_leak is `warn`.
     """
     params = settings.read().audit

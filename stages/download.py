@@ -1,4 +1,4 @@
-"""A set of mammograms put into data/raw as delivered, with an index: synthetic, from Kaggle, or the user's own."""
+"""Put a set of mammograms into data/raw, as delivered, with an index: phantoms, from Kaggle, or the user's own."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from mammo.sources import own, phantom
 
 
 def main(folder: Path, raw: Path) -> None:
-    """Put the images of `data.source` into RAW with index.csv; FOLDER holds the user's own images."""
+    """Put the images of `data.source` and index.csv into RAW; FOLDER holds the user's own images."""
     data = settings.read().data
     if data.source == "kaggle":
         found = from_kaggle(data.kaggle, data.patient)
@@ -27,31 +27,31 @@ def main(folder: Path, raw: Path) -> None:
 
 
 def from_kaggle(handle: str, patient: str) -> list[own.Found]:
-    """Return the images of a Kaggle set in kagglehub's cache, fetched first if they are not there.
+    """Return the images of a Kaggle set from kagglehub's cache; download them first if necessary.
 
     Raises:
-        UserError: the set cannot be had, or is not laid out as `{train,valid,test}/{0,1}/`.
+        UserError: the set cannot be downloaded, or is not laid out as `{train,valid,test}/{0,1}/`.
 
     """
-    from mammo.sources import kaggle  # here: importing kagglehub takes half a second, which no other source needs
+    from mammo.sources import kaggle  # here, since importing kagglehub takes half a second
 
     folder = kaggle.fetch(handle)
     try:
         return own.tree(folder, patient)
     except UserError as error:
-        way_on = f"if its copy here was damaged, delete {folder} and run again"
-        raise UserError(f"the Kaggle set {handle} cannot be used: {error}; {way_on}") from error
+        remedy = f"if the downloaded copy is damaged, delete {folder} and run again"
+        raise UserError(f"the Kaggle set {handle} cannot be used: {error}; {remedy}") from error
 
 
 def keep_apart(folder: Path, raw: Path) -> None:
-    """Refuse a folder of own images that lies in RAW or around it: RAW is replaced as a whole.
+    """Refuse a folder of own images that is inside RAW or contains it, since RAW is replaced as a whole.
 
     Raises:
-        UserError: it does.
+        UserError: one of the folders contains the other.
 
     """
-    mine, target = folder.resolve(), raw.resolve()
-    if mine.is_relative_to(target) or target.is_relative_to(mine):
+    own_images, target = folder.resolve(), raw.resolve()
+    if own_images.is_relative_to(target) or target.is_relative_to(own_images):
         raise UserError(f"{folder} (data.folder) and {raw}, which this stage replaces, must not contain each other")
 
 

@@ -1,4 +1,4 @@
-"""The test split scored, drawn and explained: every number with its interval, the threshold as locked on validation."""
+"""Score, draw and explain the test split, with intervals and the threshold locked on validation."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -22,7 +22,7 @@ CLASSES = ("healthy", "cancer")
 def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path, plots: Path) -> None:
     """Score MODEL on the test split of PREPARED; write tables and pictures to the folders METRICS and PLOTS.
 
-    The shortcut baseline of AUDIT stands beside the scores, HISTORY is drawn. Heat maps show where the network looked.
+    The scores include the brightness baseline of AUDIT. HISTORY is drawn, and heat maps show where the network looks.
     """
     params = settings.read().evaluate
     bootstrap = Bootstrap(params.seed, params.resamples)
@@ -51,7 +51,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
         folder.mkdir()
         heat_map_sheets.outcome_sheets(folder, test, partial(heat_maps.heat_maps, explain, data.images), lesions)
 
-    # Last, though known first: this file says that a run has finished, and DVC leaves what a failed stage has written.
+    # Written last: this file marks a finished run, and DVC keeps the files of a failed stage.
     leak = info.audit.model_dump() if info.audit.leaking else {}
     files.write_json(metrics / stage.HEADLINE.name, scoring.as_json({**leak, **headline}))
 
@@ -76,7 +76,7 @@ def score(cases: Cases, threshold: float, bootstrap: Bootstrap, shortcut: dict[s
 def write_scores(
     metrics: Path, plots: Path, cases: Cases, thresholds: Mapping[str, float], bootstrap: Bootstrap
 ) -> dict[str, np.ndarray]:
-    """Write operating points, calibration and curves; return the rows of each plots/CURVE.csv."""
+    """Write operating points, calibration and curves; return the rows of each curve by name."""
     calibration, reliability = scoring.reliability(cases, bootstrap)
     points = scoring.operating_points(cases, thresholds, bootstrap)
     files.write_json(metrics / "operating_points.json", scoring.as_json(points))
@@ -93,7 +93,7 @@ def write_scores(
 
 
 def write_predictions(plots: Path, test: PredictedSplit, headline: Mapping[str, Any]) -> None:
-    """Write predictions.csv and confusion.csv, one row per image, and scores.csv, one per score with an interval."""
+    """Write predictions.csv and confusion.csv, one row per image, and scores.csv, one row per score."""
     rows = test.rows
     predictions.write(plots / "predictions.csv", rows)
     words = [(CLASSES[row.label], CLASSES[row.predicted]) for row in rows]

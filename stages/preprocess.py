@@ -1,4 +1,4 @@
-"""Every image decoded, made grey, resized into one array; patients assigned to splits."""
+"""Decode every image, convert it to grey, resize it into one array; assign patients to splits."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mammo.imaging import prepare
 
 
 def main(raw: Path, prepared: Path, metrics: Path) -> None:
-    """Decode the images of RAW into PREPARED/images.npy, index.csv and about.json; count them in METRICS."""
+    """Decode the images of RAW into PREPARED/images.npy, index.csv and about.json; write counts to METRICS."""
     params = settings.read()
     delivered = dataset.read_index(raw)
     with files.written(prepared) as folder:
@@ -28,7 +28,7 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
 
 
 def counts(entries: Sequence[Entry], skipped: int) -> dict[str, dict[str, int]]:
-    """Return images and patients by split, and how many images were skipped, for metrics/preprocess.json."""
+    """Return the numbers of images and patients by split and of skipped images, for metrics/preprocess.json."""
     table: dict[str, dict[str, int]] = {}
     for name in SPLITS:
         part = [entry for entry in entries if entry.split == name]

@@ -1,4 +1,4 @@
-"""What the files of a run say, as one page that opens with the results, and as a model card."""
+"""Report a run as one HTML page and as a model card."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from mammo.reporting import pages, run
 
 
 def main(model: Path, metrics: Path, plots: Path, report: Path) -> None:
-    """Write REPORT/report.html and REPORT/model_card.md from what a run left in MODEL, METRICS and PLOTS."""
+    """Write REPORT/report.html and REPORT/model_card.md from a run's MODEL, METRICS and PLOTS."""
     content = run.read(model, metrics, plots)
     page, card = pages.page(content), pages.model_card(content)
     files.write_text(report / "report.html", page)

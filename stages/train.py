@@ -1,4 +1,4 @@
-"""The network, fitted on the training split and selected on the validation split; resumable."""
+"""Fit the network on the training split and select it on the validation split; resumable."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from mammo.scoring import Cases, locked_thresholds
 import numpy as np
 
 # isort: split
-import keras  # after networks, which quietens TensorFlow
+import keras  # after networks, which silences TensorFlow
 import tensorflow as tf
 
 
 def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) -> None:
-    """Fit the network on PREPARED; write MODEL/model.keras and model.json, HISTORY by epoch, METRICS.
+    """Fit the network on PREPARED; write MODEL/model.keras and model.json, HISTORY per epoch, METRICS.
 
-    GATE holds the audit's verdict, which the model carries along.
+    GATE holds the audit's verdict, which is stored with the model.
     """
     params = settings.read()
     train = params.train
@@ -32,7 +32,7 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
     files.write_json(metrics, {"epochs": progress.epoch, "best_epoch": progress.best_epoch, **verdict})
     if verdict["collapsed"]:
         raise UserError(
-            "THE NETWORK HAS COLLAPSED: it learned nothing or says nearly the same of every image "
+            "THE NETWORK HAS COLLAPSED: it learned nothing or gives nearly the same probability for all images "
             f"(training AUC {verdict['train']['roc_auc']['value']:.3f}, interquartile range of the validation "
             f"probabilities {verdict['valid']['probability_spread']:.4f}). Nothing is scored. "
             f"Try another train.seed or train.learning_rate; the numbers are in {metrics}."
@@ -61,10 +61,10 @@ def describe(
     audit: Verdict,
     probability: np.ndarray,
 ) -> ModelInfo:
-    """Return what a prediction needs to know: geometry, thresholds locked on validation, arithmetic, what is usual."""
+    """Return the model info: input, thresholds locked on validation, arithmetic, statistics of the training images."""
     learned, validation = data.part("train"), data.part("valid")
-    look = networks.features(fitted.network)
-    features = [networks.probabilities(look, data.images, part) for part in (learned, validation)]
+    extract = networks.features(fitted.network)
+    features = [networks.probabilities(extract, data.images, part) for part in (learned, validation)]
     means = np.array([data.images[position].mean() for position in learned])
     return ModelInfo.model_validate(
         {

@@ -421,7 +421,7 @@ def test_kills_at_random_moments_change_no_byte(straight: Straight, tmp_path: Pa
         while begin_repro(workspace).wait() != 0:
             tries += 1
             assert tries <= 3, log.read_text()
-        went_on = re.search(r"going on after epoch (\d+)", log.read_text())
+        went_on = re.search(r"resuming after epoch (\d+)", log.read_text())
         found = outcome(workspace)
         differs = differing(found, straight.outcome)
         identical += not differs

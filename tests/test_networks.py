@@ -123,7 +123,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("compact", "text.h5", "is 'text.h5'; allowed for compact are none and a .keras file"),
         ("compact", "imagenet", "is 'imagenet'; allowed for compact are none and a .keras file"),
         ("baseline", "other.keras", "is 'other.keras'; baseline starts from none"),
-        (SMALL_BACKBONE, "text.h5", "text.h5 cannot be had"),
+        (SMALL_BACKBONE, "text.h5", "text.h5 cannot be loaded"),
         (SMALL_BACKBONE, "imagenet", "where there is internet"),
         (backbones.LITE, "text.h5", "is 'text.h5'; allowed for EfficientNetLite0 are none, imagenet and a .keras file"),
     ],

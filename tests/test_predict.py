@@ -541,7 +541,7 @@ def test_files_are_found_in_a_fixed_order_and_nothing_else_is_opened(tmp_path: P
 
 def test_a_pipe_or_a_folder_named_like_an_image_holds_nothing_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert scans.read(tmp_path / "pipe.png", INFO).reason == "is no regular file"
+    assert scans.read(tmp_path / "pipe.png", INFO).reason == "is not a regular file"
     assert scans.read(tmp_path / "gone.png", INFO).reason == "cannot be opened: No such file or directory"
 
 

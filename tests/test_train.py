@@ -144,7 +144,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(trained: Path, tmp
     first.wait()
     assert not (tmp_path / "data/model").exists()
     second = run_stage("train", *TRAIN_PATHS, folder=tmp_path)
-    assert "going on after epoch" in second.stdout
+    assert "resuming after epoch" in second.stdout
     assert output_bytes(tmp_path) == output_bytes(trained)
     assert not (tmp_path / "data/state/state.npz").exists()
 

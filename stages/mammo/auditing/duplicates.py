@@ -1,4 +1,4 @@
-"""The same image twice: the same file, the same pixels, or nearly so, be it mirrored, inverted or cropped."""
+"""Search for duplicates: equal files, equal pixels, and near-duplicates, also mirrored, inverted or cropped."""
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ import numpy as np
 import scipy.fft
 
 THUMBNAIL = 64  # pixels
-BLANK = 0.5  # grey levels, standard deviation of a thumbnail that shows nothing
-SAME_PICTURE = 0.995  # correlation of thumbnails: above it lie only true pairs of the complete Kaggle set
-FREQUENCIES = 16  # of the thumbnail's cosine transform, in each direction: they bound the correlation of the rest
-COARSE_FREQUENCIES = 8  # few enough that a crop by 5 % changes them little
-NEIGHBOURS = 5  # of each image by coarse resemblance, looked at for a crop
-COARSE_LIKENESS = 0.9  # least coarse resemblance
+BLANK = 0.5  # grey levels; largest standard deviation of a blank thumbnail
+SAME_PICTURE = 0.995  # correlation of thumbnails; in the complete Kaggle set all pairs above it are true duplicates
+FREQUENCIES = 16  # of the thumbnail's cosine transform, per direction
+COARSE_FREQUENCIES = 8  # few, so that a crop by 5 % changes them little
+NEIGHBOURS = 5  # per image by coarse correlation, checked for crops
+COARSE_LIKENESS = 0.9  # smallest coarse correlation of a neighbour
 BLOCK = 2048  # images per side: blocks of 16 MiB
 
-ITERATIONS = 10  # of a registration; more found no more of the planted crops
-ROUNDING = 1e-4  # more than float32 can be wrong by
+ITERATIONS = 10  # of a registration; more did not find more of the planted crops
+ROUNDING = 1e-4  # upper limit of float32's rounding error
 Two = tuple[int, int]
 KINDS = ("same file", "same pixels", "near-duplicate", "same exposure")
 SCALE = 224  # pixels at which two registered images are compared
-BREAST = (12, 243)  # grey levels between background and burnt-out white, in either polarity
-FIRST_LOOK = 0.1  # agreement of detail at thumbnail scale that earns a closer look
-SAME_DETAIL = 0.4  # agreement of fine detail: different images stay below 0.15, a crop by 5 % has 0.94 (median)
+BREAST = (12, 243)  # grey levels between background and saturated white, also when inverted
+FIRST_LOOK = 0.1  # smallest correlation of detail in thumbnails for a comparison at full scale
+SAME_DETAIL = 0.4  # correlation of fine detail: below 0.15 for different images, 0.94 for a crop by 5 % (median)
 
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """Two images that are one."""
+    """Two images of the same exposure."""
 
     first: int
     """Position of the earlier image."""
@@ -42,7 +42,7 @@ class Pair:
     kind: str
     """`same file`, `same pixels`, `near-duplicate` or `same exposure`."""
     likeness: float = 1.0
-    """Correlation of thumbnails, for the same exposure that of fine detail, after registration."""
+    """Correlation of thumbnails; of fine detail after registration for `same exposure`."""
     mirrored: bool = False
     """Left and right are exchanged."""
     inverted: bool = False
@@ -52,13 +52,13 @@ class Pair:
 def same_images(images: np.ndarray, hashes: Sequence[str]) -> list[Pair]:
     """Return all pairs of images that show the same exposure.
 
-    Of images that are equal, each later one is paired with the first, and the first alone is compared with others, so
-    a thousand copies give a thousand pairs. Near-duplicates are complete: every pair whose thumbnails correlate above
-    `SAME_PICTURE`, as they are, mirrored, inverted or both. Crops are looked for among each image's nearest neighbours.
+    Equal images are paired with the first of them, and only the first is compared with other images. The search for
+    near-duplicates is exhaustive: it finds every pair whose thumbnails correlate above `SAME_PICTURE`, as they are,
+    mirrored, inverted or both. Crops are searched for among each image's nearest neighbours.
 
     Args:
         images: uint8, (n, height, width), may be memory-mapped.
-        hashes: of the files, one per image.
+        hashes: hash of each image's file.
 
     Returns:
         Pairs in order of position.
@@ -72,7 +72,7 @@ def same_images(images: np.ndarray, hashes: Sequence[str]) -> list[Pair]:
 
 
 def images_twice(data: Dataset, pairs: Sequence[Pair]) -> list[Finding]:
-    """Return what pairs of the same exposure mean: across splits a leak, with different labels a contradiction."""
+    """Return the findings of pairs of the same exposure: leaks across splits and contradicting labels."""
     findings = []
     for pair in pairs:
         one, other = data.entries[pair.first], data.entries[pair.second]
@@ -107,7 +107,7 @@ def _alike(images: np.ndarray, positions: np.ndarray) -> Iterator[Pair]:
     small = np.empty((len(positions), THUMBNAIL, THUMBNAIL), np.uint8)
     for place, position in enumerate(positions):
         small[place] = _resized(images[position], THUMBNAIL)
-    # a blank image resembles nothing; that it is blank is found elsewhere
+    # blank images cannot be compared; `odd_scans` reports them
     textured = np.array([thumbnail.std() > BLANK for thumbnail in small], dtype=bool)
     positions, thumbnails = positions[textured], small if textured.all() else small[textured]
     if len(positions) < 2:
@@ -116,7 +116,7 @@ def _alike(images: np.ndarray, positions: np.ndarray) -> Iterator[Pair]:
     for (a, b), (likeness, mirrored, inverted) in near.items():
         yield Pair(int(positions[a]), int(positions[b]), "near-duplicate", likeness, mirrored, inverted)
 
-    def look(pair: tuple[int, int]) -> Pair | None:
+    def compare(pair: tuple[int, int]) -> Pair | None:
         a, b = pair
         mirrored, inverted = turn[pair]
         start = _registration(_turned(thumbnails[a]), _turned(thumbnails[b], mirrored, inverted), THUMBNAIL)
@@ -132,8 +132,8 @@ def _alike(images: np.ndarray, positions: np.ndarray) -> Iterator[Pair]:
         return Pair(int(positions[a]), int(positions[b]), "same exposure", likeness, mirrored, inverted)
 
     candidates = [pair for pair in sorted(turn) if pair not in near]
-    found = parallel.each(look, candidates, "audit: same exposure", "pairs")
-    yield from (pair for pair in found if pair is not None)
+    compared = parallel.each(compare, candidates, "audit: same exposure", "pairs")
+    yield from (pair for pair in compared if pair is not None)
 
 
 def _resized(image: np.ndarray, side: int) -> np.ndarray:
@@ -148,7 +148,7 @@ def _turned(image: np.ndarray, mirrored: bool = False, inverted: bool = False) -
 
 
 def _transformed(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine transform of thumbnails of zero mean and unit norm: low frequencies, and the norm of all others.
+    """Return the low frequencies of standardised thumbnails' cosine transform, and the norm of all other frequencies.
 
     Returns:
         float32, (n, FREQUENCIES, FREQUENCIES), and float32, (n,).
@@ -169,16 +169,16 @@ def _even_odd(low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _search(thumbnails: np.ndarray) -> tuple[dict[Two, tuple[float, bool, bool]], dict[Two, tuple[bool, bool]]]:
-    """All near-duplicates, and the nearest neighbours of each image.
+    """Find all near-duplicates, and the nearest neighbours of each image.
 
-    Mirroring changes the sign of a picture's odd horizontal frequencies, inverting changes all signs. With e and o the
-    scalar products of the even and of the odd part of two pictures, their correlation over all four orientations is
-    therefore |e| + |o|. Low frequencies alone leave an error of at most the product of the norms of what they leave
-    out (Cauchy-Schwarz), so that a few hundred numbers per image rule out nearly all pairs without a miss.
+    Mirroring changes the sign of an image's odd horizontal frequencies; inverting changes all signs. If e and o are the
+    scalar products of the even and the odd parts of two images, their largest correlation over the four orientations
+    is |e| + |o|. Using low frequencies only, the error is at most the product of the norms of the omitted frequencies
+    (Cauchy-Schwarz), so a few hundred numbers per image exclude nearly all pairs without missing a near-duplicate.
 
     Returns:
-        By pair (a, b), a < b: of near-duplicates their correlation, and whether b is a mirrored and inverted; of pairs
-        in which either is among the NEIGHBOURS of the other, whether b has to be mirrored and inverted to resemble a.
+        Two dictionaries by pair (a, b), a < b. For near-duplicates: the correlation, whether b is mirrored, whether it
+        is inverted. For pairs of NEIGHBOURS: whether b must be mirrored, and whether inverted, to match a.
 
     """
     low, rest = _transformed(thumbnails)
@@ -216,7 +216,7 @@ def _search(thumbnails: np.ndarray) -> tuple[dict[Two, tuple[float, bool, bool]]
 
 
 def _nearest(best: np.ndarray, who: np.ndarray, likeness: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
-    """The NEIGHBOURS highest of each row, of those found so far and of a new block whose columns begin at `offset`."""
+    """Update the NEIGHBOURS largest values of each row with a new block whose columns begin at `offset`."""
     keep = min(NEIGHBOURS, likeness.shape[1])
     columns = np.argpartition(likeness, likeness.shape[1] - keep, axis=1)[:, -keep:]
     best = np.hstack([best, np.take_along_axis(likeness, columns, axis=1)])
@@ -226,13 +226,13 @@ def _nearest(best: np.ndarray, who: np.ndarray, likeness: np.ndarray, offset: in
 
 
 def _orientation(even: float, odd: float) -> tuple[float, bool, bool]:
-    """Correlation, mirrored, inverted of the orientation in which two pictures resemble each other most."""
+    """Return the largest correlation over the orientations, and whether that one is mirrored and inverted."""
     mirrored = even * odd < 0
     return abs(even) + abs(odd), mirrored, (even if mirrored or abs(even) > abs(odd) else odd) < 0
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> tuple[float, bool, bool]:
-    """Exact correlation of two thumbnails in their best orientation."""
+    """Return the exact correlation of two thumbnails in their best orientation, and that orientation."""
     one, other = one - one.mean(), other - other.mean()
     norm = np.sqrt((one * one).sum() * (other * other).sum())
     straight, mirror = float((one * other).sum() / norm), float((one * other[:, ::-1]).sum() / norm)
@@ -240,10 +240,10 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> tuple[float, bool, bool]
 
 
 def _registration(one: np.ndarray, other: np.ndarray, side: int, start: np.ndarray | None = None) -> np.ndarray | None:
-    """The affine map that lays `other` over `one` (Evangelidis & Psarakis 2008, IEEE TPAMI 30:1858), at `side` pixels.
+    """Register `other` to `one` at `side` pixels (Evangelidis & Psarakis 2008, IEEE TPAMI 30:1858).
 
     Returns:
-        float32, (2, 3), from pixels of `one` to pixels of `other`; None where the search runs away.
+        affine map, float32, (2, 3), from pixels of `one` to pixels of `other`; None if the search does not converge.
 
     """
     template, moved = (cv2.GaussianBlur(_resized(image, side).astype(np.float32), (0, 0), 1) for image in (one, other))
@@ -257,24 +257,24 @@ def _registration(one: np.ndarray, other: np.ndarray, side: int, start: np.ndarr
 
 
 def _rescaled(transform: np.ndarray, factor: float) -> np.ndarray:
-    """The same map in pixels `factor` times smaller; pixel centres lie at halves."""
+    """Return an affine map for images enlarged by `factor`; pixel centres are at half-integers."""
     linear, centre = transform[:, :2].astype(np.float64), np.full(2, factor / 2 - 0.5)
     shift = factor * transform[:, 2] + centre - linear @ centre
     return np.column_stack([linear, shift]).astype(np.float32)
 
 
 def _likeness_of_detail(one: np.ndarray, other: np.ndarray, start: np.ndarray) -> float:
-    """Refine a registration of thumbnails on images of SCALE pixels and compare their fine detail."""
+    """Refine a registration of thumbnails on SCALE-pixel images and return the correlation of fine detail."""
     half = SCALE // 2
     transform = _registration(one, other, half, _rescaled(start, half / THUMBNAIL))
     return 0.0 if transform is None else _agreement(one, other, _rescaled(transform, 2), 2)
 
 
 def _agreement(one: np.ndarray, other: np.ndarray, transform: np.ndarray, scale: float) -> float:
-    """Correlation of fine detail inside the breast, after `other` is laid over `one`.
+    """Return the correlation of fine detail inside the breast, after `other` is registered to `one`.
 
-    Outlines and overall brightness, in which different breasts resemble each other, are taken out: what is compared is
-    the difference from a Gaussian blur of `scale` pixels, in units of its own local strength.
+    Outline and overall brightness, which are similar in different breasts, are removed: detail is the difference from a
+    Gaussian blur of `scale` pixels, divided by its local strength.
     """
     size = one.shape[::-1]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -285,7 +285,7 @@ def _agreement(one: np.ndarray, other: np.ndarray, transform: np.ndarray, scale:
     inside = ((one > low) & (one < high) & (laid > low) & (laid < high)).astype(np.uint8)
     reach = 4 * round(scale) + 1
     inside = cv2.erode(inside, np.ones((reach, reach), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
-    if inside.mean() < 0.04:  # too little to judge by
+    if inside.mean() < 0.04:  # too little to compare
         return 0.0
     a = _detail(one.astype(np.float32), scale)[inside]
     b = _detail(np.maximum(laid, 0), scale)[inside]

@@ -1,4 +1,4 @@
-"""What the audit finds, and the table of it: plots/audit.csv."""
+"""Findings of the audit and their table, plots/audit.csv."""
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
@@ -14,9 +14,9 @@ class Finding:
     """A row of plots/audit.csv."""
 
     kind: str
-    """Also the name of its picture."""
+    """Kind of finding; also the name of its picture."""
     severity: str
-    """`leak` invalidates the score; `warning` may; `note` is worth knowing."""
+    """`leak` (the scores are invalid), `warning` (they may be) or `note`."""
     image: str = ""
     """The image concerned, as in index.csv."""
     other: str = ""
@@ -24,7 +24,7 @@ class Finding:
     patient: str = ""
     """The patient concerned; empty where unknown."""
     detail: str = ""
-    """In words."""
+    """Description."""
 
 
 COLUMNS = tuple(field.name for field in fields(Finding))

@@ -1,4 +1,4 @@
-"""Patients that link the splits or the classes, and the verdict whether the splits leak."""
+"""Patients in several splits or with both labels, and whether the splits leak."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from mammo.auditing.findings import Finding
 from mammo.core.dataset import SPLITS, Dataset
 from mammo.core.model_info import Verdict
 
-NAMED = 8  # patients in an error message
+NAMED = 8  # patients listed in an error message
 
 
 def patients_across_splits(data: Dataset) -> list[Finding]:
-    """Find patients in more than one split, and each validation and test image of a patient seen in training."""
+    """Find patients in more than one split, and each validation and test image of a training patient."""
     places: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for entry in data.entries:
         if entry.patient:
@@ -33,7 +33,7 @@ def patients_across_splits(data: Dataset) -> list[Finding]:
 
 
 def patients_with_both_labels(data: Dataset) -> list[Finding]:
-    """Find patients with healthy and cancerous images: right for two breasts, wrong for two views of one."""
+    """Find patients with both labels: valid for two breasts, wrong for two views of one breast."""
     images: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
     for entry in data.entries:
         if entry.patient:
@@ -56,7 +56,7 @@ def unknown_patients(data: Dataset) -> list[Finding]:
 
 
 def verdict(data: Dataset, findings: Sequence[Finding]) -> Verdict:
-    """Return whether the splits leak, and what the scores must then carry along."""
+    """Return whether the splits leak, with the numbers and the sentence that are stored with the scores."""
     count = Counter(row.kind for row in findings if row.severity == "leak")
     if not count:
         return Verdict(leaking=False)
@@ -90,7 +90,7 @@ def _are(number: int, noun: str) -> str:
 
 
 def message(leak: Verdict, findings: Sequence[Finding], table: Path, pictures: Path) -> str:
-    """Return what the user reads when a leak stops the pipeline: what leaks, why it matters, what to do."""
+    """Return the error message of a leak: what leaks, why it matters, what to do."""
     patients = [row.patient for row in findings if row.kind == "patient_in_several_splits"]
     copies = [row for row in findings if row.kind == "same_image_across_splits"]
     lines = ["the splits are not independent, so the test score would be too good.", "  " + leak.sentence]

@@ -1,4 +1,4 @@
-"""Inverted scans, marks outside the breast, images without a breast."""
+"""Find inverted scans, marks outside the breast, and images without a breast."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ def examine(images: np.ndarray) -> tuple[list[Appearance], np.ndarray]:
         images: uint8, (n, height, width), may be memory-mapped.
 
     Returns:
-        n appearances, and float32, (n, 38).
+        n appearances, and features, float32, (n, 38).
 
     """
 

@@ -1,4 +1,4 @@
-"""The pictures of the audit: examples of each kind of finding, grey levels by class, images by split."""
+"""Draw the pictures of the audit: examples of each kind of finding, grey levels by class, images by split."""
 
 import math
 from collections import defaultdict
@@ -15,11 +15,11 @@ from mammo.reporting import figures
 import matplotlib.pyplot as plt
 import numpy as np
 
-EXAMPLES = 12  # in a picture
+EXAMPLES = 12  # per picture
 
 
 def draw(folder: Path, data: Dataset, findings: Sequence[Finding], features: np.ndarray, about: str) -> None:
-    """Draw one picture for each kind of finding; each caption begins with `about`, what the data are."""
+    """Draw one picture per kind of finding; each caption begins with `about`, a description of the data."""
     kinds = defaultdict(list)
     for row in findings:
         kinds[row.kind].append(row)
@@ -36,7 +36,7 @@ def draw(folder: Path, data: Dataset, findings: Sequence[Finding], features: np.
 
 
 def contact_sheet(path: Path, data: Dataset, rows: Sequence[Finding], about: str) -> None:
-    """Draw examples spread evenly over the findings of one kind, each with the image it is compared with."""
+    """Draw evenly spaced examples of one kind of finding, each beside the image it is compared with."""
     examples = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, EXAMPLES).round().astype(int))]
     position = {name: i for i, name in enumerate(data.names)}
     tiles = [name for row in examples for name in (row.image, row.other) if name]
@@ -54,7 +54,7 @@ def contact_sheet(path: Path, data: Dataset, rows: Sequence[Finding], about: str
             entry = data.entries[position[name]]
             panel.imshow(data.images[position[name]], cmap="gray", vmin=0, vmax=255)
             panel.set(xticks=[], yticks=[])
-            panel.spines[:].set(color="0.6", linewidth=0.5)  # a white background has no edge of its own
+            panel.spines[:].set(color="0.6", linewidth=0.5)  # so that a white background has an edge
             stem = PurePosixPath(name).name.split("_png")[0].rsplit(".", 1)[0]
             panel.set_title(f"{stem[:24]}\n{entry.split}, {CLASSES[entry.label]}", fontsize=5.5, pad=2)
         beside = "Pairs side by side. " if rows[0].other else ""
@@ -62,7 +62,7 @@ def contact_sheet(path: Path, data: Dataset, rows: Sequence[Finding], about: str
 
 
 def histograms(path: Path, data: Dataset, features: np.ndarray, caption: str) -> None:
-    """Draw the mean share of each grey level in training images of either class: what the forest sees."""
+    """Draw the mean histogram of grey levels in training images of each class, as used by the random forest."""
     train = data.part("train")
     centres = (np.arange(HISTOGRAM_BINS) + 0.5) * 256 / HISTOGRAM_BINS
     with plt.rc_context(figures.STYLE):
@@ -77,7 +77,7 @@ def histograms(path: Path, data: Dataset, features: np.ndarray, caption: str) ->
 
 
 def class_balance(path: Path, data: Dataset, about: str) -> None:
-    """Draw the number of images of either class by split."""
+    """Draw the number of images of each class by split."""
     counts = {split: split_counts(data, split) for split in SPLITS}
     with plt.rc_context(figures.STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 2.6))

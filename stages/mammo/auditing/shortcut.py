@@ -1,4 +1,4 @@
-"""The brightness baseline: how well global intensity alone tells the classes apart."""
+"""Brightness baseline: how well global intensity alone separates the classes."""
 
 from mammo.auditing.findings import Finding
 from mammo.core import parallel
@@ -13,13 +13,13 @@ TREES = 300
 
 
 def forest_probabilities(known: np.ndarray, labels: np.ndarray, unknown: np.ndarray, seed: int) -> np.ndarray:
-    """Return the probability of cancer by a random forest, the same on any number of cores.
+    """Return the probability of cancer by a random forest; independent of the number of cores.
 
     Args:
-        known: (n, features) of `appearance.intensity_features`, of the training images.
-        labels: (n,) of 0 and 1.
-        unknown: (m, features), of the images to classify.
-        seed: of the forest.
+        known: (n, features), `appearance.intensity_features` of the training images.
+        labels: (n,), 0 or 1.
+        unknown: (m, features), the same features of the images to classify.
+        seed: seed of the forest.
 
     Returns:
         float64, (m,).
@@ -33,19 +33,19 @@ def forest_probabilities(known: np.ndarray, labels: np.ndarray, unknown: np.ndar
         n_jobs=parallel.cores(),
     )
     forest.fit(known, labels)
-    forest.set_params(n_jobs=1)  # threads would add the trees' votes in changing order, with changing last digits
+    forest.set_params(n_jobs=1)  # threads would sum the trees' votes in random order, which changes the rounding
     return forest.predict_proba(unknown)[:, 1]
 
 
 def brightness_baseline(data: Dataset, features: np.ndarray, seed: int) -> Interval:
-    """Return the ROC AUC on the test split of a random forest that knows global intensity and no anatomy.
+    """Return the test ROC AUC of a random forest on global intensity features, which contain no anatomy.
 
-    A network that is no better has not been shown to see anything else.
+    A network must exceed it to show that it uses anything else.
 
     Args:
         data: n images.
-        features: (n, features) of `appearance.intensity_features`.
-        seed: of the forest and of the bootstrap.
+        features: (n, features), `appearance.intensity_features` of the images.
+        seed: seed of the forest and of the bootstrap.
 
     """
     train, test = data.part("train"), data.part("test")
@@ -54,7 +54,7 @@ def brightness_baseline(data: Dataset, features: np.ndarray, seed: int) -> Inter
 
 
 def intensity_shortcut(auc: Interval, features: int) -> list[Finding]:
-    """Return a finding where intensity alone, in so many `features`, is better than chance."""
+    """Return a finding if intensity alone (this number of `features`) is better than chance."""
     if auc.low <= 0.5:
         return []
     detail = (

@@ -1,4 +1,4 @@
-"""Whether the splits have enough images of both classes for a score that says something."""
+"""Check that the splits have enough images of both classes for a meaningful score."""
 
 import math
 from typing import Any
@@ -10,16 +10,16 @@ from mammo.core.errors import UserError
 
 import numpy as np
 
-ASSUMED_AUC = 0.75  # at which the width of an interval is predicted
-WIDEST_USEFUL = 0.1  # half-width of the interval: beyond it an AUC of 0.75 cannot be told from 0.65
+ASSUMED_AUC = 0.75  # for which the width of the interval is predicted
+WIDEST_USEFUL = 0.1  # half-width of the interval; if wider, an AUC of 0.75 cannot be distinguished from 0.65
 SMALLEST_CLASS = 0.1  # share of a split's images
 
 
 def refuse_missing_class(data: Dataset) -> None:
-    """Stop where nothing can be trained or scored.
+    """Raise an error if the data cannot be trained on or scored.
 
     Raises:
-        UserError: train or test lacks a class.
+        UserError: the training or test split lacks a class.
 
     """
     for split in ("train", "test"):
@@ -29,9 +29,9 @@ def refuse_missing_class(data: Dataset) -> None:
 
 
 def expected_half_width(positive: int, negative: int) -> float:
-    """Return the half-width of the 95 % interval of a ROC AUC of 0.75, from the numbers of cases alone.
+    """Return the expected half-width of the 95 % interval of a ROC AUC of 0.75, from the numbers of cases.
 
-    Counted in patients, since images of one patient are not independent cases.
+    Cases are patients, since images of one patient are not independent.
     Source: Hanley & McNeil 1982, Radiology 143:29, with the exponential model's Q1 and Q2.
     """
     if not positive or not negative:
@@ -44,7 +44,7 @@ def expected_half_width(positive: int, negative: int) -> float:
 
 
 def split_counts(data: Dataset, split: str) -> dict[str, Any]:
-    """Return images by class, patients with and without cancer and the expected interval of a split."""
+    """Return a split's images by class, patients, patients with cancer, and expected half-width of the AUC."""
     part = data.part(split)
     labels, patients = data.labels[part], data.patients[part]
     number, cancer = len(np.unique(patients)), int(labels.sum())
@@ -60,7 +60,7 @@ def split_counts(data: Dataset, split: str) -> dict[str, Any]:
 
 
 def small_or_unbalanced(data: Dataset) -> list[Finding]:
-    """Find validation and test splits too small for a useful interval, and splits of nearly one class only."""
+    """Find validation and test splits too small for a useful interval, and splits with very unbalanced classes."""
     findings = []
     for split in SPLITS:
         count = split_counts(data, split)

@@ -1,4 +1,4 @@
-"""The audit in numbers: metrics/audit.json, and the line that the stage prints."""
+"""Summarise the audit: metrics/audit.json, and the line that the stage prints."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from mammo.scoring import Interval, as_json
 def counts(
     data: Dataset, findings: Sequence[Finding], pairs: Sequence[Pair], baseline: Interval, leak: Verdict
 ) -> dict[str, Any]:
-    """Return all numbers of metrics/audit.json, by theme."""
+    """Return the content of metrics/audit.json, by topic."""
     count = Counter(row.kind for row in findings)
     kinds = Counter(pair.kind for pair in pairs)
     labels = dict(zip(data.names, data.labels.tolist(), strict=True))

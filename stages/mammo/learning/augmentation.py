@@ -1,4 +1,4 @@
-"""Zoom, shift, rotation and flips as of Keras' ImageDataGenerator, as one affine warp an image; intensity, erasing."""
+"""Zoom, shift, rotation and flips as in Keras' ImageDataGenerator, one affine warp per image; intensity, erasing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from mammo.core.settings import Augment
 import cv2
 import numpy as np
 
-ERASED = (0.1, 1 / 3)  # of either side: the least and the greatest rectangle
+ERASED = (0.1, 1 / 3)  # smallest and largest rectangle, as a share of each side
 
 
 @dataclass(frozen=True)
 class Warp:
-    """One draw, in the units of `ImageDataGenerator.apply_transform`."""
+    """A random transform, in the units of `ImageDataGenerator.apply_transform`."""
 
     theta: float = 0.0
     """Rotation in degrees."""
@@ -29,10 +29,9 @@ class Warp:
 
 
 def draw(ranges: Augment, size: tuple[int, int], seed: int, epoch: int, index: int) -> Warp:
-    """The warp of image `index` in `epoch`: the same whatever was drawn before.
+    """Draw the warp of image `index` in `epoch`, independent of all other draws.
 
-    `width_shift_range` moves along the width, as its name and Keras' documentation say (Keras 3.15 itself draws it for
-    the height).
+    `width_shift_range` shifts along the width, as in Keras' documentation; Keras 3.15 itself applies it to the height.
     """
     random = generator(seed, "augment", epoch, index).uniform(-1, 1, 7)
     return Warp(
@@ -45,9 +44,9 @@ def draw(ranges: Augment, size: tuple[int, int], seed: int, epoch: int, index: i
 
 
 def matrix(warp: Warp, size: tuple[int, int]) -> np.ndarray:
-    """From the coordinates (x, y) of a warped pixel to those in the image, about its centre; (2, 3).
+    """Return the matrix, (2, 3), from pixels (x, y) of the warped image to pixels of the original, about the centre.
 
-    Rotation, then shift, then zoom, multiplied in ImageDataGenerator's order.
+    Rotation, shift and zoom are multiplied in ImageDataGenerator's order.
     """
     angle = np.deg2rad(warp.theta)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -58,7 +57,7 @@ def matrix(warp: Warp, size: tuple[int, int]) -> np.ndarray:
 
 
 def apply(image: np.ndarray, warp: Warp) -> np.ndarray:
-    """Warp an image, uint8 or float32 (height, width); bilinear, outside filled with the nearest pixel."""
+    """Warp an image, uint8 or float32 (height, width); bilinear, filled with the nearest pixel outside."""
     height, width = image.shape
     return cv2.warpAffine(
         image,
@@ -66,12 +65,12 @@ def apply(image: np.ndarray, warp: Warp) -> np.ndarray:
         (width, height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
-        hint=cv2.ALGO_HINT_APPROX,  # a third less time; no pixel of a mammogram was found to differ
+        hint=cv2.ALGO_HINT_APPROX,  # a third faster; no pixel differed in the mammograms tested
     )
 
 
 def restyled(image: np.ndarray, ranges: Augment, seed: int, epoch: int, index: int) -> np.ndarray:
-    """Another gamma and brightness, and perhaps a black rectangle (Zhong et al. 2020), as drawn for this image."""
+    """Change gamma and brightness at random, and sometimes erase a rectangle (Zhong et al. 2020)."""
     random = generator(seed, "restyle", epoch, index)
     power, gain, chance, *place = random.uniform(-1, 1, 7)
     if ranges.intensity_range:
@@ -95,7 +94,7 @@ def restyled(image: np.ndarray, ranges: Augment, seed: int, epoch: int, index: i
 def batch(
     images: np.ndarray, indices: Sequence[int] | np.ndarray, ranges: Augment, seed: int, epoch: int
 ) -> np.ndarray:
-    """The augmented images at `indices` of an array (n, height, width) as uint8 (batch, height, width, 1)."""
+    """Return the augmented images at `indices` of an array (n, height, width) as uint8 (batch, height, width, 1)."""
     size = images.shape[1:]
     styled = ranges.intensity_range > 0 or ranges.erase > 0
     out = np.empty((len(indices), *size, 1), np.uint8)

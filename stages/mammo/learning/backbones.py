@@ -1,6 +1,6 @@
-"""Published networks as feature extractors: those of keras.applications, and EfficientNet-Lite0.
+"""Published networks as feature extractors: keras.applications and EfficientNet-Lite0.
 
-Imported by `networks`, which quietens TensorFlow first.
+Imported by `networks`, which silences TensorFlow first.
 """
 
 from pathlib import Path
@@ -22,25 +22,25 @@ BACKBONES = {
     "ResNet50V2": (1 / 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
     LITE: (1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
 }
-"""Scale, means and deviations of red, green and blue that each was trained with on ImageNet (the two with 1 and 0 bring
-their own)."""
+"""Scale, means and standard deviations of red, green and blue in the ImageNet training of each network.
+EfficientNetV2B0 and MobileNetV3Small normalise their own input."""
 NORMALISATION = "means_normalisation"
 
 
 def means(name: str, size: tuple[int, int], seed: int, weights: str) -> tuple[Any, Any]:
-    """Return the input of a network of `BACKBONES`, grey images, and the means of its maps, standardised.
+    """Return the input of a network of `BACKBONES`, a grey image, and the standardised means of its feature maps.
 
-    The image is all three of its colours. Networks of keras.applications give their last maps, EfficientNetLite0 those
-    that each of its stages ends with.
+    The grey image is used for all three colours. Networks of keras.applications yield their last maps;
+    EfficientNetLite0 yields the last maps of each stage but the first.
 
     Args:
-        name: of the network.
+        name: network.
         size: height and width in pixels.
-        seed: of the initial weights.
-        weights: `none`, `imagenet` or the path of a file as Keras publishes them (not for EfficientNetLite0).
+        seed: seed of the initial weights.
+        weights: `none`, `imagenet` or the path of a weights file published by Keras (not for EfficientNetLite0).
 
     Raises:
-        UserError: the weights cannot be had.
+        UserError: the weights cannot be loaded.
 
     """
     scale, centres, deviations = BACKBONES[name]
@@ -70,11 +70,11 @@ def _published(name: str, scaled: Any, weights: str) -> Any:
         body = getattr(keras.applications, name)(
             include_top=False, weights=None if weights == "none" else weights, input_tensor=scaled
         )
-    except Exception as error:  # no connection, or what Keras stumbles over in the file
+    except Exception as error:  # no connection, or anything Keras raises for a bad file
         hint = (
-            f"download the …_notop.h5 of {name} where there is internet, put it into {WEIGHTS} and name it here"
+            f"download {name}'s …_notop.h5 file on a machine with internet, put it in {WEIGHTS} and set its name here"
             if weights == "imagenet"
-            else "is it the …_notop.h5 of this network?"
+            else "is it the …_notop.h5 file of this network?"
         )
-        raise UserError(f"train.weights: {weights} cannot be had: {in_one_line(error)}; {hint}") from error
+        raise UserError(f"train.weights: {weights} cannot be loaded: {in_one_line(error)}; {hint}") from error
     return body.output

@@ -1,4 +1,4 @@
-"""The state of a training that was interrupted: kept after each epoch, used by the next run with the same inputs."""
+"""State of an interrupted training: saved after each epoch, resumed by the next run with the same inputs."""
 
 import hashlib
 import importlib.metadata
@@ -17,7 +17,7 @@ ARITHMETIC = ("tensorflow", "keras", "numpy", "opencv-python-headless")
 
 
 def digest(settings: Mapping[str, Any], data: list[Path]) -> str:
-    """What decides a training's bytes, as one SHA-256: settings, data files, this clone's code and its libraries."""
+    """Return the SHA-256 of everything that affects the trained weights: settings, data, code and libraries."""
     stages = Path(__file__).parents[2]
     loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     code = sorted({Path(path) for path in loaded if path and Path(path).is_relative_to(stages)})
@@ -31,7 +31,7 @@ def digest(settings: Mapping[str, Any], data: list[Path]) -> str:
 
 
 def load(folder: Path, key: str) -> tuple[dict[str, Any], list[np.ndarray]] | None:
-    """The notes and arrays of the last finished epoch, or None where there is no state of exactly these inputs."""
+    """Return the notes and arrays of the last finished epoch, or None if there is no state with this key."""
     path = folder / "state.npz"
     if not path.is_file():
         return None
@@ -42,17 +42,17 @@ def load(folder: Path, key: str) -> tuple[dict[str, Any], list[np.ndarray]] | No
                 return None
             return notes, [state[f"array_{position}"] for position in range(len(state.files) - 1)]
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:  # e.g. after a power failure
-        print(f"train: {path} cannot be read ({error}): beginning anew", flush=True)
+        print(f"train: {path} cannot be read ({error}): starting again", flush=True)
         return None
 
 
 def store(folder: Path, key: str, notes: Mapping[str, Any], arrays: list[np.ndarray]) -> None:
-    """Replace the state, whole or not at all."""
+    """Replace the state atomically."""
     named = {f"array_{position}": array for position, array in enumerate(arrays)}
     with files.written(folder / "state.npz") as beside, beside.open("wb") as file:
         np.savez(file, notes=np.array(json.dumps({**notes, "key": key})), **named)  # type: ignore[arg-type]
 
 
 def remove(folder: Path) -> None:
-    """Forget the state: the training that it belongs to has ended."""
+    """Remove the state of a finished training."""
     (folder / "state.npz").unlink(missing_ok=True)

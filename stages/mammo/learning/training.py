@@ -1,4 +1,4 @@
-"""A network fitted: what the pipeline and cross-validation share; resumable after every epoch."""
+"""Training of a network, shared by the pipeline and cross-validation; resumable after every epoch."""
 
 import os
 import time
@@ -21,45 +21,45 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from tqdm import tqdm
 
 # isort: split
-import keras  # after networks, which quietens TensorFlow
+import keras  # after networks, which silences TensorFlow
 import tensorflow as tf
 
-COLLAPSED_IQR = 0.01  # interquartile range of the validation probabilities of a network that says the same of all
+COLLAPSED_IQR = 0.01  # at or below it, the validation probabilities are nearly constant
 HISTORY = ("epoch", "split", "loss", "roc_auc", "accuracy")
-WARM_UP = 0.05  # of the steps of a cosine schedule, over which the learning rate rises
+WARM_UP = 0.05  # share of the steps in which a cosine schedule raises the learning rate
 
 
 @dataclass
 class Progress:
-    """Where a training stands after an epoch."""
+    """Progress of a training after an epoch."""
 
     epoch: int = 0
-    """Epochs finished."""
+    """Number of finished epochs."""
     best_epoch: int = 0
-    """0 as long as the network has not learned."""
+    """0 while the network has not learned."""
     best: tuple[float, float] = (-1.0, -float("inf"))
-    """Validation ROC AUC of the best epoch and, to choose among equals, its cross-entropy, negative."""
+    """Validation ROC AUC of the best epoch and, to break ties, its negative cross-entropy."""
     history: list[list[Any]] = field(default_factory=list)
     """Rows of plots/history.csv."""
 
 
 class Fitted(NamedTuple):
-    """A training that has ended."""
+    """A finished training."""
 
     network: keras.Model
-    """As it is saved."""
+    """The network in the form that is saved."""
     progress: Progress
 
 
 @dataclass
 class _Training:
-    """A training under way."""
+    """A training in progress."""
 
     network: keras.Model
-    """As it is trained."""
+    """The network in the form that is trained."""
     optimizer: keras.Optimizer
     kept: list[np.ndarray]
-    """The network's variables as they will be saved: those of the best epoch so far, or their mean."""
+    """The network's variables to save: those of the best epoch so far, or a mean over epochs."""
     progress: Progress
 
     @property
@@ -71,10 +71,10 @@ class _Training:
 
 
 def fit_resumably(prepared: Path, train: Train, augment: Augment, history: Path, state: Path) -> Fitted:
-    """`fit` on the folder `prepared`, going on from `state` where a training of exactly these inputs was interrupted.
+    """Run `fit` on the folder `prepared`; resume from `state` if it holds an interrupted training with the same inputs.
 
     Raises:
-        UserError: the weights to start from cannot be had, or this processor lacks the precision.
+        UserError: the initial weights cannot be loaded, or this processor does not support the precision.
 
     """
     networks.use_threads(train.threads)
@@ -92,26 +92,26 @@ def fit_resumably(prepared: Path, train: Train, augment: Augment, history: Path,
 
 
 def fit(data: Dataset, train: Train, augment: Augment, history: Path, state: Path, key: str) -> Fitted:
-    """Train until `epochs` or until `patience` epochs brought no better validation ROC AUC.
+    """Train for `epochs`, or until the validation ROC AUC has not improved for `patience` epochs.
 
-    Only an epoch in which the network `has_learned` can be the best: before, its validation AUC is luck. Patience
-    counts from the first such epoch. With `average` no epoch is selected: all are trained, and the weights are the
-    mean of those after each of the last `average` epochs (Izmailov et al. 2018, arXiv:1803.05407).
+    Only an epoch in which the network `has_learned` can be the best, since before that its validation AUC is chance.
+    Patience counts from the first such epoch. With `average` all epochs are run, and the weights are the mean over
+    the last `average` epochs (Izmailov et al. 2018, arXiv:1803.05407).
 
     Args:
         data: the prepared images.
         train: the settings.
         augment: the ranges of augmentation.
-        history: CSV, replaced after every epoch.
-        state: folder of the state that an interrupted training leaves.
-        key: what the state must be of.
+        history: CSV file, replaced after every epoch.
+        state: folder with the state of an interrupted training.
+        key: hash of the inputs; a state with another key is ignored.
 
     Returns:
-        the network as it is saved, with the weights of the best epoch (of the last, where none can be) or their mean,
-        and the progress.
+        the progress, and the network in the form that is saved, with the weights of the best epoch (the last epoch if
+        there is no best one) or the mean weights.
 
     Raises:
-        UserError: the weights to start from cannot be had.
+        UserError: the initial weights cannot be loaded.
 
     """
     learned, validation = data.part("train"), data.part("valid")
@@ -161,16 +161,16 @@ def _begin(size: tuple[int, ...], images: int, train: Train, mean: float, deviat
 
 
 def _resume(training: _Training, state: Path, key: str) -> None:
-    """Go on from the last finished epoch of an interrupted run, if there is one of exactly these inputs."""
-    if not (found := checkpoint.load(state, key)):
+    """Resume after the last finished epoch of an interrupted run with the same inputs, if there is one."""
+    if not (stored := checkpoint.load(state, key)):
         return
-    notes, arrays = found
+    notes, arrays = stored
     training.progress = Progress(**notes["progress"])
     count = len(training.variables)
     for variable, array in zip(training.variables, arrays[:count], strict=True):
         variable.assign(array)
     training.kept = arrays[count:]
-    print(f"train: going on after epoch {training.progress.epoch} of an interrupted run", flush=True)
+    print(f"train: resuming after epoch {training.progress.epoch} of an interrupted run", flush=True)
 
 
 def _goes_on(progress: Progress, train: Train) -> bool:
@@ -180,7 +180,7 @@ def _goes_on(progress: Progress, train: Train) -> bool:
 
 
 def _in_a_line(progress: Progress, train: Train, seconds: float) -> str:
-    """Return the last epoch for the terminal, with the time that is left at `seconds` per epoch."""
+    """Return the last epoch's scores for the terminal, with the remaining time at `seconds` per epoch."""
     (_, _, loss, auc, _), (_, _, _, validation_auc, _) = progress.history[-2:]
     left = f"at most {_duration(seconds * (train.epochs - progress.epoch))} left"
     text = f"train: epoch {progress.epoch}/{train.epochs}  loss {loss:.3f}  ROC AUC: training {auc:.3f}"
@@ -193,7 +193,7 @@ def _duration(seconds: float) -> str:
 
 
 def _select(training: _Training, learns: bool, scores: list[float]) -> None:
-    """Keep the weights of this epoch if it is the best so far, or if none could be yet."""
+    """Keep the weights of this epoch if it is the best so far, or if there is no best epoch yet."""
     progress, (loss, auc, _) = training.progress, scores
     if learns and (auc, -loss) > tuple(progress.best):
         progress.best, progress.best_epoch = (auc, -loss), progress.epoch
@@ -202,7 +202,7 @@ def _select(training: _Training, learns: bool, scores: list[float]) -> None:
 
 
 def _optimizer(train: Train, steps: int) -> keras.Optimizer:
-    """Adam, with weight decay AdamW (Loshchilov and Hutter 2019); a cosine rises for `WARM_UP` and falls to 0."""
+    """Return Adam, or AdamW if there is weight decay (Loshchilov and Hutter 2019), with the learning rate schedule."""
     rate: float | keras.optimizers.schedules.LearningRateSchedule = train.learning_rate
     if train.schedule == "cosine":
         total = steps * train.epochs
@@ -218,7 +218,7 @@ def _optimizer(train: Train, steps: int) -> keras.Optimizer:
 
 
 def _averaged(mean: list[np.ndarray], weights: list[np.ndarray], count: int) -> list[np.ndarray]:
-    """The mean of `count` sets of weights, the last of them new; before the first, what was is forgotten."""
+    """Update the mean of `count` sets of weights with the newest; return the newest alone if `count` is 1 or less."""
     if count <= 1:
         return weights
     return [
@@ -228,7 +228,7 @@ def _averaged(mean: list[np.ndarray], weights: list[np.ndarray], count: int) -> 
 
 
 def intensity(images: np.ndarray, positions: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation in [0, 1] of all pixels of the images at `positions`, exact in any order."""
+    """Return the mean and standard deviation, in [0, 1], of all pixels of the images at `positions`."""
     count = total = squares = 0
     for position in positions:
         values = images[position].astype(np.int64)
@@ -238,7 +238,7 @@ def intensity(images: np.ndarray, positions: np.ndarray) -> tuple[float, float]:
 
 
 def class_weights(labels: np.ndarray, rule: str) -> np.ndarray:
-    """Weight of each class, float32 (2,): `balanced` makes both classes count the same in sum."""
+    """Return the weight of each class, float32 (2,); `balanced` gives both classes the same total weight."""
     if rule == "none":
         return np.ones(2, np.float32)
     return (len(labels) / (2 * np.bincount(labels, minlength=2))).astype(np.float32)
@@ -247,7 +247,7 @@ def class_weights(labels: np.ndarray, rule: str) -> np.ndarray:
 def augmented(
     data: Dataset, training: np.ndarray, train: Train, augment: Augment, epoch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The augmented images and labels of one epoch in batches, the next one made while the last is learned from."""
+    """Yield the augmented images and labels of one epoch in batches; prepare the next batch in the background."""
     labels = data.labels
     order = generator(train.seed, "order", epoch).permutation(training)
     chunks = [order[first : first + train.batch] for first in range(0, len(order), train.batch)]
@@ -267,10 +267,10 @@ def augmented(
 def training_step(
     model: keras.Model, optimizer: keras.Optimizer, weights: np.ndarray, smoothing: float = 0.0
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """One step of gradient descent on the weighted cross-entropy; gives the probabilities of cancer before it.
+    """Return a gradient step on the weighted cross-entropy, which returns the probabilities of cancer before it.
 
-    With `smoothing` a label counts for its own class as 1 - smoothing / 2, for the other as smoothing / 2 (Szegedy et
-    al. 2016).
+    With label `smoothing` the target is 1 - smoothing / 2 for the labelled class and smoothing / 2 for the other
+    (Szegedy et al. 2016).
     """
 
     @tf.function(jit_compile=False, reduce_retracing=True)
@@ -295,10 +295,10 @@ def one_epoch(
     epoch: int,
     total: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Learn from every batch.
+    """Train on every batch.
 
     Returns:
-        labels and probabilities of the augmented images in the order of learning, each from before its own step.
+        labels and probabilities of the augmented images in the order of training, each computed before its step.
 
     """
     labels, probability = [], []
@@ -309,7 +309,7 @@ def one_epoch(
 
 
 def epoch_scores(labels: np.ndarray, probability: np.ndarray) -> list[float]:
-    """Cross-entropy, ROC AUC and accuracy at 0.5."""
+    """Return cross-entropy, ROC AUC, and accuracy at threshold 0.5."""
     loss = log_loss(labels, np.clip(probability, 1e-7, 1 - 1e-7))
     return [float(loss), float(roc_auc_score(labels, probability)), float(accuracy_score(labels, probability >= 0.5))]
 
@@ -321,16 +321,16 @@ def interquartile_range(probability: np.ndarray) -> float:
 
 
 def has_learned(training_auc: Interval, validation_iqr: float) -> bool:
-    """Whether the network ranks its own training images better than chance and does not say the same of every image.
+    """Return whether the training AUC is better than chance and the validation probabilities are not constant.
 
-    The first by the lower end of the 95 % interval (DeLong) of that AUC, the second by the interquartile range of the
-    validation probabilities, which must exceed `COLLAPSED_IQR`.
+    The lower end of the AUC's 95 % interval (DeLong) must exceed 0.5, and the interquartile range of the validation
+    probabilities must exceed `COLLAPSED_IQR`.
     """
     return training_auc.low > 0.5 and validation_iqr > COLLAPSED_IQR
 
 
 def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any]:
-    """Return how well the fitted network tells training (not augmented) and validation images apart."""
+    """Return the ROC AUC and interquartile range of training (not augmented) and validation images."""
     auc = {
         split: delong_interval(Cases(data.labels[data.part(split)], values)) for split, values in probability.items()
     }
@@ -343,7 +343,7 @@ def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any
 
 
 def instructions() -> str:
-    """The widest instruction set of this processor that TensorFlow's kernels choose by; it decides the last bits."""
+    """Return the widest instruction set that TensorFlow's kernels use here; rounding depends on it."""
     if tf.config.list_physical_devices("GPU"):
         return "gpu"
     cpuinfo = Path("/proc/cpuinfo")

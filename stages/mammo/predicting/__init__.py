@@ -1,1 +1,1 @@
-"""Predictions for new images, and where the network looks."""
+"""Predictions for new images, and heat maps."""

@@ -1,4 +1,4 @@
-"""The answers of `mammo predict`, and how they are printed and written."""
+"""Answers of `mammo predict`: printed as a table, written as CSV or JSON."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ NOTICE = "For research only: not a medical device, no finding, no advice."
 STRANGE = "the network sees something that no training image showed"
 SUSPECTED, UNSUSPECTED, UNREADABLE = "cancer suspected", "no suspicion", "unreadable"
 COLUMNS = ("file", "probability", "reading", "warnings", "reason", "heatmap")
-WIDEST_NAME = 80  # characters for which the table leaves room
+WIDEST_NAME = 80  # characters; the widest column for names in the table
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,31 @@ class Answer:
     reason: str
     """Why it could not be read."""
     heatmap: str = ""
-    """Name of the picture of its heat map; empty without one."""
+    """File name of its heat map; empty if there is none."""
 
 
 def print_table(answers: Iterable[Answer], description: str, paths: Sequence[Path], heatmaps: bool = False) -> None:
-    """Print one line per file on standard output, as they come; with the names of the heat maps, if there are any."""
+    """Print one line per file on standard output, as answers arrive; with names of heat maps if requested."""
     width = min(max(len(shown(path)) for path in paths), WIDEST_NAME)
     column = "heat map  " if heatmaps else ""
     print(f"{NOTICE}\n{description}\n\n{'file':<{width}}  {'probability':>11}  {'reading':<16}  {column}warnings")
     for answer in answers:
         chance = "–" if answer.probability is None else f"{answer.probability:.6f}"
         picture = f"{answer.heatmap:<8}  " if heatmaps else ""
-        remark = answer.reason or "; ".join(answer.warnings)
-        text = f"{shown(answer.path):<{width}}  {chance:>11}  {answer.reading:<16}  {picture}{remark}"
-        tqdm.write(text.rstrip())  # above the bar, where there is one
+        note = answer.reason or "; ".join(answer.warnings)
+        text = f"{shown(answer.path):<{width}}  {chance:>11}  {answer.reading:<16}  {picture}{note}"
+        tqdm.write(text.rstrip())  # above the progress bar, if any
     sys.stdout.flush()
 
 
 def write_csv(answers: Iterable[Answer], path: Path, description: str) -> None:
-    """Write one row per file, all or nothing; unreadable files are also named on standard error."""
+    """Write one row per file, atomically; also list unreadable files on standard error."""
     files.write_csv(path, COLUMNS, (_row(answer) for answer in _aloud(answers)))
     print(f"{NOTICE}\n{description}\n{path} written.")
 
 
 def print_json(answers: Iterable[Answer], head: Mapping[str, Any]) -> None:
-    """Print an object of `head` and the list `images`, one element per line as they come."""
+    """Print a JSON object with the entries of `head` and the list `images`, one element per line as answers arrive."""
     print(json.dumps(head, ensure_ascii=False)[:-1] + ', "images": [', end="")
     for number, answer in enumerate(_aloud(answers)):
         row = {**dict(zip(COLUMNS, _row(answer), strict=True)), "warnings": answer.warnings}
@@ -77,5 +77,5 @@ def _aloud(answers: Iterable[Answer]) -> Iterator[Answer]:
 
 
 def warn(text: str) -> None:
-    """Say what concerns no single file."""
+    """Print a warning that does not concern a single file."""
     print(f"mammo predict: {text}", file=sys.stderr)

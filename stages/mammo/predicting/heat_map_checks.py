@@ -1,4 +1,4 @@
-"""What heat maps are worth: whether they point at known lesions, and whether they show what the network learned."""
+"""Check heat maps: whether they point at known lesions, and whether they depend on what the network learned."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ import numpy as np
 from scipy.stats import rankdata
 
 # isort: split
-import keras  # after networks, which quietens TensorFlow
+import keras  # after networks, which silences TensorFlow
 
-REACH = 10  # pixels around a lesion that still count as the lesion
-SANITY_IMAGES = 100  # on which the map of a randomised network is compared, spread evenly over the images
+REACH = 10  # pixels around a lesion that count as part of it
+SANITY_IMAGES = 100  # evenly spaced test images whose maps are compared with those of a randomised network
 
 
 def check(
@@ -26,8 +26,8 @@ def check(
 ) -> dict[str, Any]:
     """Return the content of metrics/explanation.json.
 
-    The pointing game of true positives where `lesions` (uint8, (n, height, width), of all of `test.data`) are known;
-    and how similar the maps of `explain`, the explainer of `network`, are to those of a randomised copy.
+    It holds the pointing game on true positives, if `lesions` (uint8, (n, height, width), for all of `test.data`) are
+    known, and the correlation of the maps of `explain`, the explainer of `network`, with those of a randomised copy.
     """
     content: dict[str, Any] = {}
     images, found = test.data.images, test.positions[(test.labels == 1) & (test.predicted == 1)]
@@ -55,23 +55,23 @@ def pointing_game(
     patients: np.ndarray,
     bootstrap: Bootstrap,
 ) -> dict[str, Interval | dict[str, float]]:
-    """Score whether peaks of heat maps lie in the lesion (Zhang et al. 2018, Int. J. Comput. Vis. 126:1084).
+    """Return the share of heat map peaks in the lesion (Zhang et al. 2018, Int. J. Comput. Vis. 126:1084).
 
-    A lesion reaches `REACH` pixels beyond its edge.
+    Each lesion is dilated by `REACH` pixels.
 
     Args:
-        peaks: (k, 2) row and column of each image's peak, as `peak` gives them.
+        peaks: (k, 2), row and column of each image's peak, as returned by `peak`.
         images: uint8, (n, height, width).
         lesions: uint8, (n, height, width): 0 outside the lesion.
-        positions: (k,) which of them, each with a lesion.
-        patients: (k,) of each.
+        positions: (k,), indices of the images, each with a lesion.
+        patients: (k,), patient of each image.
         bootstrap: the resamples.
 
     Returns:
-        `pointing_game`, the share of peaks in their lesion, with its patient-clustered interval; `chance`, the same of
-        points drawn evenly in the breast (exactly: the lesion's share of it); `other_patients_peaks`, the same of the
-        peaks found in the other patients' images: as high where all lesions lie at one place. The last is left out
-        where there is one patient.
+        `pointing_game`, the share of peaks in their lesion, with its patient-clustered interval; `chance`, the expected
+        share for random points in the breast; `other_patients_peaks`, the share for the peaks of other patients'
+        images, which is equally high if all lesions are in the same place. The last is omitted if there is only one
+        patient.
 
     """
     hit, drawn, borrowed = np.zeros(len(peaks), bool), np.zeros(len(peaks)), []
@@ -89,7 +89,7 @@ def pointing_game(
 
 
 def breast(image: np.ndarray) -> np.ndarray:
-    """Return where the breast is, bool, (height, width); everywhere, if none stands out."""
+    """Return the mask of the breast, bool, (height, width); all True if no breast is found."""
     body = marks_and_body(255 - image if is_inverted(image) else image)[1]
     return body if body.any() else np.ones_like(body)
 
@@ -101,10 +101,10 @@ def _dilated(lesion: np.ndarray) -> np.ndarray:
 
 
 def randomised(network: keras.Model, seed: int) -> keras.Model:
-    """Return a copy of `network` that has learned nothing: each of its weight arrays shuffled.
+    """Return a copy of `network` with the values of each weight array shuffled.
 
-    The randomisation test of Adebayo et al. 2018 (NeurIPS): a map that stays the same was none of what was learned.
-    Shuffled, not drawn again, so that every layer keeps the distribution of its weights, whatever its kind.
+    In the randomisation test (Adebayo et al. 2018, NeurIPS) a map that stays the same does not depend on what was
+    learned. Shuffling keeps the distribution of each layer's weights.
     """
     copy = keras.models.clone_model(network)
     copy.set_weights(
@@ -117,7 +117,7 @@ def randomised(network: keras.Model, seed: int) -> keras.Model:
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray, where: np.ndarray) -> float:
-    """Return Spearman's correlation of two maps over the pixels `where`; 0 where one of them is the same everywhere."""
+    """Return Spearman's correlation of two maps over the pixels `where`; 0 if one of them is constant."""
     ranks = np.stack([rankdata(heat[where]) for heat in (one, other)])
     ranks -= ranks.mean(axis=1, keepdims=True)
     lengths = np.sqrt((ranks**2).sum(axis=1))

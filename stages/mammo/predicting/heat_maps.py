@@ -1,11 +1,11 @@
-"""Heat maps of any network: what speaks for cancer in an image.
+"""Heat maps of any network: evidence for cancer in an image.
 
-A map is gradient × input (Shrikumar et al. 2016, arXiv:1605.01713): the change of the network's log-odds of cancer with
-each pixel, times the pixel. In a network of convolutions, maxima and ReLUs that is each pixel's share in the log-odds
-against a black image (Ancona et al. 2018, ICLR), whether a Flatten or a pooling stands behind the convolutions. Single
-pixels are noise, so shares are averaged by a Gaussian; what speaks against cancer is cut off.
+A map is gradient × input (Shrikumar et al. 2016, arXiv:1605.01713): the derivative of the log-odds of cancer by each
+pixel, times the pixel. In a network of convolutions, max pooling and ReLUs this is each pixel's contribution to the
+log-odds relative to a black image (Ancona et al. 2018, ICLR), with Flatten or pooling after the convolutions.
+Single pixels are noisy, so a Gaussian smooths the contributions; negative values are set to 0.
 
-It was chosen by the pointing game on validation images of phantoms: its peaks lie in the lesion itself more often than
+The method was selected by the pointing game on phantom validation images: its peaks are in the lesion more often than
 those of Grad-CAM (Selvaraju et al. 2017), HiResCAM (Draelos & Carin 2020, arXiv:2011.08891) and the plain gradient.
 """
 
@@ -17,17 +17,17 @@ import cv2
 import numpy as np
 
 # isort: split
-import keras  # after networks, which quietens TensorFlow
+import keras  # after networks, which silences TensorFlow
 import tensorflow as tf
 
 BLUR = 2.0  # pixels, standard deviation
-SMALLEST = 1e-30  # probability; its logarithm is still finite in float32
+SMALLEST = 1e-30  # probability whose logarithm is finite in float32
 
 
 def explainer(network: keras.Model) -> networks.Forward:
-    """Return the compiled explanation: float32 images (batch, height, width, 1) to each pixel's share in the log-odds.
+    """Return a compiled function of float32 images (batch, height, width, 1): each pixel's share in the log-odds.
 
-    Taken from the logarithms of the two probabilities, since a probability near 0 or 1 has no slope left.
+    The log-odds are used since the gradient of a probability near 0 or 1 vanishes.
     """
 
     @tf.function(jit_compile=False)
@@ -46,7 +46,7 @@ def heat_maps(
 ) -> Iterator[np.ndarray]:
     """Yield the heat maps of the images at `positions`: float32, (height, width), from 0 to 1, the maximum.
 
-    Where nothing speaks for cancer, a map is all 0. The arguments are those of `networks.outputs`, with a step of
+    A map without evidence for cancer is 0 everywhere. The arguments are those of `networks.outputs`, with a step from
     `explainer`.
     """
     for shares in networks.outputs(step, images, positions, what):

@@ -1,4 +1,4 @@
-"""The probability of cancer for images and DICOM files that no training has seen."""
+"""Predict the probability of cancer for new images and DICOM files."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,16 +17,16 @@ import numpy as np
 
 
 class Predictor:
-    """A model, loaded once."""
+    """A loaded model that predicts files."""
 
     def __init__(self, model: Path, info: ModelInfo, threshold: float, heatmaps: Path | None = None) -> None:
-        """Load MODEL/model.keras; a picture of each image's heat map goes to the folder `heatmaps`, if one is given.
+        """Load MODEL/model.keras; heat maps are written to the folder `heatmaps`, if one is given.
 
-        The pictures are numbered as the files are: a name made from the file's could tell the patient's, or be another
-        file's as well.
+        Heat maps are numbered in the order of the files: names made from file names could reveal a patient's name or
+        coincide.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: the network cannot be read.
 
         """
         networks.use_threads(info.arithmetic.threads)
@@ -39,7 +39,7 @@ class Predictor:
         self._about = " ".join(filter(None, (trained, info.audit.sentence, NOTICE)))
 
     def predict(self, paths: Sequence[Path]) -> Iterator[Answer]:
-        """Yield the answers in the order of `paths`, with a progress bar; memory does not grow with their number."""
+        """Yield the answers in the order of `paths`, with a progress bar; memory use is constant."""
         yield from parallel.progress(self._answers(paths), "predict", len(paths))
 
     def _answers(self, paths: Sequence[Path]) -> Iterator[Answer]:
@@ -56,7 +56,7 @@ class Predictor:
                     yield self._answer(scan, *next(outputs), f"{number:0{digits}}.png")
 
     def _outputs(self, pictures: list[np.ndarray]) -> Iterator[tuple[float, bool, np.ndarray | None]]:
-        """Yield each image's probability of cancer, whether it is novel, and its heat map, where one is wanted."""
+        """Yield each image's probability of cancer, whether it is novel, and its heat map, if requested."""
         if not pictures:
             return
         images, every, known = np.stack(pictures), np.arange(len(pictures)), self.info.training_features

@@ -1,4 +1,4 @@
-"""What a user asks of `mammo predict`, checked before TensorFlow is loaded."""
+"""Check the arguments of `mammo predict` before TensorFlow is loaded."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def read_model(model: Path, rule: str, despite_phantoms: bool) -> ModelInfo:
 
     Raises:
         UserError: the folder holds no model of this project, the model has no threshold of that rule, or it was
-            trained on phantoms and the user has not said to go on.
+            trained on phantoms and `despite_phantoms` is false.
 
     """
     for name in ("model.keras", model_info.NAME):
@@ -25,16 +25,16 @@ def read_model(model: Path, rule: str, despite_phantoms: bool) -> ModelInfo:
     if info.trained_on.source == "phantom" and not despite_phantoms:
         raise UserError(
             "refused: the model was trained on phantoms (synthetic images), so its answers about scans mean nothing. "
-            "Train on mammograms (data.source in params.yaml), or say --despite-phantoms to see how it works"
+            "Train on mammograms (data.source in params.yaml), or add --despite-phantoms to see how it works"
         )
     return info
 
 
 def new_folder(path: Path) -> None:
-    """Make the folder for heat maps.
+    """Create the folder for heat maps.
 
     Raises:
-        UserError: it cannot be made, or holds something: pictures of other scans would stand among the new ones.
+        UserError: it cannot be created or is not empty, so that heat maps of different scans are not mixed.
 
     """
     try:
@@ -46,7 +46,7 @@ def new_folder(path: Path) -> None:
 
 
 def about(info: ModelInfo, rule: str) -> str:
-    """Return what the answers rest on, in one line."""
+    """Return the model's training data and threshold in one line."""
     trained = info.trained_on
     data = f"Model trained on {trained.images} images: {trained.in_words}"
     return f"{data}. Threshold {info.thresholds[rule]:.4f} ({rule}, locked on validation)."

@@ -1,4 +1,4 @@
-"""Files never seen before: found, decoded as preprocessing does, and compared with the training images."""
+"""Find new files, decode them like preprocessing, and compare them with the training images."""
 
 import glob
 import os
@@ -18,34 +18,34 @@ from mammo.imaging.appearance import appearance
 import cv2
 import numpy as np
 
-MAX_BYTES = 500_000_000  # of a file; an uncompressed full-field mammogram has 10 to 60 million
-DECODERS = 4  # threads at most, since each may hold a full-field mammogram as floating point; the network is slower
-AHEAD = 64  # images decoded before the network asks for them
+MAX_BYTES = 500_000_000  # per file; an uncompressed full-field mammogram has 10 to 60 million
+DECODERS = 4  # maximum number of threads; each may hold a full-field mammogram in floating point
+AHEAD = 64  # maximum number of images decoded in advance
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A file as read."""
+    """A file that was read."""
 
     path: Path
     image: np.ndarray | None
     """uint8, (height, width); None where it could not be read."""
     warnings: tuple[str, ...] = ()
-    """In what it does not look like a mammogram that the model was trained on."""
+    """Differences from the mammograms that the model was trained on."""
     reason: str = ""
     """Why it could not be read."""
 
 
 def find(arguments: Sequence[str]) -> tuple[list[Path], int]:
-    """Return the files that the arguments name, and the number of other files in the folders, which are no images.
+    """Return the files that the arguments name, and the number of files in the folders that are not images.
 
-    They come in the order of the arguments, then by name. A file that is named is taken whatever it is called; of a
-    folder, at any depth, those that are called like an image, and those without an extension (or with a number for
-    one, as unique identifiers end) that bear DICOM's mark. Hidden files and folders are left out, links to folders are
-    not followed.
+    Files are in the order of the arguments, then by name. A file named as an argument is always included. From a
+    folder, at any depth, files with an image or DICOM extension are included, and files without an extension (or with a
+    numeric one, as at the end of a UID) that have a DICOM header. Hidden files and folders are skipped, links to
+    folders are not followed.
 
     Raises:
-        UserError: an argument names nothing, or there is no image at all.
+        UserError: an argument matches nothing, or there is no image at all.
 
     """
     found: list[Path] = []
@@ -83,7 +83,7 @@ def _is_image(path: Path) -> bool:
 
 
 def read(path: Path, info: ModelInfo) -> Scan:
-    """Read one file as preprocessing does, and look whether it resembles what the model was trained on."""
+    """Read one file like preprocessing, and compare it with the images that the model was trained on."""
     try:
         image, remarks = _pixels(path, info)
     except images.UnreadableError as error:
@@ -95,7 +95,7 @@ def _pixels(path: Path, info: ModelInfo) -> tuple[np.ndarray, list[str]]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
-            raise images.UnreadableError("is no regular file")
+            raise images.UnreadableError("is not a regular file")
         if status.st_size > MAX_BYTES:
             raise images.UnreadableError(f"has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
         if dicom.is_dicom(path):
@@ -119,7 +119,7 @@ def _unlike(image: np.ndarray, intensity: Mapping[str, float]) -> Iterator[str]:
 
 
 def read_ahead(paths: Sequence[Path], info: ModelInfo) -> Iterator[Scan]:
-    """Yield the files as read, in their order, by several threads, at most `AHEAD` before they are asked for."""
+    """Yield the scans in the order of `paths`; threads read at most `AHEAD` files in advance."""
     cv2.setNumThreads(1)  # OpenCV's own threads would compete with these
     waiting: deque[Future[Scan]] = deque()
     with ThreadPoolExecutor(min(parallel.cores(), DECODERS)) as pool:
@@ -136,5 +136,5 @@ def read_ahead(paths: Sequence[Path], info: ModelInfo) -> Iterator[Scan]:
 
 
 def shown(path: Path) -> str:
-    """Return a path as text that is safe to print: a character that moves the cursor or is no text is spelt out."""
+    """Return a path as text that is safe to print: non-printable characters are escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(path))
