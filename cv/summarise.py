@@ -8,12 +8,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, whichever is installed
 
 from mammo.auditing import shortcut
+from mammo.auditing.shortcut import brightness_features
 from mammo.core import dataset, files, parallel, predictions, stage
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
 from mammo.imaging import images
-from mammo.imaging.appearance import intensity_features
 from mammo.scoring import Bootstrap, Cases, Interval, as_json, comparison, scores
 
 import crossvalidation
@@ -91,7 +91,7 @@ def forest(raw: Path, folds: Folds) -> list[Prediction]:
 
     def features(entry: Entry) -> np.ndarray | None:
         try:
-            return intensity_features(images.read(raw / entry.image, SIZE))
+            return brightness_features(images.read(raw / entry.image, SIZE))
         except images.UnreadableError:  # named by the folds, which stop at it or skip it
             return None
 

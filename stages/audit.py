@@ -13,8 +13,8 @@ from mammo.core.errors import UserError
 def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Path) -> None:
     """Search PREPARED for leakage, duplicates, odd scans and shortcuts.
 
-    Write the verdict, which training requires, to GATE, counts to METRICS (JSON), one row per finding to FINDINGS (CSV),
-    one PNG per kind of finding to the folder PICTURES. A leak stops the pipeline unless audit.on_leak is `warn`.
+    Write the verdict, which training requires, to GATE, counts to METRICS (JSON), one row per finding to FINDINGS
+    (CSV), one PNG per kind of finding to the folder PICTURES. A leak stops the pipeline unless audit.on_leak is `warn`.
     """
     params = settings.read().audit
     data = dataset.load(prepared)

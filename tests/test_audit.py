@@ -9,13 +9,14 @@ from pathlib import Path
 from mammo.auditing import duplicates, leaks, shortcut, split_sizes
 from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import COLUMNS, SEVERITIES, Finding
+from mammo.auditing.shortcut import brightness_features
 from mammo.core import files, model_info
 from mammo.core.dataset import About, Dataset, Entry, write_about, write_index
 from mammo.core.errors import UserError
 from mammo.core.model_info import Verdict
 from mammo.core.randomness import generator
 from mammo.core.settings import Canonical
-from mammo.imaging.appearance import appearance, intensity_features, is_inverted, marks_and_body
+from mammo.imaging.appearance import appearance, is_inverted, marks_and_body
 
 import cv2
 import numpy as np
@@ -287,12 +288,12 @@ def test_text_alone_is_no_breast() -> None:
     assert not appearance(breast(8)).without_breast
 
 
-def test_intensity_features_do_not_depend_on_place() -> None:
+def test_brightness_features_do_not_depend_on_place() -> None:
     image = breast(9)
     shuffled = generator(1, "shuffle").permutation(image.ravel()).reshape(image.shape)
-    assert intensity_features(image).shape == (38,)
-    np.testing.assert_allclose(intensity_features(image), intensity_features(shuffled), rtol=1e-6)
-    features = intensity_features(np.array([[0, 255], [0, 0]], np.uint8))
+    assert brightness_features(image).shape == (38,)
+    np.testing.assert_allclose(brightness_features(image), brightness_features(shuffled), rtol=1e-6)
+    features = brightness_features(np.array([[0, 255], [0, 0]], np.uint8))
     assert features[0] == 0.75 and features[31] == 0.25 and features[:32].sum() == 1
     assert features[34] == 0.75 and features[35] == 0.25  # shares of black and of white
 
@@ -304,11 +305,11 @@ def test_a_label_in_the_brightness_is_a_shortcut_and_a_hidden_one_is_none() -> N
         cv2.convertScaleAbs(image, alpha=(1.4 if entry.label else 1) * random.uniform(0.9, 1.1))
         for image, entry in zip(data.images, data.entries, strict=True)
     ]
-    auc = shortcut.brightness_baseline(data, np.array([intensity_features(image) for image in bright]), seed=1)
+    auc = shortcut.brightness_baseline(data, np.array([brightness_features(image) for image in bright]), seed=1)
     assert auc.low > 0.6
     (finding,) = shortcut.intensity_shortcut(auc, 38)
     assert finding.severity == "warning" and f"{auc.value:.3f}" in finding.detail
-    even = shortcut.brightness_baseline(data, np.array([intensity_features(image) for image in data.images]), seed=1)
+    even = shortcut.brightness_baseline(data, np.array([brightness_features(image) for image in data.images]), seed=1)
     assert even.low < 0.5 < even.high
     assert shortcut.intensity_shortcut(even, 38) == []
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from mammo.auditing.findings import Finding
+from mammo.auditing.shortcut import brightness_features
 from mammo.core import parallel
 from mammo.core.dataset import Dataset
-from mammo.imaging.appearance import Appearance, appearance, intensity_features
+from mammo.imaging.appearance import Appearance, appearance
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def examine(images: np.ndarray) -> tuple[list[Appearance], np.ndarray]:
 
     def one(position: int) -> tuple[Appearance, np.ndarray]:
         image = np.ascontiguousarray(images[position])
-        return appearance(image), intensity_features(image)
+        return appearance(image), brightness_features(image)
 
     results = list(parallel.each(one, range(len(images)), "audit: appearance"))
     return [looks for looks, _ in results], np.array([features for _, features in results])

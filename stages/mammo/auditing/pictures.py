@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from mammo.auditing.findings import Finding
+from mammo.auditing.shortcut import HISTOGRAM_BINS
 from mammo.auditing.split_sizes import ASSUMED_AUC, split_counts
 from mammo.core import files
 from mammo.core.dataset import CLASSES, SPLITS, Dataset
-from mammo.imaging.appearance import HISTOGRAM_BINS
 from mammo.reporting import figures
 
 import matplotlib.pyplot as plt

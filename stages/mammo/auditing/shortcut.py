@@ -10,13 +10,39 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 TREES = 300
+HISTOGRAM_BINS = 32
+
+
+def brightness_features(image: np.ndarray) -> np.ndarray:
+    """Return 38 features of global brightness, which do not depend on positions in the image.
+
+    Histogram of 32 bins (shares); mean, standard deviation, shares of black (< 10) and of white (> 245) pixels, median
+    and 95th percentile. Grey levels are divided by 255.
+
+    Args:
+        image: uint8, (height, width).
+
+    Returns:
+        float32, (38,).
+
+    """
+    histogram = np.bincount(image.ravel() // (256 // HISTOGRAM_BINS), minlength=HISTOGRAM_BINS) / image.size
+    summary = [
+        image.mean() / 255,
+        image.std() / 255,
+        (image < 10).mean(),
+        (image > 245).mean(),
+        np.median(image) / 255,
+        np.percentile(image, 95) / 255,
+    ]
+    return np.concatenate([histogram, summary]).astype(np.float32)
 
 
 def forest_probabilities(known: np.ndarray, labels: np.ndarray, unknown: np.ndarray, seed: int) -> np.ndarray:
     """Return the probability of cancer by a random forest; independent of the number of cores.
 
     Args:
-        known: (n, features), `appearance.intensity_features` of the training images.
+        known: (n, features), `brightness_features` of the training images.
         labels: (n,), 0 or 1.
         unknown: (m, features), the same features of the images to classify.
         seed: seed of the forest.
@@ -44,7 +70,7 @@ def brightness_baseline(data: Dataset, features: np.ndarray, seed: int) -> Inter
 
     Args:
         data: n images.
-        features: (n, features), `appearance.intensity_features` of the images.
+        features: (n, features), `brightness_features` of the images.
         seed: seed of the forest and of the bootstrap.
 
     """

@@ -16,7 +16,6 @@ LINE_LENGTH = 0.4  # share of the height or width, at least
 LINE_WIDTH = 10  # pixels, at most
 SMALLEST_BODY = 0.01  # share of the image: other body parts at the edge
 SMALLEST_BREAST = 0.03  # share of the image; the smallest of 2,671 real breasts covers 5 %
-HISTOGRAM_BINS = 32
 
 
 @dataclass(frozen=True)
@@ -90,28 +89,3 @@ def marks_and_body(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     candidate[np.unique(parts[near_body])] = False
     marks = candidate & (brightest > background + MARK_PEAK)
     return marks[parts], body[parts]
-
-
-def intensity_features(image: np.ndarray) -> np.ndarray:
-    """Return 38 features of global intensity, which do not depend on positions in the image.
-
-    Histogram of 32 bins (shares); mean, standard deviation, shares of black (< 10) and of white (> 245) pixels, median
-    and 95th percentile. Grey levels are divided by 255.
-
-    Args:
-        image: uint8, (height, width).
-
-    Returns:
-        float32, (38,).
-
-    """
-    histogram = np.bincount(image.ravel() // (256 // HISTOGRAM_BINS), minlength=HISTOGRAM_BINS) / image.size
-    summary = [
-        image.mean() / 255,
-        image.std() / 255,
-        (image < 10).mean(),
-        (image > 245).mean(),
-        np.median(image) / 255,
-        np.percentile(image, 95) / 255,
-    ]
-    return np.concatenate([histogram, summary]).astype(np.float32)
