@@ -1,5 +1,6 @@
 """What users of DVC do beyond `dvc repro`: grids and queues, curves of a running training, remotes, pull requests."""
 
+import contextlib
 import csv
 import io
 import json
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -50,13 +52,43 @@ def stop_queue(folder: Path) -> None:
     until(lambda: not processes_inside(folder), seconds=30)
 
 
+@contextlib.contextmanager
+def queue_that_ends(folder: Path) -> Iterator[None]:
+    """End workers of DVC's queue that have nothing left to do.
+
+    Of two workers, one may miss the message that ends it (DVC 3.67.1): `dvc exp run --run-all` then waits for ever.
+    """
+    over = threading.Event()
+
+    def idle() -> bool:
+        logs = [log.read_text() for log in folder.glob(".dvc/tmp/exps/celery/*.out")]
+        received, done = (sum(log.count(word) for log in logs) for word in ("] received", "] succeeded in"))
+        return bool(logs) and received == done and all("shutting down due to empty queue" in log for log in logs)
+
+    def watch() -> None:
+        while not over.wait(10):
+            if idle() and not over.wait(10):
+                for process in processes_inside(folder):
+                    if "queue-worker" in process.info["cmdline"]:
+                        process.terminate()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
 class Grid:
     """A clone in which README's grid has run, and what its commands wrote."""
 
     def __init__(self, first: Run, folder: Path) -> None:
         self.folder = Path(shutil.copytree(first.folder, folder, symlinks=True))
         try:
-            self.output = shell(self.folder, GRID)
+            with queue_that_ends(self.folder):
+                self.output = shell(self.folder, GRID)
         finally:
             stop_queue(self.folder)
         (head,) = [revision for revision in asked(self.folder, "exp", "show") if revision["name"] == "main"]
@@ -105,7 +137,7 @@ def test_two_jobs_train_at_the_same_time_and_give_the_bytes_of_one(workspace: Pa
         return sum("stages/train.py" in process.info["cmdline"] for process in processes_inside(workspace))
 
     try:
-        with ThreadPoolExecutor(1) as beside:
+        with queue_that_ends(workspace), ThreadPoolExecutor(1) as beside:
             jobs = beside.submit(dvc, workspace, "exp", "run", "--run-all", "--jobs", "2")
             until(lambda: trainings() == 2 or jobs.done())
             assert not jobs.done()
