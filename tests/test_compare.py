@@ -189,10 +189,10 @@ def test_two_revisions_compare_whatever_the_workspace_is_like(project, capsys):
 
 
 def test_an_unknown_revision_and_one_without_a_run_are_named(project, capsys):
-    assert "nowhere is no revision of this repository" in refusal(capsys, "nowhere")
+    assert "nowhere is not a revision of this repository" in refusal(capsys, "nowhere")
     assert "bare holds no plots/predictions.csv" in refusal(capsys, "bare")
     assert "missing.csv does not exist" in refusal(capsys, "missing.csv")
-    assert "a revision has no name" in refusal(capsys, "")
+    assert "the name of a revision is empty" in refusal(capsys, "")
 
 
 def test_different_test_sets_are_refused_and_their_shared_images_compared_on_request(project, capsys, tmp_path):
@@ -233,7 +233,7 @@ def test_the_same_images_with_other_labels_or_patients_are_refused(capsys, tmp_p
         ("image,patient,label,probability,predicted\na,1,1\n", "line 2: predicted is None"),
         (
             "image,patient,label,probability,predicted\na,1,1,0.5,1\na,1,1,0.5,1\n",
-            "line 3: a stands here a second time",
+            "line 3: a is duplicated",
         ),
         ("image,patient,label,probability,predicted\n\xff", "is not a CSV file in UTF-8"),
     ],

@@ -536,7 +536,7 @@ def test_a_refusal_is_explained_and_not_repeated(
 def test_another_version_is_unknown(download: Download, from_kaggle: Path, archive: Path) -> None:
     configure(from_kaggle, source="kaggle", kaggle=HANDLE[:-1] + "2")
     with serve(archive) as server:
-        assert "versions/2 cannot be fetched: Kaggle does not know it (404)" in refused(
+        assert "versions/2 cannot be fetched: Kaggle does not have it (404)" in refused(
             download(variables=server.environment), from_kaggle
         )
 
@@ -544,7 +544,7 @@ def test_another_version_is_unknown(download: Download, from_kaggle: Path, archi
 def test_a_fault_of_the_server_is_waited_out(download: Download, from_kaggle: Path, archive: Path) -> None:
     with serve(archive, Behaviour(first=[Answer(500)])) as server:
         run = download(variables=server.environment)
-        assert run.returncode == 0 and "Kaggle has a fault (500); trying again in 0.01 s" in run.stdout
+        assert run.returncode == 0 and "Kaggle reports a server error (500); trying again in 0.01 s" in run.stdout
         assert [request.method for request in server.requests] == ["POST", "POST", "GET"]
         assert len(index(from_kaggle)) == 6
 
@@ -586,7 +586,7 @@ def test_a_server_that_cannot_resume_is_asked_for_everything_again(
         more.writestr("train/0/9_large.jpg", hashlib.shake_256(b"noise").digest(3 << 20))
     with serve(archive, Behaviour(cut_after=(1 << 20) + 5000, ranges=False)) as server:
         run = download(variables=server.environment)
-        assert run.returncode == 0 and "what arrived is damaged" in run.stdout
+        assert run.returncode == 0 and "the downloaded archive is damaged" in run.stdout
         assert (from_kaggle / "data/raw/train/0/9_large.jpg").read_bytes() == hashlib.shake_256(b"noise").digest(
             3 << 20
         )
@@ -595,7 +595,7 @@ def test_a_server_that_cannot_resume_is_asked_for_everything_again(
 def test_a_wrong_checksum_is_named(download: Download, from_kaggle: Path, archive: Path) -> None:
     with serve(archive, Behaviour(md5="AAAAAAAAAAAAAAAAAAAAAA==")) as server:
         line = refused(download(variables=server.environment | patience(attempts="2")), from_kaggle)
-        assert "(tried 2 times): what arrived is damaged (its MD5 is not the one Kaggle gives)" in line
+        assert "(tried 2 times): the downloaded archive is damaged (wrong MD5)" in line
 
 
 def test_a_silent_server_is_given_up_with_all_processes(from_kaggle: Path, archive: Path) -> None:
@@ -676,7 +676,7 @@ def test_what_is_no_archive_is_refused_and_fetched_anew_the_next_time(
     page = tmp_path / "page.html"
     page.write_text("<html>Please log in to this network</html>")
     with serve(page) as server:
-        assert "what arrived is no archive" in refused(download(variables=server.environment), from_kaggle)
+        assert "the downloaded file is not an archive" in refused(download(variables=server.environment), from_kaggle)
         assert not list(server.cache.rglob("*.archive"))
 
 

@@ -16,7 +16,7 @@ RULES = get_args(ThresholdRule)
 LOOKS = Path("metrics/explanation.json")
 REPORT = Path("report/report.html")
 SCORES = Path("plots/scores.csv")  # contains the description of the data
-EXIT_CODES = "exit codes: 0 done; 1 refused or failed, or worse with --fail-if-worse; 2 wrong usage"
+EXIT_CODES = "exit codes: 0 success; 1 error, or worse with --fail-if-worse; 2 wrong usage"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,11 +58,11 @@ def _add_report(commands: Any) -> None:
     command = commands.add_parser(
         "report",
         help="the report of the workspace or of a revision",
-        description=f"Without REV: where the workspace's report is ({REPORT}), and whether it is up to date. "
+        description=f"Without REV: print the path of the workspace's report ({REPORT}) and whether it is up to date. "
         "With REV: write the report of that revision, with its commit and date.",
     )
     command.add_argument("--revision", metavar="REV", help="a branch, tag or commit")
-    command.add_argument("--out", type=Path, metavar="FILE.html", help="for REV; default: report-REV.html")
+    command.add_argument("--out", type=Path, metavar="FILE.html", help="with REV; default: report-REV.html")
     command.set_defaults(run=_report, misused=command.error)
 
 
@@ -90,14 +90,14 @@ def _add_canonical(commands: Any) -> None:
 def _add_compare(commands: Any) -> None:
     command = commands.add_parser(
         "compare",
-        help="is one model better than another, or was it chance?",
+        help="a paired comparison of two models",
         description="Compare the test predictions of two models image by image, with patient-clustered intervals. "
         "Without arguments: the last commit (A) against the workspace (B).",
         epilog=EXIT_CODES,
     )
     command.add_argument("a", nargs="?", default="HEAD", metavar="A", help="a revision, or a file ending in .csv")
     command.add_argument("b", nargs="?", default="workspace", metavar="B", help="the same; default: the workspace")
-    command.add_argument("--common", action="store_true", help="where the test sets differ, compare the shared images")
+    command.add_argument("--common", action="store_true", help="if the test sets differ, compare the shared images")
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print Markdown, for a pull request")
@@ -111,9 +111,9 @@ def _add_compare(commands: Any) -> None:
 def _add_predict(commands: Any) -> None:
     command = commands.add_parser(
         "predict",
-        help="the probability of cancer for images or DICOM files never seen before",
+        help="the probability of cancer for new images or DICOM files",
         description="Score images (JPEG, PNG, PGM, TIFF) and DICOM files with a trained model. For research only.",
-        epilog="exit codes: 0 all files read; 1 refused or failed; 2 wrong usage; 3 some unreadable, the rest done",
+        epilog="exit codes: 0 success; 1 error; 2 wrong usage; 3 some files unreadable, the others done",
     )
     command.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
     _model_options(command)
@@ -121,12 +121,12 @@ def _add_predict(commands: Any) -> None:
         "--threshold",
         default=RULES[0],
         metavar="RULE",
-        help=f"which threshold locked on validation calls a scan suspect: {', '.join(RULES)}; default: %(default)s",
+        help=f"rule of the threshold, chosen on validation: {', '.join(RULES)}; default: %(default)s",
     )
-    command.add_argument("--csv", type=Path, metavar="FILE", help="write the answers there instead of printing them")
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions to a file")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
-        "--heatmaps", type=Path, metavar="FOLDER", help="write a picture there of what speaks for cancer in each image"
+        "--heatmaps", type=Path, metavar="FOLDER", help="write a heat map of each image to this folder"
     )
     command.set_defaults(run=_predict)
 
@@ -134,13 +134,13 @@ def _add_predict(commands: Any) -> None:
 def _add_explain(commands: Any) -> None:
     command = commands.add_parser(
         "explain",
-        help="where the network looks: heat maps, and how well they point at lesions",
-        description="With PATH: what `mammo predict PATH --heatmaps FOLDER` does. "
-        f"Without: how well the last run's heat maps point, {LOOKS}, as a table.",
-        epilog="exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 some files unreadable, the rest done",
+        help="heat maps, and how often they peak in lesions",
+        description="With PATH: the same as `mammo predict PATH --heatmaps FOLDER`. "
+        f"Without: show {LOOKS}, the scores of the last run's heat maps, as a table.",
+        epilog="exit codes: 0 success; 1 error; 2 wrong usage; 3 some files unreadable, the others done",
     )
     command.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
-    command.add_argument("--out", type=Path, dest="heatmaps", metavar="FOLDER", help="for the heat maps of PATH; new")
+    command.add_argument("--out", type=Path, dest="heatmaps", metavar="FOLDER", help="new folder for the heat maps")
     _model_options(command)
     command.set_defaults(run=_explain, misused=command.error, threshold=RULES[0], csv=None, json=False)
 
@@ -148,7 +148,7 @@ def _add_explain(commands: Any) -> None:
 def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("data/model"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
-        "--despite-phantoms", action="store_true", help="go on although the model was trained on synthetic images only"
+        "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
     )
 
 
@@ -240,7 +240,7 @@ def _report(options: argparse.Namespace) -> int:
 
     out = options.out or Path(f"report-{options.revision.replace('/', '-')}.html")
     if out.suffix != ".html" or revisions.is_output(out):
-        raise UserError(f"--out {out}: the name must end in .html, and be none of the pipeline's outputs")
+        raise UserError(f"--out {out}: the name must end in .html and not be an output of the pipeline")
     commit = revisions.commit_of(options.revision)
     page = revisions.read(REPORT, options.revision).decode()
     files.write_text(out, pages.of_revision(page, options.revision, commit.sha, commit.date))

@@ -67,7 +67,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a CSV table; columns other than `columns` are allowed.
+    """Read a CSV table that has at least the columns `columns`.
 
     Raises:
         UserError: the file is missing, is not UTF-8, or lacks a column.

@@ -102,7 +102,7 @@ def parse(content: bytes, name: str) -> list[Prediction]:
         if not image:
             raise UserError(f"{where}: the image has no name")
         if image in rows:
-            raise UserError(f"{where}: {image} stands here a second time")
+            raise UserError(f"{where}: {image} is duplicated")
         for column in ("label", "predicted"):
             if row[column] not in ("0", "1"):
                 raise UserError(f"{where}: {column} is {row[column]!r}; allowed are 0 and 1")

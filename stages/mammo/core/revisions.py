@@ -34,7 +34,7 @@ def commit_of(revision: str) -> Commit:
         with Repo(".") as repo:
             commit = repo.scm.resolve_commit(resolve_rev(repo.scm, revision))
     except RevError:
-        raise UserError(f"{revision} is no revision of this repository: name a branch, tag or commit") from None
+        raise UserError(f"{revision} is not a revision of this repository: name a branch, tag or commit") from None
     except (DvcException, SCMError) as error:
         raise UserError(f"{revision} could not be read: {' '.join(str(error).split())}") from error
     clock = timezone(timedelta(seconds=commit.commit_time_offset))
@@ -65,7 +65,7 @@ def read(path: Path, revision: str) -> bytes:
         with dvc.api.open(path.as_posix(), repo=".", rev=revision, mode="rb") as file:
             return file.read()
     except RevError:
-        raise UserError(f"{revision} is no revision of this repository: name a branch, tag or commit") from None
+        raise UserError(f"{revision} is not a revision of this repository: name a branch, tag or commit") from None
     except (PathMissingError, FileNotFoundError):
         files = dvc.api.DVCFileSystem(".", rev=revision)
         if files.isdvc(path.as_posix()) and "md5" in files.info(path.as_posix()):

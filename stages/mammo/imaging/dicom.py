@@ -190,7 +190,7 @@ def _shown(dataset: Dataset) -> np.ndarray:
         padding = _padding(stored, dataset)
         values = _viewed(_modality(stored, dataset), dataset)
     except MemoryError:
-        raise UnreadableError("needs more memory than there is") from None
+        raise UnreadableError("needs more memory than is available") from None
     except Exception:  # each decoder raises its own exceptions
         syntax = dataset.file_meta.TransferSyntaxUID
         name = syntax.name if syntax.is_transfer_syntax else "unknown transfer syntax"

@@ -54,7 +54,7 @@ class Comparison(NamedTuple):
 
 
 def read(source: str) -> Side:
-    """Read the test predictions of a revision, of the workspace (`"workspace"`), or of a file (its name ends in .csv).
+    """Read the test predictions of a revision, of the workspace (`"workspace"`), or of a .csv file.
 
     Raises:
         UserError: unknown revision or file, malformed table, or results of the workspace that are out of date.
@@ -63,7 +63,7 @@ def read(source: str) -> Side:
     if source.endswith(".csv"):
         return _side(source, predictions.read(Path(source)))
     if not source:
-        raise UserError("a revision has no name")  # DVC would read the workspace without checking it
+        raise UserError("the name of a revision is empty")  # DVC would read the workspace without checking it
     if not Path("dvc.yaml").is_file():
         raise UserError("there is no dvc.yaml here: run from the top folder of the project, or name two CSV files")
     if source == WORKSPACE:

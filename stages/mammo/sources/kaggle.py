@@ -136,13 +136,13 @@ def _timeout(seconds: float) -> Iterator[None]:
 
 
 def _explained(error: Exception, archive: Path, deadline: float) -> Failure:
-    """Return the failure that an exception of kagglehub stands for."""
+    """Return the failure for an exception of kagglehub."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return _refusal(error.response)
     if isinstance(error, requests.RequestException):
         return _bad_line(error, deadline)
     if isinstance(error, DataCorruptionError):
-        return Failure("what arrived is damaged (its MD5 is not the one Kaggle gives)", "run again later", True)
+        return Failure("the downloaded archive is damaged (wrong MD5)", "run again later", True)
     if isinstance(error, OSError) and error.errno is not None:
         return _disk(error, archive.parent)
     if isinstance(error, ValueError) and "credentials" in str(error):
@@ -154,7 +154,7 @@ def _explained(error: Exception, archive: Path, deadline: float) -> Failure:
 
 def _bad_line(error: requests.RequestException, deadline: float) -> Failure:
     """Return the failure for an error of the connection."""
-    go_on = "run again to go on where it ended"
+    go_on = "run again to resume the download"
     if isinstance(error, requests.exceptions.SSLError):
         reason = f"the certificate of Kaggle was not accepted ({_line(error)})"
         return Failure(reason, "behind a company's proxy, set REQUESTS_CA_BUNDLE to its certificates")
@@ -165,7 +165,7 @@ def _bad_line(error: requests.RequestException, deadline: float) -> Failure:
         return Failure("the connection to Kaggle was cut", go_on, True)
     if isinstance(error, requests.exceptions.ConnectionError):
         return Failure("Kaggle cannot be reached", "check this machine's internet connection", True)
-    return Failure(f"Kaggle answered with something else ({_line(error)})", "run again later", True)
+    return Failure(f"Kaggle sent an unexpected response ({_line(error)})", "run again later", True)
 
 
 def _refusal(response: requests.Response) -> Failure:
@@ -177,13 +177,13 @@ def _refusal(response: requests.Response) -> Failure:
         reason = "access was denied (403): it is private, does not exist, or has terms to accept on its page"
         return Failure(reason, f"check data.kaggle and put {_TOKEN}")
     if status == 404:
-        return Failure("Kaggle does not know it (404)", "check owner, name and version in data.kaggle")
+        return Failure("Kaggle does not have it (404)", "check owner, name and version in data.kaggle")
     wait = _seconds_to_wait(response.headers.get("Retry-After", ""))
     later = f"run again after {wait:.0f} s" if wait else "run again later"
     if status == 429:
-        return Failure("Kaggle has had too many requests (429)", later, True, wait)
+        return Failure("Kaggle received too many requests (429)", later, True, wait)
     if status >= 500:
-        return Failure(f"Kaggle has a fault ({status})", later, True, wait)
+        return Failure(f"Kaggle reports a server error ({status})", later, True, wait)
     return Failure(f"Kaggle answered {status} {response.reason}", "run again later")
 
 
@@ -208,7 +208,7 @@ def _bad_archive(error: Exception, archive: Path) -> Failure:
     if isinstance(error, tarfile.FilterError):
         reason = f"its archive would write outside its folder ({_line(error)}) and was removed"
         return Failure(reason, "tell the owner of the set")
-    reason = "what arrived is no archive" if isinstance(error, ValueError) else "its archive is damaged"
+    reason = "the downloaded file is not an archive" if isinstance(error, ValueError) else "its archive is damaged"
     return Failure(f"{reason} ({_line(error)}) and was removed", "run again to fetch all of it")
 
 

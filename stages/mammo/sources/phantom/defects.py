@@ -66,7 +66,7 @@ def planned(settings: Phantoms) -> list[Picture]:
 
 
 def _pictures_of(patient: Patient) -> list[Picture]:
-    """Return the pictures of a patient before defects: both breasts if healthy, otherwise the affected breast."""
+    """Return the pictures of a patient, without defects: both breasts if healthy, otherwise the affected breast."""
     sides = (patient.side,) if patient.label else SIDES
     return [
         Picture(patient, side, view, patient.split, patient.label, patient.number) for side in sides for view in VIEWS
