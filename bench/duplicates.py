@@ -1,4 +1,4 @@
-"""Time and memory of the audit's duplicate search on as many thumbnails as the RSNA 2023 training set has images.
+"""Time and memory of the audit's duplicate search on 54,706 thumbnails, the size of the RSNA 2023 training set.
 
     python bench/duplicates.py [NUMBER]
 
@@ -26,7 +26,7 @@ COPIES = ("re-encoded", "mirrored", "inverted", "cropped")
 
 
 def breasts(number: int) -> np.ndarray:
-    """Return thumbnails of as many different breasts, uint8, (number, THUMBNAIL, THUMBNAIL)."""
+    """Return thumbnails of different breasts, uint8, (number, THUMBNAIL, THUMBNAIL)."""
     images = np.empty((number, THUMBNAIL, THUMBNAIL), np.uint8)
     y, x = np.mgrid[:THUMBNAIL, :THUMBNAIL].astype(np.float32) / THUMBNAIL
     frequency = np.hypot(np.fft.fftfreq(THUMBNAIL)[:, None], np.fft.rfftfreq(THUMBNAIL)[None])
@@ -60,7 +60,7 @@ def copied(image: np.ndarray, kind: str) -> np.ndarray:
 
 
 def main(number: int) -> None:
-    """Generate, search, and print a table row with what was found of what was planted."""
+    """Generate thumbnails, search them, and print a table row with the planted copies that were found."""
     planted = {number - 1 - i: (i * 7, COPIES[i % len(COPIES)]) for i in range(number // 100)}
     images = breasts(number)
     for place, (source, kind) in planted.items():

@@ -1,4 +1,4 @@
-"""The images that are measured on: real ones where MAMMOGRAMS names their folder, phantoms otherwise."""
+"""Images of the benchmark: mammograms from the folder in MAMMOGRAMS if it is set, else phantoms."""
 
 import os
 import shutil
@@ -18,11 +18,11 @@ from mammo.sources import own
 from mammo.sources.phantom import generate
 
 PATIENT = r"^(\d+)_"
-SIZE = 640  # pixels; phantoms are saved as the Kaggle set is: JPEG of this size in three equal channels
+SIZE = 640  # pixels; phantoms are saved like the Kaggle set: JPEG of this size with three equal channels
 
 
 def tree(work: Path, params: Params) -> tuple[Path, str]:
-    """Return a folder `{train,valid,test}/{0,1}/*.jpg`, and what it holds in words; phantoms are drawn below `work`."""
+    """Return a folder `{train,valid,test}/{0,1}/*.jpg` and its description; phantoms are generated in `work`."""
     if os.environ.get("MAMMOGRAMS"):
         return Path(os.environ["MAMMOGRAMS"]).resolve(), f"real mammograms ({SIZE}×{SIZE} JPEG)"
     target = work / "phantoms"
@@ -39,9 +39,9 @@ def tree(work: Path, params: Params) -> tuple[Path, str]:
 
 
 def raw(folder: Path, target: Path, number: int) -> list[Entry]:
-    """Make `target` as the stage download leaves it, with `number` images of `folder` as links.
+    """Create `target` like the output of the stage download, with links to `number` images of `folder`.
 
-    Fewer are taken evenly over the set; where the set has fewer, its images are repeated under other patients.
+    Images are taken evenly from the set; if it has too few, they are repeated under other patients.
     """
     found = own.tree(folder, PATIENT)
     step = max(len(found) / number, 1)
@@ -61,7 +61,7 @@ def raw(folder: Path, target: Path, number: int) -> list[Entry]:
 
 
 def folder_with(params: Params, folder: Path, **changed: dict[str, object]) -> Path:
-    """Write params.yaml, with some values of some sections `changed`, to `folder`, and return the folder."""
+    """Write params.yaml with the values in `changed`, by section, to `folder`; return the folder."""
     content = params.model_dump()
     for section, values in changed.items():
         content[section].update(values)

@@ -1,6 +1,6 @@
-"""How the benchmark measures: work in processes of its own, in turn, ratios with their range, anonymous memory.
+"""Measurements of the benchmark: tasks in separate processes, in turn; ratios with range; anonymous memory.
 
-Needs Python's own library alone, so that a peer's environment can run it too. Linux only: it reads /proc.
+Uses only Python's standard library, so that it also runs in a peer's environment. Linux only: it reads /proc.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-POLL = 0.01  # seconds between two looks at a process's memory
-VECTORS = ("amx_bf16", "avx512_bf16", "bf16", "avx512f", "avx2", "asimd")  # the first that a processor has names it
-LONGEST = 3000  # characters of a failed process's output that are shown
+POLL = 0.01  # seconds between two readings of a process's memory
+VECTORS = ("amx_bf16", "avx512_bf16", "bf16", "avx512f", "avx2", "asimd")  # the first that a processor has is shown
+LONGEST = 3000  # maximum number of characters shown of a failed process's output
 
 
 @contextlib.contextmanager
 def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start a command in a process group of its own, and kill what is left of the group when the block ends."""
+    """Start a command in its own process group; kill the remaining processes of the group when the block ends."""
     process = subprocess.Popen([str(part) for part in command], start_new_session=True, text=True, **options)
     try:
         yield process
@@ -38,9 +38,9 @@ def started(command: Sequence[object], **options: Any) -> Iterator[subprocess.Po
 
 
 def serve(work: Callable[[], Any], **about: Any) -> None:
-    """Say what is to be known `about` the work, then do it once for every line on standard input.
+    """Print `about` as JSON, then do the work once per line of standard input and print its seconds.
 
-    This is the worker's side of `Worker`; the answer to a line is the seconds that the work took.
+    This runs in the process that `Worker` starts.
     """
     print(json.dumps(about), flush=True)
     for _ in sys.stdin:
@@ -50,13 +50,13 @@ def serve(work: Callable[[], Any], **about: Any) -> None:
 
 
 class Worker:
-    """A process that holds one work (see `serve`) and is idle until it is called; a context that ends it."""
+    """A process for one task (see `serve`), idle until called; a context manager that ends it."""
 
     def __init__(self, *command: object, cwd: Path) -> None:
         """Start `command` in the folder `cwd` and wait until it is ready.
 
         Raises:
-            RuntimeError: it ended before.
+            RuntimeError: the process ended early.
 
         """
         self._command = command
@@ -94,12 +94,12 @@ class Worker:
 
 
 def failure(command: Sequence[object], output: str) -> str:
-    """Return what is said of a command that failed."""
+    """Return the error message of a failed command."""
     return f"{' '.join(map(str, command))} failed:\n{output[-LONGEST:]}"
 
 
 def watched(command: Sequence[object], cwd: Path, may_fail_with: str = "", **options: Any) -> tuple[float, int]:
-    """Run a command to its end in the folder `cwd`; return the seconds and its peak anonymous memory in bytes.
+    """Run a command in the folder `cwd`; return its seconds and its peak anonymous memory in bytes.
 
     Raises:
         RuntimeError: it failed, and its output does not hold `may_fail_with`.
@@ -122,7 +122,7 @@ def watched(command: Sequence[object], cwd: Path, may_fail_with: str = "", **opt
 
 
 def anonymous(process: int) -> int:
-    """Return the anonymous memory of a process in bytes: its own, without mapped files (RssAnon of proc(5))."""
+    """Return the anonymous memory of a process in bytes, without mapped files (RssAnon of proc(5))."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -131,9 +131,9 @@ def anonymous(process: int) -> int:
 
 
 def in_turn(works: Mapping[str, Callable[[], float]], rounds: int, warm: bool = True) -> dict[str, list[float]]:
-    """Return the seconds of every work in every round, all works taken in turn, every second round backwards.
+    """Return the seconds of each task in each round; tasks alternate, in reverse order in every second round.
 
-    What disturbs the machine so falls on all of them alike. With `warm`, one round before does not count.
+    Other load on the machine so affects all tasks equally. With `warm`, one untimed round comes first.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(-1 if warm else 0, rounds):
@@ -153,12 +153,12 @@ def with_range(ratios: Sequence[float]) -> str:
 
 
 def heading(*more: str) -> str:
-    """Return the line above a table: processor, date, the commit that was measured, and what is `more` to be said."""
+    """Return the line above a table: processor, date, measured commit, and `more`."""
     return "; ".join((processor(), str(datetime.date.today()), f"commit {commit()}", *more))
 
 
 def processor() -> str:
-    """Return the processor's model, the cores that may be used, and its widest vector instructions."""
+    """Return the processor's model, its usable cores, and its widest vector instructions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     vectors = next((name for name in VECTORS if name in _instructions()), "no vector extension")
@@ -175,7 +175,7 @@ def _instructions() -> set[str]:
 
 
 def commit() -> str:
-    """Return the commit of this clone, short, with a `+` where files that git knows differ from it."""
+    """Return the short commit of this clone, with a `+` if tracked files differ from it."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(("git", *arguments), cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

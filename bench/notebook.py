@@ -1,11 +1,11 @@
-"""The notebook's way, one work per process: lists of float32 images, Keras' `ImageDataGenerator`, `fit`.
+"""The work as in a typical notebook, one task per process: float32 arrays, `ImageDataGenerator`, `fit`.
 
     python bench/notebook.py decoding RAW | epoch PREPARED NUMBER | whole RAW
 
-Decoding and fitting are written as notebooks on this data set write them. Two things they do wrong are put right, so
-that both sides do the same: patients are kept apart, and scores are of the test split, with intervals. The network is
-the specified one, plain, with Adam; size, epochs, batch, augmentation and learning rate are those of params.yaml in
-the working directory.
+Decoding and fitting are written as in notebooks on this data set, with two corrections so that both sides do the same
+work: patients are in one split only, and scores are of the test split, with intervals. The network is the specified
+one, without batch normalisation, with Adam; size, epochs, batch, augmentation and learning rate are those of
+params.yaml in the working directory.
 """
 
 import os
@@ -21,13 +21,13 @@ sys.path.insert(0, str(ROOT / "stages"))
 
 from mammo.core import dataset, settings, splits
 
-OURS_ALONE = {"intensity_range", "erase"}  # augmentations that ImageDataGenerator does not have
+OURS_ALONE = {"intensity_range", "erase"}  # augmentations that ImageDataGenerator lacks
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 warnings.simplefilter("ignore")
 
 
 def decoded(raw: Path, names: list[str], size: list[int]) -> np.ndarray:
-    """Return float32 images in [0, 1], (n, height, width, 1)."""
+    """Decode images as float32 in [0, 1], (n, height, width, 1)."""
     images = []
     for name in names:
         image = cv2.imread(str(raw / name))
@@ -38,7 +38,7 @@ def decoded(raw: Path, names: list[str], size: list[int]) -> np.ndarray:
 
 
 def compiled(params: settings.Params):
-    """Return the specified network with Adam."""
+    """Return the specified network, compiled with Adam."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -61,7 +61,7 @@ def compiled(params: settings.Params):
 
 
 def flowing(images: np.ndarray, labels: np.ndarray, params: settings.Params):
-    """Return augmented batches."""
+    """Return an iterator over augmented batches."""
     import tensorflow as tf
 
     ranges = params.augment.model_dump(exclude=OURS_ALONE)
@@ -70,14 +70,14 @@ def flowing(images: np.ndarray, labels: np.ndarray, params: settings.Params):
 
 
 def decoding(raw: Path) -> None:
-    """Serve all images of RAW in one float32 array, by one thread."""
+    """Serve the decoding of all images of RAW into one float32 array, in one thread."""
     names, size = [entry.image for entry in dataset.read_index(raw)], settings.read().preprocess.size
     cv2.setNumThreads(1)
     serve(lambda: decoded(raw, names, size))
 
 
 def epoch(prepared: Path, number: int) -> None:
-    """Serve `fit` for one epoch over NUMBER images with augmentation, without validation."""
+    """Serve one epoch of `fit` on NUMBER images with augmentation, without validation."""
     params, data = settings.read(), dataset.load(prepared)
     images = data.images[:number].astype(np.float32)[..., None] / 255
     network, batches = compiled(params), flowing(images, data.labels[:number], params)
@@ -85,7 +85,7 @@ def epoch(prepared: Path, number: int) -> None:
 
 
 def whole(raw: Path) -> None:
-    """From files to scores: decode, fit with validation, score the test split with intervals over patients."""
+    """Decode, fit with validation, and score the test split with intervals over patients."""
     params = settings.read()
     entries = splits.assign(dataset.read_index(raw), params.split)
     parts = {}
@@ -101,7 +101,7 @@ def whole(raw: Path) -> None:
 
 
 def scored(labels: np.ndarray, probability: np.ndarray, patients: np.ndarray, resamples: int) -> dict[str, np.ndarray]:
-    """Return 95 % intervals of the headline scores: patients drawn with replacement, each score by scikit-learn."""
+    """Return 95 % intervals of the headline scores by a bootstrap over patients, with scikit-learn's scores."""
     from sklearn import metrics
 
     random = np.random.default_rng(1)

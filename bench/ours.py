@@ -1,4 +1,4 @@
-"""The project's own code, one work per process (`measure.serve` says how it is asked):
+"""The project's own code, one task per process (see `measure.serve`):
 
     python bench/ours.py preprocessing RAW | decoding RAW | epoch PREPARED PRECISION NUMBER
                          | ceiling PREPARED PRECISION NUMBER
@@ -21,11 +21,11 @@ sys.path.insert(0, str(ROOT / "stages"))
 from mammo.core import dataset, parallel, settings
 from mammo.imaging import images, prepare
 
-COMPARED = 300  # images whose pixels are compared with those of full-size decoding
+COMPARED = 300  # images compared with full-size decoding
 
 
 def preprocessing(raw: Path) -> None:
-    """Serve the stage's decoding of all images of RAW into one array, which is removed again."""
+    """Serve the stage's decoding of all images of RAW into one array, which is then deleted."""
     entries, preprocess = dataset.read_index(raw), settings.read().preprocess
 
     def once() -> None:
@@ -36,9 +36,9 @@ def preprocessing(raw: Path) -> None:
 
 
 def decoding(raw: Path) -> None:
-    """Serve OpenCV's grey decoding at full size of the images of RAW on all cores, and nothing else.
+    """Serve OpenCV's grey decoding at full size, without resizing, of the images of RAW on all cores.
 
-    About it: how far scaled decoding takes the stage's pixels from those of full-size decoding, in grey levels.
+    Also report the differences between scaled and full-size decoding, in grey levels.
     """
     paths = [raw / entry.image for entry in dataset.read_index(raw)]
     height, width = settings.read().preprocess.size
@@ -68,7 +68,7 @@ def decoding(raw: Path) -> None:
 
 
 def epoch(prepared: Path, precision: str, number: int) -> None:
-    """Serve an epoch of the stage train over NUMBER images: order, augmentation, steps, training scores."""
+    """Serve an epoch of the stage train on NUMBER images: shuffling, augmentation, steps, training scores."""
     from mammo.learning import networks, training
 
     import keras
@@ -92,9 +92,9 @@ def epoch(prepared: Path, precision: str, number: int) -> None:
 
 
 def ceiling(prepared: Path, precision: str, number: int) -> None:
-    """Serve as many steps of Keras' `train_on_batch` as an epoch has, on one batch that already lies in memory.
+    """Serve the steps of an epoch with Keras' `train_on_batch`, all on one batch that is already in memory.
 
-    The network is the specified one as Keras' users write it: without the batch normalisation of ours.
+    The network is the specified one, without batch normalisation.
     """
     from mammo.learning import networks
 

@@ -1,7 +1,7 @@
-"""How long `mammo predict` takes for one image, from the start of Python and once loaded, and its images a second.
+"""Time of `mammo predict` for one image, with and without loading, and its images per second.
 
-Run: `python bench/predict.py [IMAGES]`; wants data/model, so `dvc repro` first. Real mammograms where MAMMOGRAMS names
-their folder, phantoms otherwise.
+Run: `python bench/predict.py [IMAGES]`; needs data/model, so run `dvc repro` first. The images are mammograms from the
+folder in MAMMOGRAMS if it is set, else phantoms.
 """
 
 import resource
@@ -21,17 +21,17 @@ from measure import ROOT, heading, watched
 MODEL = ROOT / "data/model"
 COMMAND = "import sys; sys.path.insert(0, sys.argv.pop(1)); from mammo.commands import main; sys.exit(main())"
 STARTS, SINGLES = 3, 20
-FIRST = 64  # images before anything is timed
+FIRST = 64  # images predicted before the timing starts
 
 
 def cold(image: Path) -> float:
-    """Return the seconds of the whole command for one image."""
+    """Return the seconds that the whole command takes for one image."""
     command = (sys.executable, "-c", COMMAND, ROOT / "stages", "predict", "--model", MODEL, "--despite-phantoms", image)
     return watched(command, ROOT)[0]
 
 
 def main(number: int) -> None:
-    """Print one row."""
+    """Print a table with one row."""
     with tempfile.TemporaryDirectory() as work:
         folder, what = material.tree(Path(work), settings.read(ROOT / "params.yaml"))
         material.raw(folder, Path(work) / "raw", number)

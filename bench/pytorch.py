@@ -1,7 +1,7 @@
 """The same network in PyTorch: `python bench/pytorch.py IMAGES.npy LABELS.npy BATCH LEARNING_RATE PRECISION`.
 
-It is spared all augmentation and decoding: float32 images lie in memory as one tensor, a step takes a batch from it.
-PRECISION is float32 or bfloat16 (autocast). Of channels-last and `torch.compile` the fastest combination is tried out
+There is no augmentation or decoding: float32 images are in memory as one tensor, from which each step takes a batch.
+PRECISION is float32 or bfloat16 (autocast). Of channels-last and `torch.compile` the fastest combination is measured
 and used.
 """
 
@@ -17,13 +17,13 @@ import torch
 from measure import serve
 from torch import nn
 
-TRIAL = 6  # steps that choose the combination, after as many to warm up
+TRIAL = 6  # timed steps per combination, after as many for warm-up
 Step = Callable[[torch.Tensor, torch.Tensor], None]
 warnings.simplefilter("ignore")
 
 
 def baseline(height: int, width: int) -> nn.Sequential:
-    """Return the specified network; 1,498,218 weights on 224×224."""
+    """Return the specified network; 1,498,218 weights at 224×224."""
     inputs = 32 * math.prod(((side - 4) // 2 - 2) // 2 for side in (height, width))
     return nn.Sequential(
         *(nn.Conv2d(1, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
@@ -33,7 +33,7 @@ def baseline(height: int, width: int) -> nn.Sequential:
 
 
 def training_step(size: tuple[int, int], rate: float, bfloat16: bool, channels_last: bool, compile_: bool) -> Step:
-    """Return one step of Adam on images of this height and width."""
+    """Return a training step with Adam on images of this height and width."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = baseline(*size).to(memory_format=layout)
     optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
@@ -51,7 +51,7 @@ def training_step(size: tuple[int, int], rate: float, bfloat16: bool, channels_l
 
 
 def fastest(rate: float, bfloat16: bool, images: torch.Tensor, labels: torch.Tensor) -> tuple[str, Step]:
-    """Return the fastest combination with its name, tried on one batch; one that fails on this machine is out."""
+    """Return the name and step of the fastest combination on one batch; combinations that fail are skipped."""
     tried = {}
     for choice in itertools.product((False, True), repeat=2):
         name = " + ".join(itertools.compress(("channels-last", "compile"), choice)) or "plain"
@@ -61,7 +61,7 @@ def fastest(rate: float, bfloat16: bool, images: torch.Tensor, labels: torch.Ten
                 if count == TRIAL:
                     begun = time.perf_counter()
                 step(images, labels)
-        except Exception as failure:  # whatever a compiler on this machine may raise
+        except Exception as failure:  # compilers raise many types
             print(f"PyTorch with {name} fails: {failure}", file=sys.stderr)
             continue
         tried[name] = time.perf_counter() - begun, step
@@ -70,7 +70,7 @@ def fastest(rate: float, bfloat16: bool, images: torch.Tensor, labels: torch.Ten
 
 
 def main() -> None:
-    """Serve one epoch in random order."""
+    """Serve one epoch in random order of the images."""
     batch, rate, bfloat16 = int(sys.argv[3]), float(sys.argv[4]), sys.argv[5] == "bfloat16"
     images = torch.from_numpy(np.load(sys.argv[1]).astype(np.float32)[:, None] / 255)
     labels = torch.from_numpy(np.load(sys.argv[2]))

@@ -1,7 +1,7 @@
-"""Speed and memory beside the peers', in one run: `make bench`, or `python bench/run.py [ROW …]` for single rows.
+"""Speed and memory compared with peers: `make bench`, or `python bench/run.py [ROW …]` for single rows.
 
-Every work runs in a process of its own, the works of a row in turn, and every number is a ratio with its range. Real
-images where MAMMOGRAMS names their folder, phantoms otherwise. Linux only: memory is read from /proc.
+Every task runs in its own process, the tasks of a row in turn; results are ratios with their range. The images are
+mammograms from the folder in MAMMOGRAMS if it is set, else phantoms. Linux only: memory is read from /proc.
 """
 
 import argparse
@@ -31,18 +31,18 @@ from measure import ROOT, Worker, in_turn, watched, with_range
 BENCH, STAGES = ROOT / "bench", ROOT / "stages"
 OURS, NOTEBOOK, PYTORCH = BENCH / "ours.py", BENCH / "notebook.py", BENCH / "pytorch.py"
 PEERS = ROOT / ".venv-bench" / "bin" / "python"
-DECODED = 1200  # images in a round of decoding
-LEARNED = 960  # images in an epoch
-FEW, MANY = 1000, 3000  # images at which memory is measured
-EPOCHS = 10  # of the whole pipeline, as the notebook has
+DECODED = 1200  # images per round of decoding
+LEARNED = 960  # images per epoch
+FEW, MANY = 1000, 3000  # numbers of images for which memory is measured
+EPOCHS = 10  # of the whole pipeline, as in the notebook
 ROUNDS = 5
 LONG_ROUNDS = 2
 BARS = {"float32": ("≥ 1.2×", "≥ 2×", "≥ 0.95×"), "bfloat16": ("≥ 2×", "≥ 2×", "≥ 0.95×")}
-"""Of an epoch in each precision, against the notebook's way, PyTorch and the ceiling."""
+"""Bars for an epoch in each precision, against the notebook, PyTorch and the ceiling."""
 
 
 class Row(NamedTuple):
-    """A line of the table."""
+    """A row of the table."""
 
     work: str
     ours: str
@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
 
 def meets(ratio: float, bar: str) -> str:
-    """Return `yes` or `**no**`, whether a ratio meets a bar such as `≥ 1.2×` or `≤ 1/3`."""
+    """Return `yes` or `**no**`: whether a ratio meets a bar such as `≥ 1.2×` or `≤ 1/3`."""
     sign, limit = bar.removesuffix("×").split()
     bound = float(Fraction(limit))
     met = ratio >= bound if sign == "≥" else ratio <= bound
@@ -63,16 +63,16 @@ def meets(ratio: float, bar: str) -> str:
 def timed(
     work: str, seconds: Mapping[str, list[float]], ours: str, peer: str, about: str, bar: str, show: Callable
 ) -> Row:
-    """Return a row on time.
+    """Return a row of the table from times.
 
     Args:
-        work: what was done.
-        seconds: of each work by its name, round by round.
-        ours: name of our work.
-        peer: name of the peer's.
-        about: the peer in words.
-        bar: with `≥` on the peer's seconds divided by ours, with `≤` on ours divided by the peer's.
-        show: writes a work's median seconds.
+        work: description of the task.
+        seconds: seconds of each task by name, per round.
+        ours: name of our task.
+        peer: name of the peer's task.
+        about: description of the peer.
+        bar: `≥` bounds the peer's seconds divided by ours, `≤` bounds ours divided by the peer's.
+        show: formats the median seconds.
 
     """
     rounds = zip(seconds[ours], seconds[peer], strict=True)
@@ -82,19 +82,19 @@ def timed(
 
 
 def images_per_second(number: int) -> Callable[[float], str]:
-    """Return what writes the seconds that `number` images took as a rate."""
+    """Return a function that formats the seconds for `number` images as a rate."""
     return lambda seconds: f"{number / seconds:,.0f} images/s"
 
 
 @dataclass
 class Bench:
-    """What all rows share."""
+    """Settings and files shared by all rows."""
 
     work: Path
     """A temporary folder."""
     rounds: int = ROUNDS
     most: int = MANY
-    """Images at most, of every row."""
+    """Maximum number of images per row."""
 
     @functools.cached_property
     def params(self) -> settings.Params:
@@ -103,17 +103,17 @@ class Bench:
 
     @functools.cached_property
     def images(self) -> tuple[Path, str]:
-        """Folder of the images measured on and what they are."""
+        """Folder of the images, and their description."""
         return material.tree(self.work, self.params)
 
     @functools.cached_property
     def size(self) -> int:
-        """How many there are, at most `most`."""
+        """Number of images, at most `most`."""
         return min(sum(1 for _ in self.images[0].rglob("*.jpg")), self.most)
 
     @functools.cached_property
     def project(self) -> Path:
-        """A copy of what git knows of this project, run once, so that nothing is left to do."""
+        """A copy of this project's files that are not ignored by git, with all stages up to date."""
         project = self.work / "project"
         listing = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
         names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
@@ -129,22 +129,22 @@ class Bench:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those that this processor has instructions for."""
+        """The precisions that this processor has instructions for."""
         return ("float32", "bfloat16") if measure.has_bfloat16() else ("float32",)
 
     def folder(self, name: str, **changed: dict[str, object]) -> Path:
-        """Make a working directory with params.yaml, some of its values `changed`."""
+        """Create a working directory with params.yaml, some of its values `changed`."""
         return material.folder_with(self.params, self.work / name, **changed)
 
     def raw(self, number: int) -> Path:
-        """Make a folder as download leaves it, with so many of the images."""
+        """Create a folder like the output of download, with `number` images."""
         target = self.work / f"raw_{number}"
         if not target.exists():
             material.raw(self.images[0], target, number)
         return target
 
     def prepared(self, number: int) -> Path:
-        """Make a folder as preprocess leaves it, with so many of the images."""
+        """Create a folder like the output of preprocess, with `number` images."""
         run = self.work / f"run_{number}"
         if not (run / "prepared").exists():
             self.folder(run.name)
@@ -165,7 +165,7 @@ def dvc(folder: Path, *arguments: str) -> float:
 
 
 def preprocessing(bench: Bench) -> Iterator[Row]:
-    """Decoding and resizing: the notebook's way, and full-size decoding alone."""
+    """Measure decoding and resizing against the notebook and against full-size decoding alone."""
     number = min(DECODED, bench.size)
     raw, folder = bench.raw(number), bench.folder("preprocessing")
     with (
@@ -188,7 +188,7 @@ def preprocessing(bench: Bench) -> Iterator[Row]:
 
 
 def epoch(bench: Bench) -> Iterator[Row]:
-    """A training epoch with augmentation: the notebook's way, PyTorch in the same precision, and the ceiling."""
+    """Measure a training epoch with augmentation against the notebook, PyTorch and the ceiling."""
     number = min(LEARNED, bench.size)
     prepared, folder = bench.prepared(number), bench.folder("epoch")
     commands: dict[str, tuple[object, ...]] = {"notebook": (sys.executable, NOTEBOOK, "epoch", prepared, number)}
@@ -198,7 +198,7 @@ def epoch(bench: Bench) -> Iterator[Row]:
         if PEERS.exists():
             commands[f"PyTorch {precision}"] = (PEERS, PYTORCH, *_arrays(bench, prepared), precision)
     if not PEERS.exists():
-        print(f"{PEERS} is missing: the rows on PyTorch are left out; `make bench` installs it", file=sys.stderr)
+        print(f"{PEERS} is missing: the PyTorch rows are skipped; `make bench` installs it", file=sys.stderr)
     with contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(*command, cwd=folder)) for name, command in commands.items()}
         seconds = in_turn(workers, bench.rounds)
@@ -217,7 +217,7 @@ def epoch(bench: Bench) -> Iterator[Row]:
 
 
 def _arrays(bench: Bench, prepared: Path) -> tuple[object, ...]:
-    """Return the arguments of bench/pytorch.py but the precision, the arrays written out for it."""
+    """Save the arrays for bench/pytorch.py; return its arguments except the precision."""
     data = dataset.load(prepared)
     paths = bench.work / "images.npy", bench.work / "labels.npy"
     for path, array in zip(paths, (data.images, data.labels), strict=True):
@@ -226,7 +226,7 @@ def _arrays(bench: Bench, prepared: Path) -> tuple[object, ...]:
 
 
 def memory(bench: Bench) -> Iterator[Row]:
-    """Peak anonymous memory of preprocess and train, one epoch, and its growth with the number of images."""
+    """Measure the peak anonymous memory of preprocess and one training epoch, and its growth per image."""
     peaks: dict[str, list[float]] = {"ours": [], "notebook": []}
     few, many = min(FEW, bench.most // 3), min(MANY, bench.most)
     for number in (few, many):
@@ -253,7 +253,7 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 
 def repro(bench: Bench) -> Iterator[Row]:
-    """`dvc repro` with nothing to do, beside repositories of one stage: without data, and with the same images."""
+    """Measure `dvc repro` with nothing to do against one-stage repositories with and without the images."""
     single, images = bench.work / "single", bench.work / "single_images"
     stage = {"cmd": "cp -r input output", "deps": ["input"], "outs": ["output"]}
     files.write_json(single / "dvc.yaml", {"stages": {"copy": stage}})  # JSON is YAML
@@ -266,14 +266,14 @@ def repro(bench: Bench) -> Iterator[Row]:
     dvc(images, "repro", "-q")
     folders = {"ours": bench.project, "single": single, "images": images}
     works = {name: functools.partial(dvc, folder, "repro", "-q") for name, folder in folders.items()}
-    seconds = in_turn(works, 2 * bench.rounds, warm=False)  # each has just run
+    seconds = in_turn(works, 2 * bench.rounds, warm=False)  # each was just run
     for peer, about in (("single", "one stage, one small file"), ("images", "one stage that copies the same images")):
         work = "`dvc repro` with nothing to do"
         yield timed(work, seconds, "ours", peer, about, "≤ 1.3×", lambda seconds: f"{seconds:.2f} s")
 
 
 def pipeline(bench: Bench) -> Iterator[Row]:
-    """From files to scores with intervals, the same epochs."""
+    """Measure the pipeline from files to scores with intervals, with the same number of epochs."""
     raw, epochs = bench.raw(bench.size), {"epochs": EPOCHS, "patience": EPOCHS}
 
     def ours(precision: str) -> float:
@@ -304,7 +304,7 @@ TABLES = ("scores", "duplicates")  # scripts that print a table of their own
 
 
 def measured(bench: Bench, names: Sequence[str]) -> tuple[list[Row], bool]:
-    """Return the rows of these names, and whether one could not be measured; the others are measured all the same."""
+    """Measure the rows of these names; return them, and whether any of them failed."""
     rows: list[Row] = []
     failed = False
     for name in names:
@@ -318,22 +318,22 @@ def measured(bench: Bench, names: Sequence[str]) -> tuple[list[Row], bool]:
 
 
 def table(rows: Sequence[Row], heading: str) -> str:
-    """Return the table in Markdown."""
+    """Return the rows as a Markdown table."""
     head = "| work | ours | against | ratio: median (min–max) | bar | met |\n|---|---:|---|---:|---:|---|"
     return "\n".join([heading, "", head, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def main() -> None:
     """Measure the requested rows and print one table."""
-    parser = argparse.ArgumentParser(description="Speed and memory beside the peers'.")
+    parser = argparse.ArgumentParser(description="Speed and memory compared with peers.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join((*ROWS, *TABLES)) + "; default: all")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of every row; default {ROUNDS}")
-    parser.add_argument("--images", type=int, default=MANY, help="at most, of every row; few are for a quick try alone")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"number of rounds per row; default {ROUNDS}")
+    parser.add_argument("--images", type=int, default=MANY, help="images per row at most; default %(default)s")
     options = parser.parse_args()
     names = options.rows or [*ROWS, *TABLES]
     if unknown := set(names) - {*ROWS, *TABLES}:
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join((*ROWS, *TABLES))}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that folder and processes are removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # to remove the folder and end the processes
     begun, load = time.perf_counter(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="bench_") as work:
         bench = Bench(Path(work), options.rounds, options.images)

@@ -2,9 +2,9 @@
 
     python bench/scale.py [NUMBER …]
 
-The images are generated cheaply: a few hundred phantoms, each shifted, brightened and given noise of its own, as JPEG
-of 320×320, three images per patient. Each stage runs as it stands in dvc.yaml, in a process of its own, in a temporary
-folder that is removed; peak memory is anonymous memory, without mapped files (RssAnon).
+The images are variants of a few hundred phantoms, each shifted, brightened and with its own noise, as 320×320 JPEG,
+three images per patient. Each stage runs as in dvc.yaml, in its own process, in a temporary folder that is removed;
+peak memory is anonymous memory, without mapped files (RssAnon).
 """
 
 import shutil
@@ -27,7 +27,7 @@ from measure import ROOT, heading, watched
 NUMBERS = (1_000, 3_000, 10_000, 54_706)
 MILLION = 1_000_000
 SIZE = 320  # pixels
-DRAWN = 100  # patients whose phantoms all images are made from
+DRAWN = 100  # patients whose phantoms are varied
 PER_PATIENT = 3
 STAGES = {
     "preprocess": ("raw", "prepared", "metrics/preprocess.json"),
@@ -37,7 +37,7 @@ STAGES = {
 
 
 def originals(folder: Path, params: settings.Params) -> list[tuple[int, np.ndarray]]:
-    """Return label and pixels of some phantoms."""
+    """Return the labels and pixels of the original phantoms."""
     phantoms = params.data.phantom.model_copy(update={"size": SIZE, "patients": DRAWN})
     entries = generate(phantoms, folder, parallel.cores())
     images = [(entry.label, cv2.imread(str(folder / entry.image), cv2.IMREAD_GRAYSCALE)) for entry in entries]
@@ -46,7 +46,7 @@ def originals(folder: Path, params: settings.Params) -> list[tuple[int, np.ndarr
 
 
 def varied(image: np.ndarray, position: int) -> np.ndarray:
-    """Return a new image made from `image`: perhaps mirrored, moved, turned, brightened, with noise of its own."""
+    """Return a variant of `image`: mirrored or not, shifted, rotated, brightened, with its own noise."""
     random = generator(1, "scale", position)
     angle, zoom = random.uniform(-12, 12), random.uniform(0.85, 1.15)
     matrix = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), angle, zoom)
@@ -59,7 +59,7 @@ def varied(image: np.ndarray, position: int) -> np.ndarray:
 
 
 def made(images: list[tuple[int, np.ndarray]], raw: Path, number: int) -> None:
-    """Make `raw` as download leaves it, with so many images."""
+    """Create `raw` like the output of the stage download, with `number` images."""
     classes = [[image for label, image in images if label == wanted] for wanted in (0, 1)]
 
     def write(position: int) -> Entry:
@@ -78,7 +78,7 @@ def made(images: list[tuple[int, np.ndarray]], raw: Path, number: int) -> None:
 
 
 def measured(run: Path) -> dict[str, tuple[float, float]]:
-    """Return seconds and peak anonymous memory (bytes) of every stage, in a folder with params.yaml."""
+    """Return seconds and peak anonymous memory (bytes) of every stage, run in a folder with params.yaml."""
     measures = {}
     for name, paths in STAGES.items():
         command = (sys.executable, ROOT / "stages" / f"{name}.py", *paths)
@@ -88,8 +88,8 @@ def measured(run: Path) -> dict[str, tuple[float, float]]:
 
 
 def main(numbers: list[int]) -> None:
-    """Measure each size; print the table with slopes and what a million would take."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that folder and processes are removed
+    """Measure each size; print the table with slopes and the extrapolation to a million images."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # to remove the folder and end the processes
     params = settings.read(ROOT / "params.yaml")
     with tempfile.TemporaryDirectory(prefix="scale_") as work:
         images = originals(Path(work) / "drawn", params)
@@ -107,7 +107,7 @@ def main(numbers: list[int]) -> None:
 
 
 def table(numbers: list[int], measures: list[dict[str, tuple[float, float]]]) -> Iterator[str]:
-    """Yield the lines of the table, from three sizes on with what a million images would take, and the slopes."""
+    """Yield the lines of the table; with three or more sizes, also the extrapolation and the slopes."""
     yield "| images | " + " | ".join(f"{name}, s | {name}, GB" for name in STAGES) + " |"
     yield "|---:" * (1 + 2 * len(STAGES)) + "|"
     for number, of in zip(numbers, measures, strict=True):
@@ -121,9 +121,9 @@ def table(numbers: list[int], measures: list[dict[str, tuple[float, float]]]) ->
 
 
 def far(numbers: list[int], name: str, measures: list[dict[str, tuple[float, float]]]) -> str:
-    """Return hours and GB that a million images would take in a stage, by least squares through what was measured.
+    """Return a stage's hours and GB for a million images, extrapolated by least squares.
 
-    Memory and time are linear; the time of the audit is quadratic, since it looks for copies among all pairs.
+    Time and memory are linear, except that the audit's time is quadratic, since it compares all pairs.
     """
     seconds = np.polyfit(numbers, [of[name][0] for of in measures], 2 if name == "audit" else 1)
     peak = np.polyfit(numbers, [of[name][1] for of in measures], 1)

@@ -1,4 +1,4 @@
-"""How long all scores of 20,000 test images take with their intervals. Run: `python bench/scores.py`."""
+"""Time of all scores of 20,000 test images with their intervals. Run: `python bench/scores.py`."""
 
 import resource
 import sys
@@ -17,7 +17,7 @@ TARGET = 60  # seconds on two cores
 
 
 def split() -> Cases:
-    """Return a test split of 5,000 patients, a quarter with cancer, whose images resemble each other."""
+    """Return a test split of 5,000 patients, a quarter with cancer, with correlated images per patient."""
     random = np.random.default_rng(1)
     patient = random.integers(0, PATIENTS, IMAGES)
     labels = (patient < PATIENTS // 4).astype(int)
@@ -26,7 +26,7 @@ def split() -> Cases:
 
 
 def main() -> bool:
-    """Print one row: every number and curve that evaluate writes; return whether the target is met."""
+    """Time every number and curve that evaluate writes; print one row, return whether the target is met."""
     cases, bootstrap = split(), Bootstrap(1)
     begun, processor = time.perf_counter(), time.process_time()
     locked = scoring.locked_thresholds(cases)

@@ -1,4 +1,4 @@
-"""Settings of cross-validation (cv/params.yaml), and which patients are in which split of a fold."""
+"""Settings of cross-validation (cv/params.yaml), and the assignment of patients to the splits of a fold."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from mammo.core.errors import UserError
 
 from pydantic import Field
 
-PIPELINE = Path("../params.yaml")  # holds what a variant does not set
+PIPELINE = Path("../params.yaml")  # settings that a variant does not change
 SECTIONS = ("folds", "variants", "finetuned", "ensembles", "pretraining")
 
 
@@ -20,18 +20,18 @@ class Folds(settings.Settings):
     """Section `folds` of cv/params.yaml."""
 
     number: Annotated[int, Field(ge=2, le=20)]
-    """Folds, and networks per variant."""
+    """Number of folds, and of networks per variant."""
     seed: int
-    """Assigns patients to folds."""
+    """Seed of the assignment of patients to folds."""
     valid: settings.Share
-    """Share of a fold's training patients that select the epoch and lock the threshold."""
+    """Share of a fold's training patients held out for validation."""
 
 
 class Changes(settings.Settings):
-    """What a variant trains otherwise than ../params.yaml says, by section; the values are checked by `params`."""
+    """A variant's changes to ../params.yaml, by section; the values are checked by `params`."""
 
     patients: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of a fold's training patients that it learns from."""
+    """Share of a fold's training patients that are used."""
     preprocess: dict[str, Any] = Field(default_factory=dict)
     augment: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
@@ -41,7 +41,7 @@ class Variant(settings.Settings):
     """An entry of the sections `variants` and `finetuned`."""
 
     compared_with: str
-    """Another row; apart from `settings`, so that another comparison trains nothing again."""
+    """Name of another row; outside `settings`, so that changing it does not train again."""
     settings: Changes
 
 
@@ -56,10 +56,10 @@ class Pretraining(settings.Settings):
     """Section `pretraining`."""
 
     variant: str
-    """Whose network, input and recipe are trained on phantoms."""
+    """Variant whose network, input and training settings are used on phantoms."""
     epochs: Annotated[int, Field(ge=1)]
     phantom: settings.Phantoms
-    """A fifth of these patients are tested: how well was it learned?"""
+    """A fifth of these patients are the test split."""
 
 
 class CrossValidation(NamedTuple):
@@ -67,7 +67,7 @@ class CrossValidation(NamedTuple):
 
     folds: Folds
     variants: Mapping[str, Variant]
-    """Of both sections."""
+    """Entries of the sections `variants` and `finetuned`."""
     ensembles: Mapping[str, Ensemble]
     pretraining: Pretraining
 
@@ -96,7 +96,7 @@ def read(path: Path = settings.PARAMS) -> CrossValidation:
 
 
 def params(cross_validation: CrossValidation, name: str, **train: Any) -> settings.Params:
-    """Return the pipeline's settings with a variant's changes, and with further ones of the section `train`.
+    """Return the pipeline's settings with a variant's changes and further changes to the section `train`.
 
     Raises:
         UserError: there is no such variant, or a setting is not allowed.
@@ -112,16 +112,16 @@ def params(cross_validation: CrossValidation, name: str, **train: Any) -> settin
 
 
 def assign(entries: Sequence[Entry], fold: int, folds: Folds, share: float = 1.0) -> list[Entry]:
-    """Assign every entry to a split of one fold: no patient in two of them, both classes spread evenly.
+    """Assign every entry to a split of one fold: each patient to one split, both classes evenly.
 
     The patients of each class (any image with cancer, or none) are dealt out to the folds in the order of a hash of
-    seed and patient; of the others, in the order of another hash, the first `folds.valid` validate.
+    seed and patient. Of the remaining patients, in the order of another hash, the first `folds.valid` are validation.
 
     Args:
         entries: all images.
-        fold: from 0, the one that is tested.
+        fold: index, from 0, of the fold to test.
         folds: the settings.
-        share: of the training patients of each class that are learned from; the rest, last in the same order, is in the
+        share: share of the training patients of each class that are used; the rest, last in the same order, is in the
             split `left out`.
 
     Raises:
@@ -146,7 +146,7 @@ def assign(entries: Sequence[Entry], fold: int, folds: Folds, share: float = 1.0
 
 
 def emptied(folder: Path) -> Path:
-    """Return the folder, made anew: an interrupted run may have left half of its content."""
+    """Delete the folder, which an interrupted run may have left incomplete; create it and return it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

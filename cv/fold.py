@@ -1,10 +1,10 @@
-"""One fold of a variant: a network fitted without the fold's patients, who are then predicted."""
+"""Fit one fold of a variant: train without the fold's patients, then predict their images."""
 
 import shutil
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, whichever is installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, not an installed copy
 
 from mammo.core import dataset, files, predictions, stage
 from mammo.core.errors import UserError
@@ -15,11 +15,11 @@ from mammo.scoring import Cases, locked_thresholds
 
 import crossvalidation
 
-RULE = "balanced_accuracy"  # whose threshold, locked on validation, calls cancer
+RULE = "balanced_accuracy"  # rule of the threshold, locked on validation
 
 
 def main(raw: Path, out: Path) -> None:
-    """Fit the variant and fold that OUT = …/VARIANT/FOLD names on the images of RAW; write its predictions to OUT."""
+    """Fit the variant and fold named by OUT = …/VARIANT/FOLD on the images of RAW; write predictions to OUT."""
     name, fold = out.parent.name, int(out.name)
     settings = crossvalidation.read()
     params = crossvalidation.params(settings, name)
@@ -33,7 +33,7 @@ def main(raw: Path, out: Path) -> None:
     step = networks.forward(fitted.network, params.train.flip_at_test)
     probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("valid", "test")}
     if training.interquartile_range(probability["valid"]) <= training.COLLAPSED_IQR:
-        raise UserError(f"{name}, fold {fold}: the network has collapsed: it says the same of every image")
+        raise UserError(f"{name}, fold {fold}: the network has collapsed: it gives the same probability for all images")
     threshold = locked_thresholds(Cases(data.labels[data.part("valid")], probability["valid"]))[RULE]
     tested = [data.entries[position] for position in data.part("test")]
     rows = [

@@ -1,10 +1,10 @@
-"""A network trained on phantoms, for the folds of a variant to start from."""
+"""Train a network on phantoms; its weights are the initial weights of a variant's folds."""
 
 import shutil
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, whichever is installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, not an installed copy
 
 from mammo.core import dataset, files, parallel, stage
 from mammo.imaging import prepare
@@ -16,7 +16,7 @@ import crossvalidation
 
 
 def main(weights: Path, metrics: Path) -> None:
-    """Train what `pretraining` asks for; write the network to WEIGHTS and how well it learned to METRICS."""
+    """Train the variant of `pretraining`; write the network to WEIGHTS and its test ROC AUC on phantoms to METRICS."""
     settings = crossvalidation.read()
     pretraining, seed = settings.pretraining, settings.pretraining.phantom.seed
     params = crossvalidation.params(settings, pretraining.variant, epochs=pretraining.epochs)

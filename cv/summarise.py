@@ -1,11 +1,11 @@
-"""All folds' predictions of every variant pooled, scored and compared; the brightness baseline beside them."""
+"""Pool, score and compare the predictions of all variants and of the brightness baseline."""
 
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, whichever is installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, not an installed copy
 
 from mammo.auditing import shortcut
 from mammo.auditing.shortcut import brightness_features
@@ -21,13 +21,13 @@ import numpy as np
 from crossvalidation import CrossValidation, Ensemble, Folds, Variant
 
 SHORTCUT = "shortcut"  # the row of the brightness baseline
-SIZE = (224, 224)  # pixels at which it sees the images, as delivered
+SIZE = (224, 224)  # pixels of its input images, which are not otherwise preprocessed
 
 
 def main(raw: Path, work: Path, metrics: Path, plots: Path) -> None:
-    """Pool WORK/VARIANT/FOLD: PLOTS/ROW.csv (predictions) and scores.csv, scores and comparisons in METRICS.
+    """Pool WORK/VARIANT/FOLD; write PLOTS/ROW.csv (predictions), PLOTS/scores.csv and METRICS (scores, comparisons).
 
-    The brightness baseline is a random forest on features of the images of RAW, fitted and tested in the same folds.
+    The brightness baseline is a random forest on features of the images of RAW, fitted and tested on the same folds.
     """
     settings = crossvalidation.read()
     compared_with, order = in_order({**settings.variants, **settings.ensembles})
@@ -44,10 +44,10 @@ def main(raw: Path, work: Path, metrics: Path, plots: Path) -> None:
 
 
 def in_order(rows: Mapping[str, Variant | Ensemble]) -> tuple[dict[str, str], list[str]]:
-    """Return what each row is compared with, and all rows from SHORTCUT on, each after the one it is compared with.
+    """Return the comparison of each row, and all rows sorted so that each follows the one it is compared with.
 
     Raises:
-        UserError: a row has the name of the brightness baseline, or its comparisons do not lead back to it.
+        UserError: a row is named like the brightness baseline, or its comparisons do not lead back to it.
 
     """
     if SHORTCUT in rows:
@@ -57,8 +57,8 @@ def in_order(rows: Mapping[str, Variant | Ensemble]) -> tuple[dict[str, str], li
         return [row, *(later for name in rows if rows[name].compared_with == row for later in from_row(name))]
 
     order = from_row(SHORTCUT)
-    if lost := [f"{name} with {rows[name].compared_with!r}" for name in rows if name not in order]:
-        raise UserError(f"cv/params.yaml: comparisons must lead back to {SHORTCUT}; not so {', '.join(lost)}")
+    if unconnected := [f"{name} with {rows[name].compared_with!r}" for name in rows if name not in order]:
+        raise UserError(f"cv/params.yaml: comparisons must lead back to {SHORTCUT}; not so {', '.join(unconnected)}")
     return {row: rows[row].compared_with for row in order[1:]}, order
 
 
@@ -78,7 +78,7 @@ def pooled(settings: CrossValidation, raw: Path, work: Path) -> dict[str, list[P
 
 
 def mean(tables: Sequence[Sequence[Prediction]]) -> list[Prediction]:
-    """Return the mean probability of each image; cancer is called from 0.5, as no threshold was locked."""
+    """Return the mean probability of each image; the threshold is 0.5, since none was locked."""
     rows = []
     for same in zip(*tables, strict=True):
         chance = sum(row.probability for row in same) / len(same)
@@ -92,7 +92,7 @@ def forest(raw: Path, folds: Folds) -> list[Prediction]:
     def features(entry: Entry) -> np.ndarray | None:
         try:
             return brightness_features(images.read(raw / entry.image, SIZE))
-        except images.UnreadableError:  # named by the folds, which stop at it or skip it
+        except images.UnreadableError:  # reported by the folds, which stop or skip it
             return None
 
     delivered = dataset.read_index(raw)
@@ -111,21 +111,21 @@ def forest(raw: Path, folds: Folds) -> list[Prediction]:
 
 
 def scores_of(rows: Sequence[Prediction], seed: int) -> dict[str, Interval]:
-    """Return the scores that need no common threshold, with intervals over patients."""
+    """Return the scores that do not depend on a threshold, with intervals over patients."""
     _, patients, labels, chances, _ = zip(*rows, strict=True)
     every = scores(Cases(labels, chances, patients), 0.5, Bootstrap(seed))
     return {name: every[name] for name in ("roc_auc", "patient_roc_auc", "average_precision")}
 
 
 def change(tables: Mapping[str, Sequence[Prediction]], before: str, after: str) -> dict[str, Any]:
-    """Return the change in ROC AUC from one row to another, as `mammo compare A.csv B.csv` finds it."""
+    """Return the change in ROC AUC from one row to another, as computed by `mammo compare A.csv B.csv`."""
     a, b = (comparison.Side(name, {row.image: row for row in tables[name]}) for name in (before, after))
     judged = comparison.compare(comparison.pair(a, b)).changes[comparison.JUDGED]
     return {"roc_auc_change": judged.change, "p": judged.p}
 
 
 def holm(changes: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the same with `p_holm`: p corrected for their number (Holm 1979, Scand. J. Statist. 6:65)."""
+    """Add `p_holm`, p corrected for the number of comparisons (Holm 1979, Scand. J. Statist. 6:65)."""
     corrected, least = {}, 0.0
     for rank, (name, change) in enumerate(sorted(changes.items(), key=lambda item: item[1]["p"])):
         least = max(least, min((len(changes) - rank) * change["p"], 1.0))

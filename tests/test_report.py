@@ -486,7 +486,7 @@ def settings_that_are_missing(run: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (a_picture_that_is_none, "plots/roc.png is no PNG picture: run `dvc repro`"),
+        (a_picture_that_is_none, "plots/roc.png is not a PNG picture: run `dvc repro`"),
         (a_score_that_is_missing, "data/model, metrics or params.yaml lacks 'roc_auc': they are not of one run; run"),
         (settings_that_are_missing, "params.yaml: train is missing"),
     ],

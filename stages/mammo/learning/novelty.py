@@ -21,9 +21,7 @@ def reference(training: np.ndarray, held_out: np.ndarray) -> Features:
     """
     mean = training.mean(axis=0)
     centred = training - mean
-    covariance = np.einsum("ni,nj->ij", centred, centred) / len(
-        training
-    )  # with BLAS the sum would depend on the number of cores
+    covariance = np.einsum("ni,nj->ij", centred, centred) / len(training)  # BLAS's sum depends on the cores
     covariance += np.eye(len(mean)) * (RIDGE * np.trace(covariance) / len(mean) + 1e-12)
     known = Features(mean=mean.tolist(), covariance=covariance.tolist(), limit=0)
     return known.model_copy(update={"limit": float(f"{distances(held_out, known).max():.6g}")})

@@ -1,4 +1,4 @@
-"""Contact sheets: examples of the synthetic set, and mammograms before and after they are made canonical."""
+"""Contact sheets: examples of phantoms, and mammograms before and after the canonical steps."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -19,7 +19,7 @@ from matplotlib import pyplot
 from matplotlib.patches import Circle
 
 SHOWN, COLUMNS = 40, 8
-DECODED = (320, 320)  # pixels; the breast is looked for at 224, and the panels are smaller
+DECODED = (320, 320)  # pixels; enough for the search of the breast (at 224) and for the panels
 PANEL = (192, 144)
 ALL_STEPS = Canonical(right_inverted=True, blacken_outside=True, crop=True, chest_wall_left=True)
 NOT_BLACK = 16  # grey levels of 255
@@ -56,10 +56,10 @@ def _circle_around(mask: np.ndarray) -> Circle:
 
 
 class BeforeAndAfter(NamedTuple):
-    """One image as delivered and canonical."""
+    """One image before and after the canonical steps."""
 
     outside: float
-    """Share of the image that lies outside the breast and is not black; 1 where no breast was found."""
+    """Share of the image that is outside the breast and not black; 1 if no breast was found."""
     before: np.ndarray
     after: np.ndarray
     inverted: bool
@@ -67,12 +67,12 @@ class BeforeAndAfter(NamedTuple):
 
 
 def draw_before_and_after(paths: Sequence[Path], picture: Path) -> tuple[int, int, int]:
-    """Write a PNG of the `SHOWN` hardest images, each as delivered and with every canonical step taken.
+    """Write a PNG of the `SHOWN` hardest images, each before and after all canonical steps.
 
-    The hardest are those in which no breast was found, then those with the largest area outside it that is not black.
+    The hardest are those without a breast, then those with the largest area outside the breast that is not black.
 
     Returns:
-        Number of images read, of those that were inverted, and of those without a breast.
+        Numbers of images read, of inverted images, and of images without a breast.
 
     Raises:
         UserError: no image could be read.

@@ -1,4 +1,4 @@
-"""Figures for print and screen: labelled axes, told apart without colour, the same bytes for the same numbers."""
+"""Figures for print and screen: labelled axes, readable without colour, byte-identical for the same numbers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,12 +32,12 @@ STYLE: Any = {
     "svg.hashsalt": "mammo",
 }
 INK, BAND, REFERENCE = "#1f4e79", "#9dbbd8", "0.45"
-SIZE = (4.0, 4.5)  # inches, of a figure with one pair of axes; on a phone its text is still readable
+SIZE = (4.0, 4.5)  # inches, of a figure with one pair of axes; its text is readable on a phone
 CAPTION = 7.5  # points
 
 
 def save(figure: Figure, path: Path, caption: str) -> None:
-    """Write a PNG with its caption below; neither date nor version of a library goes into the file."""
+    """Write a PNG with its caption below; the file contains no date and no library version."""
     figure.text(0.02, 0.01, caption, fontsize=CAPTION, color="0.25", ha="left", va="bottom", wrap=True)
     with files.written(path) as beside, beside.open("wb") as file:
         figure.savefig(file, format="png", metadata={"Software": None})
@@ -68,7 +68,7 @@ def roc(path: Path, curve: np.ndarray, point: tuple[float, float], auc: Interval
 
 
 def precision_recall(path: Path, curve: np.ndarray, prevalence: float, average: Interval, caption: str) -> None:
-    """Draw the precision-recall curve with its pointwise 95 % band and the prevalence as the line of chance.
+    """Draw the precision-recall curve with its pointwise 95 % band, and the prevalence as chance line.
 
     The curve is (rows, 5) as in plots/pr.csv: recall, precision, threshold, low, high.
     """
@@ -89,7 +89,7 @@ def _in_words(interval: Interval) -> str:
 
 
 def confusion(path: Path, matrix: np.ndarray, threshold: float, caption: str) -> None:
-    """Confusion matrix, (2, 2) counts: rows actual, columns predicted, healthy before cancer."""
+    """Draw the confusion matrix, (2, 2) counts: rows actual, columns predicted, healthy before cancer."""
     with plt.rc_context(STYLE | {"axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
         figure, axes = plt.subplots(figsize=SIZE)
         figure.subplots_adjust(left=0.2, right=0.96, top=0.88, bottom=0.24)
@@ -111,7 +111,7 @@ def confusion(path: Path, matrix: np.ndarray, threshold: float, caption: str) ->
 
 
 def history(path: Path, rows: Sequence[dict[str, str]], best_epoch: int, caption: str) -> None:
-    """Loss and ROC AUC by epoch for training (augmented) and validation images; rows as in plots/history.csv."""
+    """Draw loss and ROC AUC by epoch of training (augmented) and validation images; rows as in plots/history.csv."""
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 2, figsize=(6.6, 3.2))
         figure.subplots_adjust(left=0.09, right=0.98, top=0.9, bottom=0.26, wspace=0.25)
@@ -134,7 +134,7 @@ def history(path: Path, rows: Sequence[dict[str, str]], best_epoch: int, caption
 
 
 def calibration(path: Path, rows: np.ndarray, caption: str) -> None:
-    """Reliability curve; rows as in plots/calibration.csv: probability, observed share, low, high, images."""
+    """Draw the reliability curve; rows as in plots/calibration.csv: probability, observed share, low, high, images."""
     with plt.rc_context(STYLE):
         figure, axes = _square(
             "Calibration, test images", "Predicted probability of cancer", "Observed share of cancer"
@@ -150,13 +150,13 @@ def calibration(path: Path, rows: np.ndarray, caption: str) -> None:
 
 
 def decision(path: Path, rows: np.ndarray, caption: str) -> None:
-    """Decision curve with its pointwise 95 % band.
+    """Draw the decision curve with its pointwise 95 % band.
 
     Args:
         path: the PNG.
-        rows: as in plots/decision.csv: threshold, net benefit of the network, low, high, of recalling everybody,
-            of recalling nobody.
-        caption: below the picture.
+        rows: as in plots/decision.csv: threshold, net benefit of the network, low, high, net benefit of recalling
+            everybody and of recalling nobody.
+        caption: text below the figure.
 
     """
     threshold, benefit, low, high, everybody, nobody = rows.T
@@ -168,33 +168,33 @@ def decision(path: Path, rows: np.ndarray, caption: str) -> None:
         axes.plot(threshold, everybody, color=REFERENCE, linewidth=0.8, linestyle="--", label="recall everybody")
         axes.plot(threshold, nobody, color=REFERENCE, linewidth=0.8, linestyle=":", label="recall nobody")
         top = max(0.05, float(high.max()), float(everybody.max()))
-        axes.set(ylim=(-top / 4, 1.05 * top), aspect="auto")  # recalling everybody falls without bound
+        axes.set(ylim=(-top / 4, 1.05 * top), aspect="auto")  # the curve of recalling everybody has no lower bound
         axes.legend(loc="center right", fontsize=7.5)
         save(figure, path, caption)
 
 
 def two_rocs(path: Path, curves: Sequence[np.ndarray], names: Sequence[str], aucs: Sequence[Interval]) -> None:
-    """ROC curves of two models on the same images, told apart without colour.
+    """Draw the ROC curves of two models on the same images, readable without colour.
 
     Args:
         path: the PNG.
-        curves: of either model, (rows, 5) as in plots/roc.csv: 1 - specificity, sensitivity, threshold, low, high.
-        names: of the models.
-        aucs: of the models.
+        curves: of each model, (rows, 5) as in plots/roc.csv: 1 - specificity, sensitivity, threshold, low, high.
+        names: names of the models.
+        aucs: ROC AUC of each model.
 
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.2, 4.4), layout="constrained")
         axes.set(title="ROC curves, the same test images", xlabel="1 − specificity", ylabel="Sensitivity")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        looks = (("0.35", "--", "////"), (INK, "-", ""))
-        for letter, name, auc, curve, (colour, dashes, hatch) in zip("AB", names, aucs, curves, looks, strict=True):
+        styles = (("0.35", "--", "////"), (INK, "-", ""))
+        for letter, name, auc, curve, (colour, dashes, hatch) in zip("AB", names, aucs, curves, styles, strict=True):
             fpr, tpr, _, low, high = curve.T
             axes.fill_between(
                 fpr, low, high, facecolor="none" if hatch else colour, edgecolor=colour, hatch=hatch, alpha=0.25, lw=0.6
             )
-            said = f"{letter}: {name}\nROC AUC {with_interval(auc.value, auc.low, auc.high)}"
-            axes.plot(fpr, tpr, color=colour, linestyle=dashes, linewidth=1.5, clip_on=False, label=said)
+            label = f"{letter}: {name}\nROC AUC {with_interval(auc.value, auc.low, auc.high)}"
+            axes.plot(fpr, tpr, color=colour, linestyle=dashes, linewidth=1.5, clip_on=False, label=label)
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="chance")
         axes.legend(loc="lower right", fontsize=7)
         save(figure, path, "")

@@ -1,4 +1,4 @@
-"""A picture of one image beside its heat map, and what it shares with the sheets of several."""
+"""Draw an image beside its heat map; parts are shared with the contact sheets."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-OPACITY = 0.75  # of the heat where it is at least half the maximum
-GLOW = np.array([[220, 40, 0], [255, 225, 80]])  # red, green, blue of the lowest and the highest heat
+OPACITY = 0.75  # of the heat map where it is at least half the maximum
+GLOW = np.array([[220, 40, 0], [255, 225, 80]])  # red, green, blue of the lowest and the highest value
 SMALLEST_PANEL, MARGIN = 400, 8  # pixels in a picture of one image; small images are enlarged
 
 
 def peak(heat: np.ndarray) -> tuple[int, int]:
-    """Return row and column of the highest value, the first of equal ones; (-1, -1) for an empty map."""
+    """Return row and column of the (first) highest value; (-1, -1) for an empty map."""
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     return (int(row), int(column)) if heat[row, column] > 0 else (-1, -1)
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Return the image in grey with its heat map above it, from a red glow to opaque yellow.
+    """Overlay a grey image with its heat map, from transparent red to nearly opaque yellow.
 
     Args:
         image: uint8, (height, width).
@@ -37,7 +37,7 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def write(path: Path, image: np.ndarray, heat: np.ndarray, caption: str) -> None:
-    """Write a PNG of one image: left as the network saw it, right with its heat map, the peak circled; below, text."""
+    """Write a PNG: the network's input (left), the image with its heat map and circled peak (right), a caption."""
     times = -(-SMALLEST_PANEL // image.shape[1])
     height, width = (times * side for side in image.shape)
     font = ImageFont.load_default(14)

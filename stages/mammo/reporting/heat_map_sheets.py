@@ -29,13 +29,13 @@ class Panel(NamedTuple):
     heat: np.ndarray
     """0 to 1, (height, width)."""
     lesion: np.ndarray | None
-    """uint8, (height, width), 0 outside the lesion; None where it is unknown."""
+    """uint8, (height, width), 0 outside the lesion; None if unknown."""
 
 
 def outcome_sheets(folder: Path, test: PredictedSplit, heat_maps: HeatMaps, lesions: np.ndarray | None) -> None:
-    """Draw `folder`/OUTCOME.png for each outcome that occurs: the images of which the network was most certain.
+    """Draw `folder`/OUTCOME.png, the most certain images, for each outcome that occurs.
 
-    `heat_maps` gives the maps of the images at some positions in `test.data`; `lesions` are of all of its images.
+    `heat_maps` returns the maps of the images at given positions in `test.data`; `lesions` are for all images.
     """
     outlined = "" if lesions is None else "; dotted: the lesion"
     caption = (
@@ -59,7 +59,7 @@ def outcome_sheets(folder: Path, test: PredictedSplit, heat_maps: HeatMaps, lesi
 
 
 def _short(image: str) -> str:
-    """Return a file's name without folder, extension and what the Kaggle set adds to it."""
+    """Return a file's name without folder, extension and the suffix that the Kaggle set adds."""
     return PurePosixPath(image).name.split("_png")[0].rsplit(".", 1)[0][:24]
 
 

@@ -1,4 +1,4 @@
-"""The page and the model card of a run, rendered from the files in templates/; what a run says is in run.py."""
+"""Render the page and the model card of a run from templates/; the content is in run.py."""
 
 import base64
 import re
@@ -17,10 +17,10 @@ from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
 PNG = b"\x89PNG\r\n\x1a\n"
-BROAD = 800  # pixels; a picture at least this wide takes the whole width of the page
-MOST_CERTAIN = 5  # mistakes of either kind that are listed
+BROAD = 800  # pixels; a wider picture takes the full width of the page
+MOST_CERTAIN = 5  # false negatives, and false positives, that are listed
 AUDIT_CAPTIONS = {"splits": "classes by split", "shortcut": "brightness of healthy and cancer"}
-NOT_THE_MODELS = ("shortcut_roc_auc", "majority_accuracy")  # what the model's scores are compared with
+NOT_THE_MODELS = ("shortcut_roc_auc", "majority_accuracy")  # scores that the model's are compared with
 HUB_METRICS = {"sensitivity": "recall"}  # the Hub's name where it differs from ours
 
 
@@ -28,7 +28,7 @@ def page(run: Run) -> str:
     """Return report.html.
 
     Raises:
-        UserError: a picture is missing, or the files are not of one run.
+        UserError: a picture is missing, or the files belong to different runs.
 
     """
     environment = _environment()
@@ -41,7 +41,7 @@ def model_card(run: Run) -> str:
     """Return model_card.md in Hugging Face's form: metadata in YAML, then Markdown; text only.
 
     Raises:
-        UserError: the files are not of one run.
+        UserError: the files belong to different runs.
 
     """
     environment = _environment(markdown)
@@ -55,13 +55,13 @@ def model_card(run: Run) -> str:
 
 
 def of_revision(page: str, revision: str, commit: str, date: str) -> str:
-    """Return a page with the revision, commit and date that it belongs to, below its notices."""
+    """Return a page with its revision, commit and date added below the notices."""
     line = _rendered(_environment(), "revision.html", revision=revision, commit=commit, date=date)
     return page.replace("<header>", f"{line}<header>", 1)
 
 
 def _environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
-    """Return what renders a template: every value printed is escaped, by `finalize` or for HTML."""
+    """Return the template environment; values are escaped by `finalize`, or for HTML without it."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -89,7 +89,7 @@ def _rendered(environment: Environment, template: str, **values: Any) -> str:
 
 
 def _not_of_one_run(error: Exception) -> UserError:
-    name = str(error).rpartition(" ")[2]  # Jinja's message ends in the name that is missing
+    name = str(error).rpartition(" ")[2]  # Jinja's message ends with the missing name
     return UserError(f"data/model, metrics or params.yaml lacks {name}: they are not of one run; run `dvc repro`")
 
 
@@ -97,7 +97,7 @@ def _not_of_one_run(error: Exception) -> UserError:
 
 
 def markdown(value: Any) -> Markup:
-    """Return a value as Markdown that shows it: on one line, every character that would be markup escaped."""
+    """Return a value as one line of Markdown with all markup characters escaped."""
     if isinstance(value, Markup):
         return value
     one_line = " ".join(str(value).split())
@@ -109,16 +109,16 @@ def _score_in_words(score: Score) -> str:
 
 
 def _score_in_html(score: Score) -> Markup:
-    """Return a score with its interval; no line breaks within."""
+    """Return a score with its interval as HTML without line breaks."""
     value, interval = _score_in_words(score).split(" ")
     return Markup('<span class="score"><b>{}</b> <span>{}</span></span>').format(value, interval)
 
 
 def picture(path: Path) -> Mapping[str, Any]:
-    """Return a PNG for the attributes of an `img`: `source` (a data URI), `width`, `height` (pixels), `broad`.
+    """Return the attributes of an `img` for a PNG: `source` (a data URI), `width`, `height` (pixels), `broad`.
 
     Raises:
-        UserError: the file is missing or no PNG.
+        UserError: the file is missing or not a PNG.
 
     """
     try:
@@ -126,7 +126,7 @@ def picture(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): run `dvc repro`, or `dvc pull`") from error
     if content[:8] != PNG or content[12:16] != b"IHDR":
-        raise UserError(f"{path} is no PNG picture: run `dvc repro`")
+        raise UserError(f"{path} is not a PNG picture: run `dvc repro`")
     width, height = struct.unpack(">II", content[16:24])
     source = "data:image/png;base64," + base64.b64encode(content).decode()
     return {"source": source, "width": width, "height": height, "broad": width > BROAD}
@@ -136,7 +136,7 @@ def picture(path: Path) -> Mapping[str, Any]:
 
 
 def hub_metadata(run: Run) -> dict[str, Any]:
-    """Return the metadata that the Hub reads, https://huggingface.co/docs/hub/model-cards."""
+    """Return the metadata for the Hugging Face Hub, https://huggingface.co/docs/hub/model-cards."""
     kaggle = run.settings.data.kaggle
     names = {"phantom": "PHANTOMS (synthetic mammograms)", "kaggle": kaggle, "folder": "own images"}
     types = {"phantom": "phantoms", "kaggle": kaggle, "folder": "folder"}

@@ -1,4 +1,4 @@
-"""What the files of a run say: the facts that the templates of the page and of the model card put into words."""
+"""Content of a run for the templates of the page and the model card."""
 
 import hashlib
 import json
@@ -22,13 +22,13 @@ import yaml
 
 METRICS = ("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation")
 UNUSED = {"phantom": ("kaggle", "folder"), "kaggle": ("folder", "phantom"), "folder": ("kaggle", "phantom")}
-"""By source of the images, the settings of `data` that have no effect."""
+"""Settings of `data` that have no effect, by source of the images."""
 SPLIT_NAMES = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 DIGITS = 12  # of the digest
 
 
 class Score(NamedTuple):
-    """A number with the ends of its 95 % interval."""
+    """A score with its 95 % interval."""
 
     title: str
     value: float
@@ -37,54 +37,54 @@ class Score(NamedTuple):
 
 
 class OperatingPoint(NamedTuple):
-    """A threshold locked on validation, with what it reaches on test."""
+    """A threshold locked on validation, with its test scores."""
 
     rule: str
-    """Of `settings.ThresholdRule`."""
+    """One of `settings.ThresholdRule`."""
     in_force: bool
-    """Whether it is the one that the scores are of."""
+    """Whether the headline scores use it."""
     threshold: float
     sensitivity: Score
     specificity: Score
 
 
 class Warned(NamedTuple):
-    """Findings of the audit that question the scores."""
+    """Findings of the audit that put the scores in doubt."""
 
     kind: str
-    """What was found, in words."""
+    """Kind of finding, in words."""
     images: int
-    """How many images it concerns; 0 where it is said of a whole split or of all images."""
+    """Number of images concerned; 0 if it concerns a split or all images."""
     detail: str
-    """In words; empty where it concerns single images."""
+    """Description; empty if it concerns single images."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the files of a run say."""
+    """Content of a run's files."""
 
     info: ModelInfo
     """data/model/model.json."""
     settings: Params
     """params.yaml."""
     metrics: Mapping[str, Mapping[str, Any]]
-    """Every file of metrics/, by its name without ending."""
+    """Content of each file of metrics/, by name without extension."""
     findings: Sequence[Mapping[str, str]]
-    """plots/audit.csv: the most severe first."""
+    """plots/audit.csv, most severe first."""
     predictions: Sequence[Prediction]
     """plots/predictions.csv."""
     plots: Path
     """Folder of the pictures."""
     audit_pictures: Mapping[str, Path]
-    """By kind of finding."""
+    """Pictures of the audit, by kind of finding."""
     heat_maps: Mapping[str, Path]
     """Sheets of heat maps, by outcome."""
     digest: str
-    """Names the run: the same for the same inputs and results, another for any other."""
+    """Identifier of the run, derived from its settings and results."""
 
     @property
     def source(self) -> str:
-        """Where the images come from: `phantom`, `kaggle` or `folder`."""
+        """Source of the images: `phantom`, `kaggle` or `folder`."""
         return self.info.trained_on.source
 
     @property
@@ -94,17 +94,17 @@ class Run:
 
     @property
     def leak(self) -> str:
-        """What the audit says of a leak; empty where there is none."""
+        """The audit's sentence on a leak; empty if there is none."""
         return self.info.audit.sentence if self.info.audit.leaking else ""
 
     @property
     def size(self) -> str:
-        """Height and width of the network's input, pixels."""
+        """Height and width of the network's input in pixels."""
         return f"{NO_BREAK}×{NO_BREAK}".join(map(str, self.info.preprocess.size))
 
     @property
     def folder(self) -> str:
-        """`data.folder`; of one outside the project only its name, since the rest describes the machine."""
+        """`data.folder`; only its name if it is outside the project, to hide local paths."""
         folder = self.settings.data.folder
         if Path(folder).is_absolute() or PureWindowsPath(folder).is_absolute() or folder.startswith(("~", "..")):
             return f"…/{PureWindowsPath(folder).name}"
@@ -120,10 +120,13 @@ class Run:
     @property
     def operating_points(self) -> list[OperatingPoint]:
         """Every threshold locked on validation."""
-        chosen = self.settings.evaluate.threshold
+        selected = self.settings.evaluate.threshold
         return [
             OperatingPoint(
-                rule, rule == chosen, at["threshold"], *(_score(key, at[key]) for key in ("sensitivity", "specificity"))
+                rule,
+                rule == selected,
+                at["threshold"],
+                *(_score(key, at[key]) for key in ("sensitivity", "specificity")),
             )
             for rule, at in self.metrics["operating_points"].items()
         ]
@@ -139,7 +142,7 @@ class Run:
 
     @property
     def independent(self) -> list[Score]:
-        """ROC AUC with the intervals that hold if images were independent."""
+        """ROC AUC with intervals that assume independent images."""
         return [_score(key, entry) for key, entry in self.metrics["test"]["if_images_were_independent"].items()]
 
     @property
@@ -149,7 +152,7 @@ class Run:
 
     @property
     def explanation(self) -> tuple[list[Score], list[tuple[str, float]]]:
-        """How well heat maps point at lesions: scores with an interval, and numbers with their names."""
+        """Scores of the heat maps: those with an interval, and names and values of the others."""
         scores, numbers = [], []
         for key, entry in _flat(self.metrics["explanation"]):
             if _has_interval(entry):
@@ -170,7 +173,7 @@ class Run:
 
     @property
     def threshold(self) -> float:
-        """At and above which an image is classified as cancer."""
+        """Lowest probability at which an image is classified as cancer."""
         return self.metrics["test"]["threshold"]["value"]
 
     # Cases
@@ -200,7 +203,7 @@ class Run:
 
     @property
     def patients_missed(self) -> int:
-        """Number of test patients with cancer, none of whose images was classified as cancer."""
+        """Number of test patients with cancer without any image classified as cancer."""
         found = {case.patient for case in self.predictions if case.predicted}
         return len({case.patient for case in self.predictions if case.label} - found)
 
@@ -208,7 +211,7 @@ class Run:
 
     @property
     def warnings(self) -> list[Warned]:
-        """Leaks and warnings of the audit: each sentence about splits, and the number of images of each kind."""
+        """Leaks and warnings of the audit: image counts by kind, and descriptions of other findings."""
         serious = [row for row in self.findings if row["severity"] in ("leak", "warning")]
         images = Counter(row["kind"] for row in serious if row["image"])
         said = [Warned(_words(row["kind"]), 0, _renamed(row["detail"])) for row in serious if not row["image"]]
@@ -224,14 +227,14 @@ class Run:
 
     @property
     def settings_in_force(self) -> list[tuple[str, str]]:
-        """Key and value of params.yaml, without the settings of sources that were not used."""
+        """Keys and values of params.yaml, without the settings of unused sources."""
         unused = tuple(f"data.{name}" for name in UNUSED[self.source])
         rows = [row for row in _leaves(self.settings.model_dump(), "") if not row[0].startswith(unused)]
         return [(key, self.folder if key == "data.folder" else as_written(value)) for key, value in rows]
 
 
 def read(model: Path, metrics: Path, plots: Path) -> Run:
-    """Read what a run left in the folders MODEL, METRICS and PLOTS, and params.yaml.
+    """Read a run from the folders MODEL, METRICS and PLOTS, and from params.yaml.
 
     Raises:
         UserError: a file is missing or malformed.
@@ -254,11 +257,11 @@ def read(model: Path, metrics: Path, plots: Path) -> Run:
 
 
 def digest(settings_in_force: Sequence[tuple[str, str]], results: Sequence[Path]) -> str:
-    """Return the first digits of a SHA-256 that tells runs apart.
+    """Return the first digits of a SHA-256 that identifies a run.
 
-    It covers the settings in force and the bytes of model, scores and predictions. `model.json` holds the hash of the
-    data's index. Code counts by what it computed: an edit that changes no result leaves the digest, and every output of
-    DVC, as it is.
+    It covers the settings in force and the bytes of model, scores and predictions; `model.json` holds the hash of the
+    data's index. It does not cover the code, so an edit that changes no result does not change the digest or any
+    output of DVC.
 
     Raises:
         UserError: a file is missing.
@@ -272,7 +275,7 @@ def digest(settings_in_force: Sequence[tuple[str, str]], results: Sequence[Path]
 
 
 def as_written(value: Any) -> str:
-    """Return a setting as params.yaml has it."""
+    """Return a setting as written in params.yaml."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
@@ -305,7 +308,7 @@ def _score(key: str, entry: Mapping[str, float]) -> Score:
 
 
 def _flat(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return key and entry of every number in nested groups; a group's own name stands before those of its numbers."""
+    """Return the key and entry of every number in nested groups; keys are prefixed with the group's name."""
     found: list[tuple[str, Any]] = []
     for key, entry in content.items():
         if isinstance(entry, Mapping) and "value" not in entry:
@@ -322,12 +325,12 @@ def _words(kind: str) -> str:
 
 
 def _renamed(detail: str) -> str:
-    """Return what the audit says of a split, with the split's name for readers in front."""
+    """Replace the split's key at the start of an audit detail by its full name."""
     return re.sub(r"^(\w+)(?=:)", lambda found: SPLIT_NAMES.get(found[1], found[1]), detail)
 
 
 def _leaves(content: Mapping[str, Any], above: str) -> list[tuple[str, Any]]:
-    """Return dotted key and value of everything that is no section itself."""
+    """Return the dotted key and the value of every setting in nested sections."""
     found = []
     for key, value in content.items():
         found += _leaves(value, f"{above}{key}.") if isinstance(value, Mapping) else [(above + key, value)]
