@@ -719,7 +719,7 @@ def test_mammo_report_writes_the_page_of_a_revision_with_its_commit_and_date(
         (["--revision", "v9"], "v9 is not a revision of this repository: name a branch, tag or commit"),
         (
             ["--revision", "v1", "--out", "report/report.html"],
-            "--out report/report.html: the name must end in .html, and",
+            "--out report/report.html: the name must end in .html and",
         ),
         (["--revision", "v1", "--out", "page.txt"], "--out page.txt: the name must end in .html"),
     ],

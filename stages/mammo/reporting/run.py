@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
-from mammo.core import files, model_info, predictions, settings
+from mammo.core import files, model_info, predictions
 from mammo.core.dataset import SPLITS
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
@@ -233,8 +233,8 @@ class Run:
         return [(key, self.folder if key == "data.folder" else as_written(value)) for key, value in rows]
 
 
-def read(model: Path, metrics: Path, plots: Path) -> Run:
-    """Read a run from the folders MODEL, METRICS and PLOTS, and from params.yaml.
+def read(model: Path, metrics: Path, plots: Path, params: Params) -> Run:
+    """Read a run with the settings `params` from the folders MODEL, METRICS and PLOTS.
 
     Raises:
         UserError: a file is missing or malformed.
@@ -244,7 +244,7 @@ def read(model: Path, metrics: Path, plots: Path) -> Run:
     named = [model / "model.keras", model / model_info.NAME, *tables, plots / "predictions.csv"]
     run = Run(
         info=model_info.read(model),
-        settings=settings.read(),
+        settings=params,
         metrics={path.stem: files.read_json(path) for path in tables},
         findings=files.read_csv(plots / "audit.csv", ("kind", "severity", "image", "detail")),
         predictions=predictions.read(plots / "predictions.csv"),
