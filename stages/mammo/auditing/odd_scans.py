@@ -29,19 +29,19 @@ def examine(images: np.ndarray) -> tuple[list[Appearance], np.ndarray]:
         return appearance(image), brightness_features(image)
 
     results = list(parallel.each(one, range(len(images)), "audit: appearance"))
-    return [looks for looks, _ in results], np.array([features for _, features in results])
+    return [traits for traits, _ in results], np.array([features for _, features in results])
 
 
 def odd_scans(data: Dataset, appearances: Sequence[Appearance]) -> list[Finding]:
     """Find inverted scans, marks outside the breast, and images without a breast."""
     findings = []
-    for entry, looks in zip(data.entries, appearances, strict=True):
-        if looks.without_breast:
-            detail = f"{looks.breast:.1%} of the image stands out"
+    for entry, traits in zip(data.entries, appearances, strict=True):
+        if traits.without_breast:
+            detail = f"{traits.breast:.1%} of the image stands out"
             findings.append(Finding("no_breast", "warning", entry.image, patient=entry.patient, detail=detail))
-        if looks.inverted:
+        if traits.inverted:
             findings.append(Finding("inverted", "note", entry.image, patient=entry.patient, detail="black on white"))
-        if looks.marked:
+        if traits.marked:
             detail = "text, label, bead or line outside the breast"
             findings.append(Finding("marked", "note", entry.image, patient=entry.patient, detail=detail))
     return findings

@@ -66,7 +66,7 @@ def forest_probabilities(known: np.ndarray, labels: np.ndarray, unknown: np.ndar
 def brightness_baseline(data: Dataset, features: np.ndarray, seed: int) -> Interval:
     """Return the test ROC AUC of a random forest on global intensity features, which contain no anatomy.
 
-    A network must exceed it to show that it uses anything else.
+    A network with no higher ROC AUC may use nothing but intensity.
 
     Args:
         data: n images.

@@ -298,7 +298,7 @@ def one_epoch(
     """Train on every batch.
 
     Returns:
-        labels and probabilities of the augmented images in the order of training, each computed before its step.
+        labels and probabilities of the augmented images in the order of training, computed before their batch's step.
 
     """
     labels, probability = [], []

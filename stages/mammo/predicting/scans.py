@@ -106,10 +106,10 @@ def _pixels(path: Path, info: ModelInfo) -> tuple[np.ndarray, list[str]]:
 
 
 def _unlike(image: np.ndarray, intensity: Mapping[str, float]) -> Iterator[str]:
-    looks = appearance(image)
-    if looks.without_breast:
+    traits = appearance(image)
+    if traits.without_breast:
         yield "no breast stands out from the background"
-    if looks.inverted:
+    if traits.inverted:
         yield "black on white: an inverted scan?"
     mean = float(image.mean())
     low, high = intensity["percentile_0"], intensity["percentile_100"]

@@ -120,13 +120,10 @@ class Run:
     @property
     def operating_points(self) -> list[OperatingPoint]:
         """Every threshold locked on validation."""
-        selected = self.settings.evaluate.threshold
+        active = self.settings.evaluate.threshold
         return [
             OperatingPoint(
-                rule,
-                rule == selected,
-                at["threshold"],
-                *(_score(key, at[key]) for key in ("sensitivity", "specificity")),
+                rule, rule == active, at["threshold"], *(_score(key, at[key]) for key in ("sensitivity", "specificity"))
             )
             for rule, at in self.metrics["operating_points"].items()
         ]
@@ -309,14 +306,14 @@ def _score(key: str, entry: Mapping[str, float]) -> Score:
 
 def _flat(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the key and entry of every number in nested groups; keys are prefixed with the group's name."""
-    found: list[tuple[str, Any]] = []
+    numbers: list[tuple[str, Any]] = []
     for key, entry in content.items():
         if isinstance(entry, Mapping) and "value" not in entry:
             group = TITLES.get(key, key.replace("_", " "))
-            found += [(f"{group}: {TITLES.get(inner, inner.replace('_', ' '))}", one) for inner, one in _flat(entry)]
+            numbers += [(f"{group}: {TITLES.get(inner, inner.replace('_', ' '))}", one) for inner, one in _flat(entry)]
         else:
-            found.append((key, entry))
-    return found
+            numbers.append((key, entry))
+    return numbers
 
 
 def _words(kind: str) -> str:
@@ -326,12 +323,12 @@ def _words(kind: str) -> str:
 
 def _renamed(detail: str) -> str:
     """Replace the split's key at the start of an audit detail by its full name."""
-    return re.sub(r"^(\w+)(?=:)", lambda found: SPLIT_NAMES.get(found[1], found[1]), detail)
+    return re.sub(r"^(\w+)(?=:)", lambda match: SPLIT_NAMES.get(match[1], match[1]), detail)
 
 
 def _leaves(content: Mapping[str, Any], above: str) -> list[tuple[str, Any]]:
     """Return the dotted key and the value of every setting in nested sections."""
-    found = []
+    leaves = []
     for key, value in content.items():
-        found += _leaves(value, f"{above}{key}.") if isinstance(value, Mapping) else [(above + key, value)]
-    return found
+        leaves += _leaves(value, f"{above}{key}.") if isinstance(value, Mapping) else [(above + key, value)]
+    return leaves
