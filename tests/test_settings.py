@@ -37,7 +37,7 @@ def refusal(folder: Path, text: str) -> str:
 def test_good_settings_are_read_and_1e_3_is_a_number(tmp_path: Path) -> None:
     params = read(tmp_path, GOOD.replace("learning_rate: 0.25", "learning_rate: 1e-3"))
     assert (params.train.learning_rate, params.train.epochs, params.audit.on_leak) == (0.001, 3, "stop")
-    assert params.data.phantom.plant.shortcut == 0
+    assert params.data.phantom.plant.duplicates == 0
 
 
 def test_the_projects_own_settings_are_valid_and_hold_every_key_there_is() -> None:
