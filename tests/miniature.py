@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -137,25 +138,19 @@ class Run:
         commit(folder, "main as it ran")
 
 
-def first_run(place: Path) -> Run:
-    """The first run in a clone of this working tree, uncommitted work included, with miniature settings."""
-    origin = place / "origin"
-    results = declared(kept_in_git=True) | {"dvc.lock"}
+def working_tree(folder: Path, without: Collection[str] = ()) -> Path:
+    """A repository with the files of this working tree, uncommitted work included, but for those named in `without`."""
     for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
-        if name and name not in results and (ROOT / name).is_file():
-            (origin / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, origin / name)
-    change(origin, **MINIATURE)
-    git(origin, "init", "--quiet", "--initial-branch", "main")
-    commit(signed(origin), "the project in miniature")
-    return Run(origin, place / "clone")
-
-
-def working_tree(folder: Path) -> Path:
-    """A repository with all files of this working tree, uncommitted work included, and DVC's results as they are."""
-    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
-        if name and (ROOT / name).is_file():
+        if name and name not in without and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    git(folder, "init", "--quiet")
+    git(folder, "init", "--quiet", "--initial-branch", "main")
     return signed(folder)
+
+
+def first_run(place: Path) -> Run:
+    """The first run in a clone of this working tree, uncommitted work included, with miniature settings."""
+    origin = working_tree(place / "origin", without=declared(kept_in_git=True) | {"dvc.lock"})
+    change(origin, **MINIATURE)
+    commit(origin, "the project in miniature")
+    return Run(origin, place / "clone")
