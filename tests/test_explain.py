@@ -240,7 +240,7 @@ def test_the_interval_of_a_share_respects_patients_and_not_the_order_of_images()
     assert (found.high - found.low) / (alone.high - alone.low) == pytest.approx(5**0.5, rel=0.15)
     assert share(held[:5], patients[:5], Bootstrap(1)) == Interval(float(held[0]), 0.0, 1.0)
     sure = share(np.ones(8, bool), patients[::5][:8], Bootstrap(1))
-    assert (sure.value, sure.low, sure.high) == (1.0, pytest.approx(0.025 ** (1 / 8)), 1.0)
+    assert (sure.value, sure.low, sure.high) == (1.0, pytest.approx(8 / (8 + 1.959964**2)), 1.0)  # Wilson
 
 
 @pytest.mark.proof

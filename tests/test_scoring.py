@@ -13,6 +13,7 @@ from mammo.scoring.intervals import quantile_levels
 
 import numpy as np
 import pytest
+from scipy import optimize, stats
 from sklearn import metrics
 
 BOOTSTRAP = Bootstrap(1)
@@ -55,6 +56,24 @@ def by_scikit_learn(labels, probabilities, patients, threshold, weight=None):
     }
 
 
+def wilson(share: float, trials: float) -> tuple[float, float]:
+    """Wilson's limits in their textbook form."""
+    z = stats.norm.ppf(0.975)
+    middle, reach = share + z**2 / (2 * trials), z * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
+    return (middle - reach) / (1 + z**2 / trials), (middle + reach) / (1 + z**2 / trials)
+
+
+def newcombe_at_one(ill: int, healthy: int) -> float:
+    """Lower limit of an ROC AUC of 1 by Newcombe's method 5: the root of (1 - t)^2 = z^2 V(t)."""
+
+    def beyond(t: float) -> float:
+        pairs = (ill + healthy) / 2 - 1
+        variance = t * (1 - t) * (1 + pairs * (1 - t) / (2 - t) + pairs * t / (1 + t)) / (ill * healthy)
+        return (1 - t) ** 2 - stats.norm.ppf(0.975) ** 2 * variance
+
+    return optimize.brentq(beyond, 0.01, 1 - 1e-9)
+
+
 def test_scores_of_cases_hold_a_value_and_both_ends_of_its_interval():
     """The call that other programs may rely on: with or without patients, lists as well as arrays."""
     from mammo.scoring import Bootstrap, Cases, scores
@@ -67,10 +86,14 @@ def test_scores_of_cases_hold_a_value_and_both_ends_of_its_interval():
 
 
 def test_a_share_is_of_images_with_an_interval_over_patients():
-    """Four women of whose images all or none hold: the resampled share is binomial(4, 1/2) / 4, cut at its ends."""
+    """Four women of whose images all or none hold: the resampled share is binomial(4, 1/2) / 4.
+
+    Its variance times 4 / 3 is 4 / 3 of the binomial one; shrunk by a third of a woman beside two, (8 / 3 + 1 / 3) /
+    (7 / 3) = 9 / 7 of it. So the limits are Wilson's of 28 / 9 women.
+    """
     held, patients = np.repeat([True, False], 10), np.repeat(["a", "b", "c", "d"], 5)
-    found = scoring.share(held, patients, Bootstrap(1, 4000))
-    assert found == Interval(0.5, 0.0, 1.0)
+    found = scoring.share(held, patients, Bootstrap(1, 100_000))
+    assert (found.low, found.high) == pytest.approx(wilson(0.5, 28 / 9), abs=0.003)
     alone = scoring.share(held, np.arange(20), Bootstrap(1, 4000))
     assert alone.value == 0.5 and 0.2 < alone.low < alone.high < 0.8
 
@@ -103,15 +126,26 @@ def test_every_resample_is_scikit_learns_score_of_the_drawn_patients():
 
 
 def test_the_interval_of_a_proportion_is_the_binomial_one():
-    """100 ill women with one image each, 80 found: the resampled sensitivity is binomial(100, 0.8) / 100.
-
-    Student's 1.984 (99 degrees of freedom) times sqrt(100 / 99) is the normal quantile of 2.31 %. The binomial
-    distribution has 2.00 % at 71 or fewer and 3.42 % at 72 or fewer; 97.47 % at 87 or fewer and 98.74 % at 88 or fewer.
-    """
+    """100 ill women with one image each, 80 found: the resampled sensitivity is binomial(100, 0.8) / 100."""
     labels = np.repeat([1, 0], 100)
     probabilities = np.repeat([0.9, 0.1, 0.2], [80, 20, 100])
     found = scoring.scores(Cases(labels, probabilities), 0.5, Bootstrap(1, 20_000))
-    assert found["sensitivity"] == Interval(0.8, 0.72, 0.88)
+    sensitivity = found["sensitivity"]
+    assert (sensitivity.low, sensitivity.high) == pytest.approx(wilson(0.8, 100), abs=0.002)
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 3])
+def test_a_misranked_pair_does_not_narrow_the_interval_of_an_auc(wrong):
+    """40 women with and 80 without cancer; a percentile interval narrows tenfold with one wrong pair."""
+
+    def width(pairs: int) -> float:
+        scores = np.concatenate([np.linspace(0.6, 0.9, 40), np.linspace(0.1, 0.4, 80)])
+        scores[:pairs] = 0.399  # below one healthy woman
+        auc = scoring.scores(Cases(np.repeat([1, 0], [40, 80]), scores), 0.5, BOOTSTRAP)["roc_auc"]
+        return auc.high - auc.low
+
+    assert width(0) == pytest.approx(1 - newcombe_at_one(40, 80))
+    assert width(wrong) > 0.9 * width(0)
 
 
 def test_few_patients_widen_the_interval_beyond_the_resamples_own_quantiles():
@@ -186,19 +220,17 @@ def edge(labels, probabilities, patients=None, threshold=0.5):
     return everything
 
 
-def test_an_auc_of_one_has_the_exact_lower_bound_of_as_many_pairs_of_patients():
+def test_an_auc_of_one_has_newcombes_lower_limit_and_a_proportion_wilsons():
     found = edge([1] * 10 + [0] * 12, [0.9] * 10 + [0.1] * 12)
-    bound = Interval(1.0, pytest.approx(0.025 ** (1 / 10)), 1.0)
-    assert found["scores"]["roc_auc"] == bound
-    assert found["delong"] == bound
-    assert found["scores"]["specificity"] == Interval(1.0, pytest.approx(0.025 ** (1 / 12)), 1.0)
+    assert found["scores"]["roc_auc"] == Interval(1.0, pytest.approx(newcombe_at_one(10, 12)), 1.0)
+    assert found["delong"] == Interval(1.0, pytest.approx(0.025 ** (1 / 10)), 1.0)
+    assert found["scores"]["specificity"] == Interval(1.0, pytest.approx(wilson(1, 12)[0]), 1.0)
 
 
-def test_an_auc_of_zero_has_the_exact_upper_bound():
+def test_an_auc_of_zero_has_newcombes_upper_limit():
     found = edge([1] * 10 + [0] * 12, [0.1] * 10 + [0.9] * 12)
-    bound = Interval(0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 10)))
-    assert found["scores"]["roc_auc"] == bound
-    assert found["delong"] == bound
+    assert found["scores"]["roc_auc"] == Interval(0.0, 0.0, pytest.approx(1 - newcombe_at_one(10, 12)))
+    assert found["delong"] == Interval(0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 10)))
 
 
 def test_one_positive_says_nothing_of_other_women_with_cancer():
@@ -331,7 +363,7 @@ def test_calibration_worked_by_hand():
     assert found["brier"].value == pytest.approx(0.14)
     assert curve.columns == ("probability", "observed", "low", "high", "images")
     assert [row[:2] for row in curve.rows] == [pytest.approx((0.2, 1 / 3)), pytest.approx((0.8, 1.0))]
-    assert curve.rows[1][2:] == (pytest.approx(0.025 ** (1 / 3)), 1.0, 3)
+    assert curve.rows[1][2:] == (pytest.approx(wilson(1, 3)[0]), 1.0, 3)
 
 
 def test_net_benefit_worked_by_hand():

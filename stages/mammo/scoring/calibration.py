@@ -2,7 +2,7 @@
 
 from mammo.scoring.bootstrap import Bootstrap
 from mammo.scoring.cases import Cases
-from mammo.scoring.intervals import Interval, Table, collect, exact, interval, intervals, ratio
+from mammo.scoring.intervals import Interval, Table, collect, exact, interval, percentile_interval, ratio
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def reliability(cases: Cases, bootstrap: Bootstrap, bins: int = 10) -> tuple[dic
         share = interval(scored[str(index)], len(np.unique(cases.patient[here])))
         mean = float(cases.probabilities[here].mean())
         rows.append((mean, share.value, share.low, share.high, int(here.sum())))
-    names = ("brier", "expected_calibration_error")
-    return intervals(cases, {name: scored[name] for name in names}), Table(
-        ("probability", "observed", "low", "high", "images"), rows
-    )
+    errors = {
+        name: percentile_interval(scored[name], cases.support()) for name in ("brier", "expected_calibration_error")
+    }
+    return errors, Table(("probability", "observed", "low", "high", "images"), rows)

@@ -74,10 +74,13 @@ class Cases:
     def support(self, score: str = "") -> int:
         """Return the number of patients that determine the precision of a score.
 
-        Patients with cancer for sensitivity, with a healthy image for specificity, otherwise the smaller of both.
+        Patients with cancer for sensitivity, with a healthy image for specificity, all for the share of images that are
+        right, otherwise the smaller of both.
         """
         ill = int(self.cancer.sum())
         healthy = len(np.unique(self.patient[~self.labels]))
+        if score in ("accuracy", "accuracy_at_half", "majority_accuracy"):
+            return len(self.cancer)
         return {"sensitivity": ill, "specificity": healthy}.get(score, min(ill, healthy))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mammo.scoring.bootstrap import Bootstrap
 from mammo.scoring.cases import Cases
-from mammo.scoring.intervals import TAIL, Interval, interval
+from mammo.scoring.intervals import TAIL, Interval, interval_of
 from mammo.scoring.measures import COMPARED, DECIDED, all_scores
 
 import numpy as np
@@ -77,13 +77,13 @@ def paired_bootstrap(
             continue
         first, second = sides[0][name], sides[1][name]
         support = a.support(name)
-        before = interval(first, support)
+        before = interval_of(a, name, first)
         if same_calls if name in DECIDED else same_order:
             changes[name] = unchanged(before)
             continue
         drawn = second.resamples - first.resamples
         error = float(np.std(drawn[~np.isnan(drawn)], ddof=1)) * (support / max(support - 1, 1)) ** 0.5
-        changes[name] = tested(before, interval(second, support), error, support, stats.t(max(support - 1, 1)))
+        changes[name] = tested(before, interval_of(b, name, second), error, support, stats.t(max(support - 1, 1)))
     return changes
 
 
