@@ -14,7 +14,8 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
     """Search PREPARED for leakage, duplicates, odd scans and shortcuts.
 
     Write the verdict, which training requires, to GATE, counts to METRICS (JSON), one row per finding to FINDINGS
-    (CSV), one PNG per kind of finding to the folder PICTURES. A leak stops the pipeline unless audit.on_leak is `warn`.
+    (CSV), one PNG per kind of finding to the folder PICTURES. A leak stops the pipeline unless audit.on_leak is `warn`;
+    so do images without a patient, unless audit.on_unknown_patients is `warn`.
     """
     params = settings.read().audit
     data = dataset.load(prepared)
@@ -41,7 +42,7 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
     write_findings(findings, rows)
     draw(pictures, data, rows, features, "PHANTOMS (synthetic mammograms). " if phantoms else "")
     files.write_json(gate, leak.model_dump())
-    if leak.leaking and params.on_leak == "stop":
+    if leaks.stops(leak, params):
         raise UserError(leaks.message(leak, rows, findings, pictures))
     print(summary.in_one_line(leak, rows))
 

@@ -24,6 +24,11 @@ def main(folder: Path, raw: Path) -> None:
         dataset.write_index(target, sorted(entries, key=lambda entry: entry.image))
     patients = len({entry.patient for entry in entries if entry.patient})
     print(f"download: {len(entries):,} images of {patients:,} known patients in {raw}")
+    if unknown := sum(not entry.patient for entry in entries):
+        print(
+            f"download: {unknown:,} of {len(entries):,} images have no patient, so leakage cannot be checked. "
+            f"{dataset.NAME_THE_PATIENTS}; or set audit.on_unknown_patients: warn"
+        )
 
 
 def from_kaggle(handle: str, patient: str) -> list[own.Found]:

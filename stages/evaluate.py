@@ -52,7 +52,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
         heat_map_sheets.outcome_sheets(folder, test, partial(heat_maps.heat_maps, explain, data.images), lesions)
 
     # Written last: this file marks a finished run, and DVC keeps the files of a failed stage.
-    leak = info.audit.model_dump() if info.audit.leaking else {}
+    leak = info.audit.model_dump() if info.audit.rank else {}
     files.write_json(metrics / stage.HEADLINE.name, scoring.as_json({**leak, **headline}))
 
 

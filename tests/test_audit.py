@@ -15,7 +15,7 @@ from mammo.core.dataset import About, Dataset, Entry, write_about, write_index
 from mammo.core.errors import UserError
 from mammo.core.model_info import Verdict
 from mammo.core.randomness import generator
-from mammo.core.settings import Canonical
+from mammo.core.settings import Audit, Canonical
 from mammo.imaging.appearance import appearance, is_inverted, marks_and_body
 
 import cv2
@@ -72,10 +72,10 @@ def prepared(data: Dataset, folder: Path) -> Path:
     return folder
 
 
-def run(data: Dataset, folder: Path, on_leak: str = "warn"):
+def run(data: Dataset, folder: Path, on_leak: str = "warn", on_unknown_patients: str = "stop"):
     """Run the stage on a set in a folder, as DVC does."""
     prepared(data, folder / "prepared")
-    write_params(folder, audit={"on_leak": on_leak})
+    write_params(folder, audit={"on_leak": on_leak, "on_unknown_patients": on_unknown_patients})
     return folder, run_stage("audit", *PATHS, folder=folder)
 
 
@@ -135,7 +135,7 @@ def test_images_without_a_patient_are_no_leak_and_are_counted() -> None:
     nobody = Dataset(data.images, [replace(entry, patient="") for entry in data.entries])
     assert leaks.patients_across_splits(nobody) == []
     (finding,) = leaks.unknown_patients(nobody)
-    assert finding.detail == "60 of 60 images have no patient: each is taken for a patient of its own"
+    assert finding.detail.startswith("60 of 60 images (100\N{NO-BREAK SPACE}%) have no patient: leakage between them")
 
 
 def test_a_patient_with_both_labels_is_named() -> None:
@@ -358,13 +358,54 @@ def test_on_warn_the_leak_goes_on_in_the_gate(stopped, warned) -> None:
     assert gate == files.read_json(stopped[0] / "gate.json")
 
 
+def without_patients(data: Dataset, number: int) -> Dataset:
+    """The set without the patients of its first images."""
+    unknown = [replace(entry, patient="") if i < number else entry for i, entry in enumerate(data.entries)]
+    return Dataset(data.images, unknown)
+
+
+def test_unknown_patients_cannot_be_checked_and_stop_the_pipeline_in_one_line(tmp_path: Path) -> None:
+    place, done = run(without_patients(clean(), 60), tmp_path, "stop")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    for text in (
+        "CANNOT BE CHECKED: 60 of 60 images (100\N{NO-BREAK SPACE}%) have no patient",
+        "labels.csv",
+        "data.patient",
+        "on_unknown_patients: warn",
+    ):
+        assert text in done.stderr
+    gate = model_info.read_verdict(place / "gate.json")
+    assert (gate.leaking, gate.unchecked, gate.images_without_patient, gate.rank) == (False, True, 60, 1)
+    assert "no leak" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("allowed", [{"on_unknown_patients": "warn", "on_leak": "stop"}, {"on_leak": "warn"}])
+def test_one_image_without_a_patient_is_enough_and_goes_on_only_with_its_verdict(
+    allowed: dict[str, str], tmp_path: Path
+) -> None:
+    place, done = run(without_patients(clean(), 1), tmp_path, **allowed)
+    assert done.returncode == 0, done.stderr
+    sentence = files.read_json(place / "gate.json")["sentence"]
+    assert sentence.startswith("CANNOT BE CHECKED: 1 of 60 images (1.7\N{NO-BREAK SPACE}%) have no patient")
+    assert sentence in done.stdout and "no leak" not in done.stdout
+
+
+def test_a_leak_beside_unknown_patients_names_both_and_obeys_on_leak(leaking: Dataset) -> None:
+    both = leaks.verdict(without_patients(leaking, 1), leaks.patients_across_splits(leaking))
+    assert (both.rank, both.heading) == (2, "LEAKING")
+    assert both.sentence.startswith("LEAKING: 1 of 13 test images") and "CANNOT BE CHECKED: 1 of 62" in both.sentence
+    for on_leak, on_unknown, stops in (("stop", "warn", True), ("warn", "stop", False)):
+        assert leaks.stops(both, Audit(on_leak=on_leak, on_unknown_patients=on_unknown, seed=1)) is stops
+
+
 def test_the_gate_is_read_back_as_it_was_written(warned, tmp_path: Path) -> None:
     gate = warned[0] / "gate.json"
     verdict = model_info.read_verdict(gate)
     assert (verdict.leaking, verdict.test_images, verdict.same_image_across_splits) == (True, 13, 1)
     files.write_json(tmp_path / "gate.json", verdict.model_dump())
     assert (tmp_path / "gate.json").read_bytes() == gate.read_bytes()
-    assert list(verdict.model_dump()) == list(Verdict.model_fields)
+    assert list(verdict.model_dump()) == list(Verdict.model_fields)[:8]
     assert Verdict(leaking=False).model_dump() == {"leaking": False}
 
 

@@ -158,18 +158,25 @@ def test_the_same_inputs_give_the_same_bytes_on_one_core(evaluated: Path, tmp_pa
         assert path.read_bytes() == (tmp_path / path.relative_to(evaluated)).read_bytes(), path.name
 
 
-def test_a_leak_is_carried_into_scores_and_pictures(evaluated: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        {"leaking": True, "sentence": "LEAKING: 9 of 24 test images show a patient who is also in training."},
+        {"leaking": False, "sentence": "CANNOT BE CHECKED: 9 of 120 images have no patient.", "unchecked": True},
+    ],
+    ids=["leak", "unchecked"],
+)
+def test_a_leak_or_an_unchecked_state_is_carried_into_scores_and_pictures(
+    evaluated: Path, tmp_path: Path, verdict: dict[str, object]
+) -> None:
     shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
     card = files.read_json(tmp_path / "data/model/model.json")
-    card["audit"] = {
-        "leaking": True,
-        "sentence": "LEAKING: 9 of 24 test images show a patient who is also in training.",
-    }
+    card["audit"] = verdict
     files.write_json(tmp_path / "data/model/model.json", card)
     assert run_stage("evaluate", *PATHS, folder=tmp_path).returncode == 0
     content = files.read_json(tmp_path / "metrics/test.json")
-    assert list(content)[:2] == ["leaking", "sentence"]
-    assert content["leaking"] is True
+    assert list(content.items())[: len(verdict)] == list(verdict.items())
+    assert files.read_csv(tmp_path / "plots/scores.csv", ("data",))[0]["data"].startswith(str(verdict["sentence"]))
     for name in PICTURES:
         assert (tmp_path / f"plots/{name}.png").read_bytes() != (evaluated / f"plots/{name}.png").read_bytes()
 

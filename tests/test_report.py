@@ -367,6 +367,22 @@ def test_a_leak_then_phantoms_then_research_only_are_named_before_all_else(
     assert first.startswith({"leak": "> **LEAKING", "phantoms": "> **These are ph", "research": "> **Res"}[kinds[0]])
 
 
+def test_an_unchecked_state_is_named_as_a_leak_is_and_never_as_no_leak(run: Path) -> None:
+    sentence = "CANNOT BE CHECKED: 9 of 240 images (3.8 %) have no patient; nobody knows more."
+    change(run / "data/model/model.json", audit={"leaking": False, "unchecked": True, "sentence": sentence})
+    with (run / "plots/audit.csv").open("a") as findings:
+        findings.write("patient_unknown,warning,,,,9 of 240 images have no patient\n")
+    page, card = written(run)
+    assert "<title>CANNOT BE CHECKED · " in page
+    body = page.split("<body>")[1].lstrip()
+    assert body.startswith(f'<p class="notice leak">{sentence} The scores may not measure')
+    assert card.startswith(f"---\n# {sentence}\n")
+    (result,) = front_matter(card)["model-index"][0]["results"]
+    assert result["dataset"]["name"].startswith("CANNOT BE CHECKED: ")
+    assert card.split("---\n", 2)[2].strip().startswith("> **CANNOT BE CHECKED")
+    assert "no leak" not in text_of(page) + card and "no patient and no image in more" not in text_of(page)
+
+
 # The model card
 
 

@@ -1,12 +1,15 @@
-"""Patients in several splits or with both labels, and whether the splits leak."""
+"""Patients in several splits, with both labels or unknown, and whether the splits leak."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from mammo.auditing.findings import Finding
-from mammo.core.dataset import SPLITS, Dataset
+from mammo.core.dataset import NAME_THE_PATIENTS, SPLITS, Dataset
 from mammo.core.model_info import Verdict
+from mammo.core.settings import Audit
+from mammo.scoring import percent
 
 NAMED = 8  # patients listed in an error message
 
@@ -48,17 +51,17 @@ def patients_with_both_labels(data: Dataset) -> list[Finding]:
 
 def unknown_patients(data: Dataset) -> list[Finding]:
     """Return one finding for all images without a patient: leaks between them cannot be checked."""
-    unknown = sum(not entry.patient for entry in data.entries)
-    if not unknown:
+    if all(entry.patient for entry in data.entries):
         return []
-    detail = f"{unknown} of {len(data.entries)} images have no patient: each is taken for a patient of its own"
+    detail = f"{_without_patient(data)}: leakage between them cannot be checked, each counts as a patient of its own"
     return [Finding("patient_unknown", "warning", detail=detail)]
 
 
 def verdict(data: Dataset, findings: Sequence[Finding]) -> Verdict:
-    """Return whether the splits leak, with the numbers and the sentence that are stored with the scores."""
+    """Return whether the splits leak or cannot be checked, with the numbers and the sentence stored with the scores."""
     count = Counter(row.kind for row in findings if row.severity == "leak")
-    if not count:
+    unknown = sum(not entry.patient for entry in data.entries)
+    if not count and not unknown:
         return Verdict(leaking=False)
     test, valid = len(data.part("test")), len(data.part("valid"))
     patients, copies = count["patient_in_several_splits"], count["same_image_across_splits"]
@@ -73,16 +76,37 @@ def verdict(data: Dataset, findings: Sequence[Finding]) -> Verdict:
         sentences.append(f"{_are(patients, 'patient')} in both validation and test")
     if copies:
         sentences.append(f"{_are(copies, 'image')} in two splits at once")
-    return Verdict(
-        leaking=True,
-        test_images=test,
-        test_images_of_training_patients=test_leaking,
-        valid_images=valid,
-        valid_images_of_training_patients=valid_leaking,
-        patients_in_several_splits=patients,
-        same_image_across_splits=copies,
-        sentence="LEAKING: " + "; ".join(sentences) + ".",
-    )
+    said = [f"LEAKING: {'; '.join(sentences)}."] if sentences else []
+    if unknown:
+        said.append(
+            f"CANNOT BE CHECKED: {_without_patient(data)}; whether the same women are in two splits is unknown."
+        )
+    leak = {
+        "leaking": bool(count),
+        "test_images": test,
+        "test_images_of_training_patients": test_leaking,
+        "valid_images": valid,
+        "valid_images_of_training_patients": valid_leaking,
+        "patients_in_several_splits": patients,
+        "same_image_across_splits": copies,
+        "sentence": " ".join(said),
+    }
+    unchecked = {"unchecked": True, "images_in_all_splits": len(data.entries), "images_without_patient": unknown}
+    return Verdict.model_validate(leak | unchecked if unknown else leak)
+
+
+def _without_patient(data: Dataset) -> str:
+    """Return how many images have no patient, with their share rounded up: few are not none."""
+    unknown, images = sum(not entry.patient for entry in data.entries), len(data.entries)
+    share = math.ceil(1000 * unknown / images) / 1000
+    return f"{unknown} of {images} images ({percent(share)}) have no patient"
+
+
+def stops(verdict: Verdict, settings: Audit) -> bool:
+    """Return whether the pipeline stops at this verdict."""
+    if verdict.leaking:
+        return settings.on_leak == "stop"
+    return verdict.unchecked and settings.on_leak == settings.on_unknown_patients == "stop"
 
 
 def _are(number: int, noun: str) -> str:
@@ -90,7 +114,12 @@ def _are(number: int, noun: str) -> str:
 
 
 def message(leak: Verdict, findings: Sequence[Finding], table: Path, pictures: Path) -> str:
-    """Return the error message of a leak: what leaks, why it matters, what to do."""
+    """Return the error message of a leak, or of unknown patients: what is wrong, why it matters, what to do."""
+    if not leak.leaking:
+        return (
+            f"{leak.sentence} {NAME_THE_PATIENTS}; or set audit.on_unknown_patients: warn, and the scores and every "
+            "picture say that leakage cannot be checked."
+        )
     patients = [row.patient for row in findings if row.kind == "patient_in_several_splits"]
     copies = [row for row in findings if row.kind == "same_image_across_splits"]
     lines = ["the splits are not independent, so the test score would be too good.", "  " + leak.sentence]

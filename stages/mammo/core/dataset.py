@@ -15,6 +15,10 @@ SPLITS = ("train", "valid", "test")
 CLASSES = ("healthy", "cancer")
 """Names of the labels 0 and 1."""
 COLUMNS = ("image", "label", "split", "patient", "sha256")
+NAME_THE_PATIENTS = (
+    "Name the patients in the column patient of labels.csv, or let the pattern data.patient find them in the file names"
+)
+"""What to do where images have no patient."""
 
 
 @dataclass(frozen=True)

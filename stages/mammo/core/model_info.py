@@ -45,7 +45,21 @@ class Verdict(_Part):
     same_image_across_splits: int = 0
     """Number of pairs of images."""
     sentence: str = ""
-    """Description that begins with LEAKING; empty without a leak."""
+    """Description that begins with LEAKING or CANNOT BE CHECKED; empty if every patient is known and none leaks."""
+    unchecked: bool = False
+    """Whether images have no patient, so that leakage cannot be ruled out."""
+    images_in_all_splits: int = 0
+    images_without_patient: int = 0
+
+    @property
+    def rank(self) -> int:
+        """How bad the verdict is: 0 no leak, 1 cannot be checked, 2 leaking."""
+        return 2 if self.leaking else int(self.unchecked)
+
+    @property
+    def heading(self) -> str:
+        """The verdict in capitals, for titles; empty if there is no leak."""
+        return ("", "CANNOT BE CHECKED", "LEAKING")[self.rank]
 
     @model_serializer(mode="wrap")
     def _only_what_was_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

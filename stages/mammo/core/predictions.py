@@ -63,12 +63,12 @@ class PredictedSplit:
 
     @property
     def description(self) -> str:
-        """Caption of every figure: the data, preceded by a warning if the splits leak."""
+        """Caption of every figure: the data, preceded by a warning if the splits leak or cannot be checked."""
         source = self.info.trained_on.source
         kind = "PHANTOMS (synthetic mammograms)" if source == "phantom" else f"Data: {source}"
         patients = len(set(self.data.patients[self.positions]))
         text = f"{kind} · {len(self.positions)} test images of {patients} patients"
-        return f"{self.info.audit.sentence} {text}" if self.info.audit.leaking else text
+        return f"{self.info.audit.sentence} {text}" if self.info.audit.rank else text
 
 
 def write(path: Path, rows: Iterable[Prediction]) -> None:

@@ -153,6 +153,8 @@ class Audit(Settings):
 
     on_leak: Literal["stop", "warn"]
     seed: int
+    on_unknown_patients: Literal["stop", "warn"] = "stop"
+    """Like `on_leak`, where leakage cannot be checked because images have no patient."""
 
 
 class Augment(Settings):

@@ -149,7 +149,7 @@ def hub_metadata(run: Run) -> dict[str, Any]:
         for key, score in run.scores.items()
         if key not in NOT_THE_MODELS
     ]
-    name = ("LEAKING: " if run.leak else "") + names[run.source]
+    name = (f"{run.info.audit.heading}: " if run.leak else "") + names[run.source]
     results = {
         "task": {"type": "image-classification", "name": "Mammograms, healthy or cancer"},
         "dataset": {"name": name, "type": types[run.source], "split": "test"},

@@ -94,8 +94,8 @@ class Run:
 
     @property
     def leak(self) -> str:
-        """The audit's sentence on a leak; empty if there is none."""
-        return self.info.audit.sentence if self.info.audit.leaking else ""
+        """The audit's sentence on a leak, or on patients that cannot be checked; empty if there is neither."""
+        return self.info.audit.sentence if self.info.audit.rank else ""
 
     @property
     def size(self) -> str:
