@@ -228,6 +228,22 @@ def test_a_setting_put_back_finds_its_training_in_the_run_cache(two_branches: Pa
 # Experiments
 
 
+@pytest.mark.parametrize(
+    ("setting", "said", "ran_before"),
+    [
+        ("+train.epoch=3", "train: params.yaml: unknown key train.epoch; the nearest is train.epochs;", ["train"]),
+        ("+trian.epochs=3", "report: params.yaml: unknown section trian; the nearest is train;", ["report"]),
+    ],
+)
+def test_an_unknown_key_or_section_fails_the_experiment(
+    workspace: Path, setting: str, said: str, ran_before: list[str]
+) -> None:
+    """DVC itself recommends the plus; no other stage depends on a section that is not there."""
+    output = dvc(workspace, "exp", "run", "-S", setting, fails=True)
+    assert said in output
+    assert ran(output) == ran_before
+
+
 def test_experiments_run_the_code_of_their_own_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where `mammo` of another checkout is installed or on PYTHONPATH, and also in DVC's temporary workspace."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "stages"))

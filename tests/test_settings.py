@@ -61,6 +61,13 @@ def test_the_projects_own_settings_are_valid_and_hold_every_key_there_is() -> No
         ("inverted: 0\n", "inverted: 0\n      upturned: 0\n", ["unknown key data.phantom.plant.upturned", "shortcut"]),
         ("  on_leak: stop\n", "", ["audit.on_leak is missing"]),
         ("\ntrain:", "\ntrian:", ["unknown section trian", "data, split, preprocess", "train is missing"]),
+        ("epochs: 3", "epoch: 3", ["unknown key train.epoch; the nearest is train.epochs; allowed are network"]),
+        (
+            "epochs: 3",
+            "epochs: 3\n  learnrate: 1",
+            ["unknown key train.learnrate; the nearest is train.learning_rate;"],
+        ),
+        ("\nsplit:", "\nthreshold: half\nsplit:", ["unknown section threshold; the nearest is evaluate.threshold;"]),
         ("\nsplit:", "\nlearn: {}\nsplit:", ["unknown section learn", "data, split, preprocess"]),
         (GOOD, "train: [", ["is not YAML"]),
         (GOOD, "7", ["must hold the sections data, split"]),

@@ -1,11 +1,12 @@
 """The settings of params.yaml, typed and checked; an error names the key, its value and the allowed values."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from mammo.core.errors import UserError
+from mammo.core.spelling import nearest
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -267,14 +268,25 @@ def check(model: type[AnySettings], content: Any, path: Path, above: tuple[str, 
 def _plainly(error: Any, above: tuple[str, ...], model: type[BaseModel]) -> str:
     key = ".".join([*above, *(str(part) for part in error["loc"])])
     if error["type"] == "extra_forbidden":
+        known = list(_keys(model, above))
         for part in error["loc"][:-1]:
             model = model.model_fields[part].annotation  # type: ignore[assignment]
         kind = "key" if len(error["loc"]) > 1 or above else "section"
-        return f"unknown {kind} {key}; allowed are {', '.join(model.model_fields)}"
+        near = nearest(key, known)
+        hint = f"the nearest is {near}; " if near else ""
+        return f"unknown {kind} {key}; {hint}allowed are {', '.join(model.model_fields)}"
     if error["type"] == "missing":
         return f"{key} is missing"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{key} is {error['input']!r}; allowed is {message}"
+
+
+def _keys(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[str]:
+    """Yield the dotted keys of a model at any depth, sections included."""
+    for name, field in model.model_fields.items():
+        yield ".".join((*above, name))
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, (*above, name))
 
 
 def read(path: Path = PARAMS, instead: Mapping[str, Any] | None = None) -> Params:
