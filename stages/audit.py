@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mammo.auditing import leaks, odd_scans, shortcut, split_sizes, summary
+from mammo.auditing import leaks, names, odd_scans, shortcut, split_sizes, summary
 from mammo.auditing.duplicates import images_twice, same_images
-from mammo.auditing.findings import worst_first, write_findings
+from mammo.auditing.findings import Finding, worst_first, write_findings
 from mammo.auditing.pictures import draw
 from mammo.core import dataset, files, settings, stage
 from mammo.core.errors import UserError
@@ -19,7 +19,8 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
     """
     params = settings.read().audit
     data = dataset.load(prepared)
-    phantoms = dataset.read_about(prepared).source == "phantom"
+    about = dataset.read_about(prepared)
+    phantoms = about.source == "phantom"
     split_sizes.refuse_missing_class(data)
     pairs = same_images(data.images, [entry.sha256 for entry in data.entries])
     appearances, features = odd_scans.examine(data.images)
@@ -31,6 +32,8 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
             *images_twice(data, pairs),
             *leaks.patients_with_both_labels(data),
             *leaks.unknown_patients(data),
+            *names.patients_written_in_several_ways(data),
+            *(Finding("remark", "note", detail=remark) for remark in about.remarks),
             *split_sizes.small_or_unbalanced(data),
             *odd_scans.odd_scans(data, appearances),
             *shortcut.intensity_shortcut(baseline, features.shape[1]),

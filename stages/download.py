@@ -10,11 +10,13 @@ from mammo.sources import own, phantom
 def main(folder: Path, raw: Path) -> None:
     """Put the images of `data.source` and index.csv into RAW; FOLDER holds the user's own images."""
     data = settings.read().data
+    remarks: list[str] = []
     if data.source == "kaggle":
         found = from_kaggle(data.kaggle, data.patient)
     elif data.source == "folder":
         keep_apart(folder, raw)
         found = own.own(folder, data.patient)
+        remarks = own.remarks(folder)
     with files.written(raw) as target:
         target.mkdir()
         if data.source == "phantom":
@@ -22,8 +24,12 @@ def main(folder: Path, raw: Path) -> None:
         else:
             entries = own.copy(found, target)
         dataset.write_index(target, sorted(entries, key=lambda entry: entry.image))
+        if remarks:
+            dataset.write_remarks(target, remarks)
     patients = len({entry.patient for entry in entries if entry.patient})
     print(f"download: {len(entries):,} images of {patients:,} known patients in {raw}")
+    for remark in remarks:
+        print(f"download: {remark}")
     if unknown := sum(not entry.patient for entry in entries):
         print(
             f"download: {unknown:,} of {len(entries):,} images have no patient, so leakage cannot be checked. "

@@ -1,41 +1,82 @@
 """Decode every image, convert it to grey, resize it into one array; assign patients to splits."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mammo.core import dataset, files, settings, splits, stage
 from mammo.core.dataset import SPLITS, About, Entry
+from mammo.core.errors import UserError
+from mammo.core.spelling import nearest
 from mammo.imaging import prepare
 
 
 def main(raw: Path, prepared: Path, metrics: Path) -> None:
     """Decode the images of RAW into PREPARED/images.npy, index.csv and about.json; write counts to METRICS."""
     params = settings.read()
-    delivered = dataset.read_index(raw)
+    source = params.data.source
+    delivered = without(dataset.read_index(raw), params.data.exclude)
     with files.written(prepared) as folder:
         folder.mkdir()
         readable = prepare.decode_all(raw, delivered, params.preprocess, folder)
         entries = splits.assign(readable, params.split)
         dataset.write_index(folder, entries)
         unknown = sum(not entry.patient for entry in entries)
-        about = About(source=params.data.source, canonical=params.preprocess.canonical, images_without_patient=unknown)
+        about = About(
+            source=source,
+            canonical=params.preprocess.canonical,
+            images_without_patient=unknown,
+            remarks=dataset.read_remarks(raw),
+            excluded=sorted(set(params.data.exclude)),
+        )
         dataset.write_about(folder, about)
-        table = counts(entries, len(delivered) - len(entries))
+        table = counts(entries) | {"unreadable": {"skipped": len(delivered) - len(entries)}}
+        table["excluded"] = {"images": len(about.excluded)}
+        # Phantoms are drawn in splits by this pipeline itself: nobody delivered those.
+        replaced = source != "phantom" and entries != readable and all(entry.split for entry in readable)
+        if replaced:
+            table["delivered_split"] = counts(readable)
         files.write_json(metrics, table)
-    shares = ", ".join(f"{table[name]['healthy'] + table[name]['cancer']:,} {name}" for name in SPLITS)
-    print(f"preprocess: {len(entries):,} images in {prepared}: {shares}")
+    print(f"preprocess: {len(entries):,} images in {prepared}: {sizes(table)}")
+    if about.excluded:
+        print(f"preprocess: {len(about.excluded):,} left out by data.exclude: {', '.join(about.excluded)}")
+    if replaced:
+        print(
+            f"preprocess: the split as delivered ({sizes(counts(readable))}) was replaced, since split.by is patient; "
+            "split.by: folder keeps it"
+        )
 
 
-def counts(entries: Sequence[Entry], skipped: int) -> dict[str, dict[str, int]]:
-    """Return the numbers of images and patients by split and of skipped images, for metrics/preprocess.json."""
-    table: dict[str, dict[str, int]] = {}
+def without(entries: Sequence[Entry], excluded: Sequence[str]) -> list[Entry]:
+    """Return the entries but for the images `excluded`.
+
+    Raises:
+        UserError: one of these is not among the entries.
+
+    """
+    names = {entry.image for entry in entries}
+    for name in excluded:
+        if name not in names:
+            near = nearest(name, names, resembling=0)
+            raise UserError(f"data.exclude: there is no image {name!r} in data/raw/index.csv; the nearest is {near!r}")
+    return [entry for entry in entries if entry.image not in set(excluded)]
+
+
+def sizes(table: Mapping[str, Mapping[str, int]]) -> str:
+    """Return the number of images in each split, in words."""
+    return ", ".join(f"{table[name]['healthy'] + table[name]['cancer']:,} {name}" for name in SPLITS)
+
+
+def counts(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return the numbers of images and patients by split, for metrics/preprocess.json."""
+    table: dict[str, Any] = {}
     for name in SPLITS:
         part = [entry for entry in entries if entry.split == name]
         labels = Counter(entry.label for entry in part)
         patients = len({entry.patient_key for entry in part})
         table[name] = {"healthy": labels[0], "cancer": labels[1], "patients": patients}
-    return {**table, "unreadable": {"skipped": skipped}}
+    return table
 
 
 if __name__ == "__main__":

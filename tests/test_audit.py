@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from mammo.auditing import duplicates, leaks, shortcut, split_sizes
+from mammo.auditing import duplicates, leaks, names, shortcut, split_sizes
 from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import COLUMNS, SEVERITIES, Finding
 from mammo.auditing.shortcut import brightness_features
@@ -136,6 +136,33 @@ def test_images_without_a_patient_are_no_leak_and_are_counted() -> None:
     assert leaks.patients_across_splits(nobody) == []
     (finding,) = leaks.unknown_patients(nobody)
     assert finding.detail.startswith("60 of 60 images (100\N{NO-BREAK SPACE}%) have no patient: leakage between them")
+
+
+ALIKE = {
+    "Anna": "anna",
+    "007": "7",
+    "M\u00fcller": "Mu\u0308ller",
+    "P 12": "P12",
+    "Rosalind Franklin": "rosalind franklin",
+}
+
+
+def test_patients_that_differ_only_in_spelling_are_probably_one() -> None:
+    data = clean()
+    spelled = [name for pair in ALIKE.items() for name in pair] + ["Anne", "70", "A1", "A01b", "A1b"]
+    renamed = [
+        replace(entry, patient=dict(enumerate(spelled)).get(i // 2, entry.patient))
+        for i, entry in enumerate(data.entries)
+    ]
+    (finding,) = names.patients_written_in_several_ways(Dataset(data.images, renamed))
+    assert (finding.severity, finding.image) == ("warning", "")
+    assert finding.detail.startswith(
+        "12 patients are probably 6, since their names differ only in Unicode form, case, "
+    )
+    assert "'Anna' = 'anna', '007' = '7', 'Mu\\u0308ller' = 'Müller' and 3 more" in finding.detail
+    assert "Rosalind Franklin" not in finding.detail
+    assert finding.detail.endswith("of the 6 would be in more than one split")
+    assert names.patients_written_in_several_ways(data) == []
 
 
 def test_a_patient_with_both_labels_is_named() -> None:

@@ -121,9 +121,8 @@ def index(place: Path) -> list[tuple[str, int, str, str]]:
     entries = read_index(raw)
     images = [entry.image for entry in entries]
     assert images == sorted(images)
-    assert sorted(str(path.relative_to(raw)) for path in raw.rglob("*") if path.is_file()) == sorted(
-        ["index.csv", *images]
-    )
+    found = {str(path.relative_to(raw)) for path in raw.rglob("*") if path.is_file()}
+    assert found - {"remarks.json"} == {"index.csv", *images}
     for entry in entries:
         assert entry.sha256 == hashlib.sha256((raw / entry.image).read_bytes()).hexdigest()
     return [(entry.image, entry.label, entry.split, entry.patient) for entry in entries]
@@ -403,6 +402,46 @@ def test_every_wrong_row_is_reported_with_its_line(download: Download, place: Pa
 def test_a_list_that_is_none_is_refused(download: Download, place: Path, own: Path, text: str, words: str) -> None:
     list_images(own, text)
     assert words in refused(download(), place)
+
+
+def test_columns_may_be_spaced_and_capitalised_and_others_are_named(download: Download, place: Path, own: Path) -> None:
+    make(own, "0_x.png", "1_x.png")
+    list_images(own, "Image, LABEL , patient,Laterality,Laterality\n0_x.png,0, anna,L,L\n1_x.png,1,bea,R,R\n")
+    run = download()
+    assert run.returncode == 0, run.stderr
+    assert index(place) == [("train/0/0_x.png", 0, "", "anna"), ("train/1/1_x.png", 1, "", "bea")]
+    said = "columns of labels.csv that are not used: 'Laterality', 'Laterality'"
+    assert f"download: {said}\n" in run.stdout
+    assert files.read_json(place / "data/raw/remarks.json") == {"remarks": [said]}
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("image,label,pateint", "has a column 'pateint', which resembles patient: rename it or remove it"),
+        ("image,label,Patient ID", "has a column 'Patient ID', which resembles patient"),
+        ("imge,label,patient", "has a column 'imge', which resembles image"),
+        ("image,label,patient, Patient", "has the column patient more than once ('patient', ' Patient')"),
+    ],
+)
+def test_a_column_nearly_right_or_doubled_is_refused(
+    download: Download, place: Path, own: Path, header: str, words: str
+) -> None:
+    make(own, "a.png")
+    list_images(own, f"{header}\na.png,0{',x' * (header.count(',') - 1)}\n")
+    assert words in refused(download(), place)
+
+
+def test_images_without_a_patient_are_said_with_what_to_do_in_one_line(
+    download: Download, place: Path, own: Path
+) -> None:
+    make(own, "mdb007.png", "mdb008.png", "12_a.png")
+    list_images(own, "image,label\nmdb007.png,0\nmdb008.png,1\n12_a.png,1\n")
+    lines = download().stdout.splitlines()
+    (line,) = [line for line in lines if "have no patient" in line]
+    assert line.startswith("download: 2 of 3 images have no patient, so leakage cannot be checked.")
+    for text in ("labels.csv", "data.patient", "audit.on_unknown_patients: warn"):
+        assert text in line
 
 
 def test_a_list_that_is_not_utf8_is_refused(download: Download, place: Path, own: Path) -> None:

@@ -95,6 +95,49 @@ def test_later_stages_are_told_of_the_source_the_canonical_steps_and_unknown_pat
     assert dataset.read_about(tmp_path / "data/prepared") == expected
 
 
+def test_excluded_images_are_left_out_counted_and_named(tmp_path: Path) -> None:
+    entries = write_raw(tmp_path)
+    out = [entries[5].image, entries[2].image]
+    spoilt = tmp_path / "data/raw" / entries[5].image
+    spoilt.write_bytes(b"")  # an image that cannot be read may be the reason
+    write_params(tmp_path, data={"exclude": out}, split={"by": "folder"}, preprocess={"size": [48, 40]})
+    done = run_stage("preprocess", *PATHS, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    data = dataset.load(tmp_path / "data/prepared")
+    assert data.entries == [entry for entry in entries if entry.image not in out] and len(data.images) == 58
+    assert dataset.read_about(tmp_path / "data/prepared").excluded == sorted(out)
+    assert json.loads((tmp_path / "metrics/preprocess.json").read_text())["excluded"] == {"images": 2}
+    assert f"preprocess: 2 left out by data.exclude: {', '.join(sorted(out))}\n" in done.stdout
+
+
+def test_an_excluded_name_that_matches_nothing_is_an_error_that_names_the_nearest(tmp_path: Path) -> None:
+    entries = write_raw(tmp_path)
+    write_params(tmp_path, data={"exclude": [entries[0].image, "train/0/000_MOL.png"]})
+    done = run_stage("preprocess", *PATHS, folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "preprocess: data.exclude: there is no image 'train/0/000_MOL.png' in data/raw/index.csv; "
+        "the nearest is 'train/0/000_MLO.png'\n"
+    )
+    assert not (tmp_path / "data/prepared").exists()
+
+
+def test_a_delivered_split_that_is_replaced_is_said_with_both_sizes(tmp_path: Path) -> None:
+    write_raw(tmp_path)
+    write_settings(tmp_path)
+    done = run_stage("preprocess", *PATHS, folder=tmp_path)
+    assert "the split as delivered (20 train, 20 valid, 20 test) was replaced" in done.stdout
+    assert "split.by: folder keeps it" in done.stdout
+    counts = json.loads((tmp_path / "metrics/preprocess.json").read_text())
+    assert counts["delivered_split"]["valid"] == {"healthy": 10, "cancer": 10, "patients": 10}
+    assert counts["valid"] == {"healthy": 6, "cancer": 6, "patients": 6}
+    for settings in ({"by": "folder"}, None):
+        write_params(tmp_path, **({"split": settings} if settings else {"data": {"source": "phantom"}}))
+        done = run_stage("preprocess", *PATHS, folder=tmp_path)
+        assert "replaced" not in done.stdout
+        assert "delivered_split" not in json.loads((tmp_path / "metrics/preprocess.json").read_text())
+
+
 def spoil(folder: Path, entries: list[Entry]) -> dict[str, str]:
     """Damage four files; the reason expected for each."""
     raw = folder / "data/raw"

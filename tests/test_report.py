@@ -367,6 +367,20 @@ def test_a_leak_then_phantoms_then_research_only_are_named_before_all_else(
     assert first.startswith({"leak": "> **LEAKING", "phantoms": "> **These are ph", "research": "> **Res"}[kinds[0]])
 
 
+def test_what_was_left_out_ignored_or_replaced_is_said(run: Path) -> None:
+    of_own_images(run)
+    change(run / "params.yaml", data={"exclude": ["train/0/black.png"]})
+    delivered = {"healthy": 100, "cancer": 50, "patients": 80}
+    change(run / "metrics/preprocess.json", delivered_split=dict.fromkeys(("train", "valid", "test"), delivered))
+    with (run / "plots/audit.csv").open("a") as findings:
+        findings.write("remark,note,,,,columns of labels.csv that are not used: 'Side'\n")
+    shown = items(written(run)[0])
+    assert "Columns of labels.csv that are not used: 'Side'." in shown[7]
+    assert shown[8].startswith("8 Inclusion and exclusion in part Left out by data.exclude: 1 (train/0/black.png).")
+    assert "150 training images (50 with cancer), 150 validation images (50 with cancer), 150 test images" in shown[19]
+    assert "by data.exclude: 1." in shown[35]
+
+
 def test_an_unchecked_state_is_named_as_a_leak_is_and_never_as_no_leak(run: Path) -> None:
     sentence = "CANNOT BE CHECKED: 9 of 240 images (3.8 %) have no patient; nobody knows more."
     change(run / "data/model/model.json", audit={"leaking": False, "unchecked": True, "sentence": sentence})

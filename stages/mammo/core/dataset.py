@@ -1,7 +1,7 @@
 """The index of images that every stage from download to evaluate uses, and the prepared arrays."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ from mammo.core import files, settings
 from mammo.core.errors import UserError
 
 import numpy as np
+from pydantic import Field
 
 SPLITS = ("train", "valid", "test")
 CLASSES = ("healthy", "cancer")
@@ -121,6 +122,21 @@ class About(settings.Settings):
     canonical: settings.Canonical
     """Steps of canonicalisation that were applied."""
     images_without_patient: int
+    remarks: list[str] = Field(default_factory=list)
+    """What the user should know about how the data were delivered."""
+    excluded: list[str] = Field(default_factory=list)
+    """Images left out by `data.exclude`."""
+
+
+def write_remarks(raw: Path, remarks: Sequence[str]) -> None:
+    """Write data/raw/remarks.json."""
+    files.write_json(raw / "remarks.json", {"remarks": remarks})
+
+
+def read_remarks(raw: Path) -> list[str]:
+    """Read data/raw/remarks.json; without the file there are none."""
+    path = raw / "remarks.json"
+    return files.read_json(path)["remarks"] if path.is_file() else []
 
 
 def write_about(prepared: Path, about: About) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,27 +73,37 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         UserError: the file is missing, is not UTF-8, or lacks a column.
 
     """
-    return [row for _, row in read_numbered_csv(path, columns)]
-
-
-def read_numbered_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read a CSV table as (line number, row) pairs; the line is that of the end of the row."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist")
-    return parse_csv(path.read_bytes(), str(path), columns)
+    return [row for _, row in parse_csv(path.read_bytes(), str(path), columns)]
 
 
-def parse_csv(content: bytes, name: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Parse the bytes of a CSV file as `read_numbered_csv` does; error messages refer to it as `name`."""
+def parse_csv(
+    content: bytes, name: str, columns: Sequence[str], recognised: Callable[[Sequence[str]], list[str]] = list
+) -> list[tuple[int, dict[str, str]]]:
+    """Parse the bytes of a CSV file as `read_csv` does; error messages refer to it as `name`.
+
+    Args:
+        content: the bytes.
+        name: of the file, in error messages.
+        columns: that the table must have.
+        recognised: takes the names of the columns and returns those to use instead.
+
+    Returns:
+        The number of the line at the end of each row, and the row.
+
+    """
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        header = list(reader.fieldnames or [])
+        reader.fieldnames = recognised(header)
         rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from error
     missing = [column for column in columns if column not in (reader.fieldnames or [])]
     if missing:
-        have = ", ".join(reader.fieldnames or []) or "none"
+        have = ", ".join(header) or "none"
         raise UserError(f"{name} lacks the column {', '.join(missing)}; it has: {have}")
     return rows
 

@@ -111,6 +111,8 @@ class Data(Settings):
     kaggle: Annotated[str, AfterValidator(_pinned)]
     folder: Annotated[str, Field(min_length=1)]
     patient: Annotated[str, AfterValidator(_pattern_of_patient)]
+    exclude: list[str] = Field(default_factory=list)
+    """Images to leave out, named as in index.csv."""
     phantom: Phantoms
 
 

@@ -220,6 +220,24 @@ class Run:
         counts = Counter((row["kind"], row["severity"]) for row in self.findings)
         return [(_words(kind), severity, number) for (kind, severity), number in counts.items()]
 
+    # The data as delivered
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the user should know about how the data were delivered."""
+        said = [row["detail"] for row in self.findings if row["kind"] == "remark"]
+        return [text[:1].upper() + text[1:] for text in said]
+
+    @property
+    def excluded(self) -> list[str]:
+        """Images left out by `data.exclude`."""
+        return sorted(set(self.settings.data.exclude))
+
+    @property
+    def delivered_split(self) -> Mapping[str, Mapping[str, int]]:
+        """Counts of the split in which the data were delivered, if another one was used; otherwise empty."""
+        return self.metrics["preprocess"].get("delivered_split", {})
+
     # Settings
 
     @property

@@ -7,14 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from mammo.core import files, parallel
+from mammo.core import parallel, tables
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.files import IMAGE_SUFFIXES
 
 LABELS = ("0", "1")
+LIST = "labels.csv"
 LISTED = 20
 """Maximum number of faults that are listed; the others are counted."""
+
+COLUMNS = ("image", "label", "patient", "split")
+"""Columns of labels.csv; the last two may be missing."""
 
 _NOT_DATA = ("README.md", "Thumbs.db", "desktop.ini", "__MACOSX")
 _TREE = "{train,valid,test}/{0,1}/"
@@ -43,7 +47,7 @@ def own(folder: Path, patient: str) -> list[Found]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} (data.folder) is not a folder")
-    if (folder / "labels.csv").is_file():
+    if (folder / LIST).is_file():
         return listed(folder, patient)
     if not any((folder / split).exists() for split in SPLITS) and _only_folder(folder) is None:
         raise UserError(
@@ -90,14 +94,14 @@ def listed(folder: Path, patient: str) -> list[Found]:
     """Read the images listed in `folder/labels.csv`, to be stored under `<split>/<label>/` (`train` without a split).
 
     Raises:
-        UserError: a column is missing, or rows are invalid; lists their lines.
+        UserError: a column is missing, doubled or nearly right, or rows are invalid; lists their lines.
 
     """
-    table = folder / "labels.csv"
+    table = folder / LIST
     found: list[Found] = []
     faults = []
     line_of: dict[Path | str, int] = {}
-    for line, row in files.read_numbered_csv(table, ("image", "label")):
+    for line, row in _table(folder).rows:
         fault = _fault_of_row(folder, row)
         if fault is None:
             one = _found_of_row(folder, row, patient)
@@ -115,6 +119,14 @@ def listed(folder: Path, patient: str) -> list[Found]:
     if not found:
         raise UserError(f"{table} lists no image")
     return found
+
+
+def remarks(folder: Path) -> list[str]:
+    """Return what the user should know about labels.csv: the columns that are not used."""
+    if not (folder / LIST).is_file():
+        return []
+    ignored = _table(folder).ignored
+    return [f"columns of {LIST} that are not used: {', '.join(map(repr, ignored))}"] if ignored else []
 
 
 def copy(found: Sequence[Found], folder: Path) -> list[Entry]:
@@ -142,6 +154,11 @@ def copy(found: Sequence[Found], folder: Path) -> list[Entry]:
         return replace(one.entry, sha256=hashlib.sha256(content).hexdigest())
 
     return list(parallel.each(copied, found, "copy"))
+
+
+def _table(folder: Path) -> tables.Table:
+    path = folder / LIST
+    return tables.parse(path.read_bytes(), str(path), COLUMNS, COLUMNS[:2])
 
 
 def _fault_of_row(folder: Path, row: dict[str, str]) -> str | None:
