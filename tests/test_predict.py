@@ -3,11 +3,12 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from mammo import commands
 from mammo.core import dataset, files
@@ -15,6 +16,7 @@ from mammo.core.errors import UserError
 from mammo.core.model_info import Input, ModelInfo
 from mammo.core.settings import Canonical, ThresholdRule
 from mammo.imaging import dicom, images
+from mammo.learning import networks
 from mammo.predicting import answers, request, scans
 
 import cv2
@@ -547,6 +549,101 @@ def test_a_pipe_or_a_folder_named_like_an_image_holds_nothing_up(tmp_path: Path)
 
 def test_a_name_cannot_write_to_the_terminal() -> None:
     assert scans.shown(Path("a\x1b[2J\n\udcff é.png")) == "a\\x1b[2J\\n\\udcff é.png"
+
+
+DEEP = "[" * 100_000
+DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "NaN": (
+        lambda info: info["thresholds"].update(half=float("nan")),
+        "thresholds.half: Input should be a finite number",
+    ),
+    "infinite": (
+        lambda info: info["thresholds"].update(balanced_accuracy=1e999),
+        "thresholds.balanced_accuracy: Input",
+    ),
+    "above 1": (
+        lambda info: info["thresholds"].update(half=7.0),
+        "thresholds.half: Input should be less than or equal",
+    ),
+    "no threshold": (lambda info: info["thresholds"].clear(), "--threshold balanced_accuracy: the model has"),
+    "another size": (lambda info: info["preprocess"].update(size=[48, 40]), "takes images of shape (None, 40, 40, 1)"),
+    "no size": (lambda info: info["preprocess"].update(size=[-1, 40]), "preprocess.size.0: Input should be greater"),
+    "short mean": (lambda info: info["training_features"]["mean"].pop(), "mean and covariance differ in length"),
+    "short features": (
+        lambda info: info.update(training_features={"mean": [0.0], "covariance": [[1.0]], "limit": 1.0}),
+        "training_features are of 1 feature maps, the network has 32",
+    ),
+    "no covariance": (
+        lambda info: info["training_features"]["covariance"][0].__setitem__(0, -1.0),
+        "covariance is not symmetric and positive definite",
+    ),
+    "flip": (lambda info: info.update(flip_at_test="diagonal"), "flip_at_test: Input should be 'none', 'horizontal'"),
+    "source": (lambda info: info["trained_on"].update(source="web"), "trained_on.source: Input should be 'phantom'"),
+    "precision": (lambda info: info["arithmetic"].update(precision="float8"), "arithmetic.precision: Input should be"),
+    "threads": (lambda info: info["arithmetic"].update(threads=-2), "arithmetic.threads: Input should be greater"),
+    "intensity": (lambda info: info["training_intensity"].clear(), "training_intensity lacks percentile_0"),
+    "newer": (lambda info: info.update(schema=2), "schema: Input should be 1"),
+    "verdict": (lambda info: info.update(audit={"leaking": "no"}), "audit.leaking: Input should be a valid boolean"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_model_json_gives_one_line_and_no_answer(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    spoil, message = DAMAGED[damage]
+    model = Path(shutil.copytree(trained / "data/model", tmp_path / "model"))
+    info = files.read_json(model / "model.json")
+    spoil(info)
+    (model / "model.json").write_text(json.dumps(info))
+    assert message in no_answer(model, capsys)
+
+
+def no_answer(model: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that `mammo predict` prints where it refuses a model."""
+    scan = model.parent / "scan.png"
+    Image.fromarray(breast(8)).save(scan)
+    assert commands.main(["predict", "--model", str(model), str(scan)]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("mammo predict: ") and said.err.count("\n") == 1
+    return said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.json", b"\xff\xfe{}", "model.json is not JSON: 'utf-8' codec can't decode"),
+        ("model.json", DEEP.encode(), "model.json is nested too deeply"),
+        ("model.json", f'{{"a": {DEEP}'.encode(), "model.json is nested too deeply"),
+        ("model.json", b"[]", "model.json is not a JSON object"),
+        ("model.json", b'{"weights": ' + b"9" * 5000 + b"}", "model.json is not JSON: Exceeds the limit"),
+        ("model.json", b"", "model.json is not JSON"),
+        ("model.json", None, "model.json does not exist"),
+        ("model.keras", None, "model.keras does not exist"),
+        ("model.keras", b"", "model.keras cannot be read"),
+        ("model.keras", b"half", "model.keras cannot be read"),
+    ],
+)
+def test_a_damaged_file_of_a_model_gives_one_line_and_no_answer(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, message: str
+) -> None:
+    model = Path(shutil.copytree(trained / "data/model", tmp_path / "model"))
+    whole = (model / name).read_bytes()
+    (model / name).unlink()
+    if content is not None:
+        (model / name).write_bytes(whole[: len(whole) // 2] if content == b"half" else content)
+    assert message in no_answer(model, capsys)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras
+def test_weights_that_are_not_numbers_give_no_answer(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(trained / "data/model", tmp_path / "model"))
+    network = networks.load(model / "model.keras")
+    network.layers[-1].set_weights([weight * np.nan for weight in network.layers[-1].get_weights()])
+    networks.save(network, model / "model.keras")
+    assert "model.keras is damaged: it holds weights that are not numbers" in no_answer(model, capsys)
 
 
 def test_a_model_json_that_lacks_something_is_refused(tmp_path: Path) -> None:

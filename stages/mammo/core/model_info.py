@@ -1,15 +1,25 @@
 """Model info (data/model/model.json): the properties of a model that prediction, evaluation and report need."""
 
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from mammo.core import files, settings
 from mammo.core.errors import UserError
-from mammo.core.settings import Canonical
+from mammo.core.settings import Canonical, Precision, Threads
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 NAME = "model.json"
+Pixels = Annotated[int, Field(ge=1, le=4096)]
 
 
 class _Part(BaseModel):
@@ -70,7 +80,7 @@ class Verdict(_Part):
 class Input(_Part):
     """Preprocessing of the images that the network was trained on."""
 
-    size: tuple[int, int]
+    size: tuple[Pixels, Pixels]
     """Height and width in pixels."""
     canonical: Canonical
 
@@ -80,8 +90,8 @@ class Input(_Part):
 class Arithmetic(_Part):
     """Everything that affects the last bits of a probability."""
 
-    precision: str
-    threads: int
+    precision: Precision
+    threads: Threads
     tensorflow: str
     keras: str
     instructions: str
@@ -90,9 +100,15 @@ class Arithmetic(_Part):
 class Features(_Part):
     """Mean and covariance of the training images' features; an image at a distance above `limit` is novel."""
 
-    mean: list[float]
+    mean: Annotated[list[float], Field(min_length=1)]
     covariance: list[list[float]]
-    limit: float
+    limit: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> "Features":
+        if {len(self.mean)} != {len(self.covariance), *map(len, self.covariance)}:
+            raise ValueError("mean and covariance differ in length")
+        return self
 
 
 class ModelInfo(_Part):
@@ -109,8 +125,8 @@ class ModelInfo(_Part):
     flip_at_test: Literal["none", "horizontal", "vertical"]
     """Axis of the flip; the probability is the mean over image and flipped image."""
     preprocess: Input
-    thresholds: dict[str, float]
-    """Threshold of each rule, chosen on validation."""
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=math.nextafter(1, 2))]]
+    """Threshold of each rule, chosen on validation; just above 1 where nothing is called cancer."""
     arithmetic: Arithmetic
     training_intensity: dict[str, float]
     """Percentiles of the training images' mean grey levels, `percentile_0` to `percentile_100`."""
@@ -146,5 +162,5 @@ def read(model: Path) -> ModelInfo:
         return ModelInfo.model_validate(content)
     except ValidationError as failure:
         fault = failure.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "it"
+        where = ascii(".".join(map(str, fault["loc"])) or "it")[1:-1]
         raise UserError(f"{model / NAME} does not describe a model of this project: {where}: {fault['msg']}") from None

@@ -17,6 +17,8 @@ Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[int, Field(ge=32, le=4096)]
 Share = Annotated[float, Field(gt=0, lt=0.5)]
+Precision = Literal["float32", "bfloat16"]
+Threads = Annotated[int, Field(ge=1, le=256)]
 ThresholdRule = Literal["balanced_accuracy", "half", "specificity_90", "specificity_95", "sensitivity_90"]
 """Rules for choosing a threshold on validation, described in `scoring.thresholds`."""
 Network = Literal[
@@ -198,8 +200,8 @@ class Train(Settings):
     average: Count
     flip_at_test: Literal["none", "horizontal", "vertical"]
     class_weight: Literal["balanced", "none"]
-    precision: Literal["float32", "bfloat16"]
-    threads: Annotated[int, Field(ge=1, le=256)]
+    precision: Precision
+    threads: Threads
 
     @field_validator("average")
     @classmethod

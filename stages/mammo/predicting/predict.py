@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mammo.core import parallel
 from mammo.core.model_info import ModelInfo
-from mammo.learning import networks, novelty
+from mammo.learning import model_folder, networks, novelty
 from mammo.predicting import heat_maps
 from mammo.predicting.answers import NOTICE, STRANGE, SUSPECTED, UNREADABLE, UNSUSPECTED, Answer
 from mammo.predicting.scans import Scan, read_ahead
@@ -26,11 +26,11 @@ class Predictor:
         coincide.
 
         Raises:
-            UserError: the network cannot be read.
+            UserError: the network cannot be read, or `info` does not describe it.
 
         """
         networks.use_threads(info.arithmetic.threads)
-        network = networks.load(model / "model.keras")
+        network = model_folder.load(model, info)
         self.info, self.threshold, self._heatmaps = info, threshold, heatmaps
         self.unreadable = 0
         self._forward, self._features = networks.forward(network, info.flip_at_test), networks.features(network)

@@ -20,6 +20,8 @@ def read_model(model: Path, rule: str, despite_phantoms: bool) -> ModelInfo:
         if not (model / name).is_file():
             raise UserError(f"{model / name} does not exist: run `dvc repro`, `dvc pull`, or name a model with --model")
     info = model_info.read(model)
+    if not {"percentile_0", "percentile_100"} <= set(info.training_intensity):
+        raise UserError(f"{model / model_info.NAME}: training_intensity lacks percentile_0 or percentile_100")
     if rule not in info.thresholds:
         raise UserError(f"--threshold {rule}: the model has {', '.join(info.thresholds)}")
     if info.trained_on.source == "phantom" and not despite_phantoms:
