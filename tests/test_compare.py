@@ -224,13 +224,14 @@ def test_the_same_images_with_other_labels_or_patients_are_refused(capsys, tmp_p
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("image,label\na.jpg,1\n", "lacks the column patient, probability, predicted"),
+        ("image,label\na.jpg,1\n", "lacks the column probability; it has: image, label"),
+        ("image,label,probability,Label\na.jpg,1,0.5,1\n", "has the column label more than once ('label', 'Label')"),
         ("image,patient,label,probability,predicted\n", "holds no predictions"),
         ("image,patient,label,probability,predicted\na,1,2,0.5,1\n", "line 2: label is '2'; allowed are 0 and 1"),
         ("image,patient,label,probability,predicted\na,1,1,0.5,yes\n", "line 2: predicted is 'yes'"),
         ("image,patient,label,probability,predicted\na,1,1,nan,1\n", "line 2: probability is 'nan'"),
         ("image,patient,label,probability,predicted\na,1,1,,1\n", "line 2: probability is ''"),
-        ("image,patient,label,probability,predicted\na,1,1\n", "line 2: predicted is None"),
+        ("image,patient,label,probability,predicted\na,1,1,0.5\n", "line 2: predicted is None"),
         (
             "image,patient,label,probability,predicted\na,1,1,0.5,1\na,1,1,0.5,1\n",
             "line 3: a is duplicated",
@@ -352,6 +353,144 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     code = "import sys; from mammo import commands; commands._parser(); print(*sys.modules)"
     loaded = run(ROOT / "stages", sys.executable, "-c", code).split()
     assert not {"numpy", "scipy", "dvc", "matplotlib", "tensorflow"} & set(loaded)
+
+
+# --- Leaks and unchecked states ---
+
+
+LEAKING = {"leaking": True, "sentence": "LEAKING: 9 of 24 test images show *a* patient who is also in training."}
+UNCHECKED = {"leaking": False, "unchecked": True, "sentence": "CANNOT BE CHECKED: 9 of 80 images have no patient."}
+CLEAN_AUDIT = {
+    "patients": {"images_without_patient": 0},
+    "splits": {"test": {"healthy_images": 40, "cancer_images": 40}},
+}
+
+
+@pytest.fixture
+def verdicts(project):
+    """Tags of the project: `leaky`, `unchecked`, `clean`, and `old`, whose audit counted 8 images without a patient."""
+    runs = {
+        "leaky": (LEAKING, CLEAN_AUDIT),
+        "unchecked": (UNCHECKED, CLEAN_AUDIT),
+        "clean": ({}, CLEAN_AUDIT),
+        "old": ({}, {**CLEAN_AUDIT, "patients": {"images_without_patient": 8}}),
+    }
+    for name, (scores, audit) in runs.items():
+        files.write_json(project / "metrics/test.json", scores)
+        files.write_json(project / "metrics/audit.json", audit)
+        commit(project, name)
+        run(project, "git", "tag", name)
+    return project
+
+
+def printed(capsys, *arguments: str) -> str:
+    commands.main(["compare", *arguments])
+    return capsys.readouterr().out
+
+
+def test_a_leak_or_an_unchecked_state_is_named_before_all_else_in_every_form(verdicts, capsys):
+    leak = "LEAKING (A: leaky): 9 of 24 test images show *a* patient who is also in training."
+    unknown = "CANNOT BE CHECKED (B: unchecked): 9 of 80 images have no patient."
+    assert printed(capsys, "leaky", "clean").startswith(f"{leak}\n\nA: leaky\n")
+    assert printed(capsys, "leaky", "unchecked").startswith(f"{leak}\n\n{unknown}\n\n")
+    assert printed(capsys, "unchecked", "leaky").startswith("LEAKING (B: leaky)")
+    markdown = printed(capsys, "leaky", "clean", "--markdown")
+    assert markdown.startswith(
+        "> **LEAKING (A: leaky): 9 of 24 test images show \\*a\\* patient who is also in training.**"
+    )
+    found = report(capsys, "leaky", "unchecked")
+    assert next(iter(found)) == "warnings" and found["warnings"] == [leak, unknown]
+    assert found["verdicts"] == {"a": LEAKING, "b": UNCHECKED}
+    clean = report(capsys, "clean", "clean")
+    assert (clean["warnings"], clean["verdicts"]["a"]) == ([], {"leaking": False})
+    assert printed(capsys, "clean", "clean").startswith("A: clean\n")
+
+
+def test_an_older_run_whose_audit_counted_unknown_patients_cannot_be_checked(verdicts, capsys):
+    said = "CANNOT BE CHECKED (B: old): 8 of 80 images (10 %) have no patient"
+    assert printed(capsys, "clean", "old").startswith(said)
+
+
+def test_the_workspace_has_the_verdict_of_its_files(verdicts, capsys):
+    files.write_json(verdicts / "metrics/test.json", LEAKING)
+    assert printed(capsys, "clean").startswith("LEAKING (B: workspace)")
+
+
+def test_the_picture_names_a_leak(verdicts, tmp_path, capsys):
+    pictures = {name: tmp_path / f"{name}.png" for name in ("leaky", "clean")}
+    for name, picture in pictures.items():
+        assert commands.main(["compare", name, "better", "--picture", str(picture)]) == 0
+    assert pictures["leaky"].read_bytes() != pictures["clean"].read_bytes()
+    written = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure.suptitle", lambda _, text, **__: written.append(text))
+        commands.main(["compare", "leaky", "clean", "--picture", str(tmp_path / "again.png")])
+    assert written[0].startswith("LEAKING (A: leaky): 9 of 24")
+
+
+def test_fail_if_worse_fails_where_only_the_new_side_leaks_or_cannot_be_checked(verdicts, capsys):
+    write(verdicts / "table.csv", model(3.0, seed=3))
+    fails = [("clean", "leaky"), ("clean", "unchecked"), ("unchecked", "leaky"), ("clean", "table.csv")]
+    passes = [("leaky", "clean"), ("leaky", "leaky"), ("leaky", "unchecked"), ("table.csv", "clean")]
+    for a, b in [*fails, *passes, ("table.csv", "table.csv")]:
+        assert commands.main(["compare", a, b, "--fail-if-worse"]) == ((a, b) in fails), (a, b)
+        first = capsys.readouterr().out.split(":")[0]
+        assert (a, b) not in fails or first in ("LEAKING (B", "CANNOT BE CHECKED (B")
+
+
+# --- Anyone's tables ---
+
+
+def breasts(tmp_path: Path, number: int = 1440) -> tuple[Path, np.ndarray, np.ndarray, np.ndarray]:
+    """A reader study made for this: one row per breast, and the probabilities of two models in two columns."""
+    random = np.random.default_rng(8)
+    labels = (random.random(number) < 0.1).astype(int)
+    strength = random.normal(labels * 1.4, 1)
+    chances = [1 / (1 + np.exp(-(strength + random.normal(0, noise, number)))) for noise in (0.6, 1.2)]
+    table = tmp_path / "study.csv"
+    columns = ("Image", "side", "label", "Reader mean", "model")
+    rows = zip((f"b{i}" for i in range(number)), "LR" * (number // 2), labels, *chances, strict=True)
+    files.write_csv(table, columns, rows)
+    return table, labels, *chances
+
+
+def test_a_reader_study_goes_through_as_it_is_and_says_what_it_cannot_tell(tmp_path, capsys):
+    from MLstatkit import Delong_test
+
+    table, labels, readers, network = breasts(tmp_path)
+    a, b = f"{table}:reader mean", f"{table}:model"
+    found = report(capsys, a, b)
+    assert (found["images"], found["patients"]) == (1440, 1440)
+    assert set(found["scores"]) == {"roc_auc", "patient_roc_auc", "average_precision"}
+    assert found["scores"]["roc_auc"]["delong"]["p"] == pytest.approx(
+        Delong_test(labels, readers, network)[1], rel=1e-6
+    )
+    text = printed(capsys, a, b)
+    for said in (
+        f"{a}: columns that are not used: 'side', 'model'\n",
+        f"{b} has no column predicted: only scores of the ranking are computed, and no McNemar test\n",
+        "no image has a patient: interval and p treat images as independent, and are too narrow if some are of one ",
+        "no audit is known: whether these patients were also in training cannot be checked",
+    ):
+        assert said in text
+    assert "accuracy" not in text and "McNemar p" not in text
+
+
+def test_patients_of_one_table_serve_both_and_whole_numbers_may_be_written_as_floats(tmp_path, capsys):
+    rows = sorted(model(1.0, seed=1))
+    a = write(tmp_path / "a.csv", rows)
+    b = tmp_path / "b.csv"
+    files.write_csv(b, ("image", "label", "probability"), [(row[0], float(row[2]), row[3]) for row in rows])
+    found = report(capsys, str(a), str(b))
+    assert found["patients"] == 40
+    assert not any("independent" in note for note in found["notes"])
+    assert found["scores"]["roc_auc"]["change"]["value"] == 0
+    assert "brittle.csv lacks the column other" in refusal(capsys, str(a), str(brittle(tmp_path)) + ":other")
+
+
+def brittle(folder: Path) -> Path:
+    (folder / "brittle.csv").write_text("image,label,probability\na,1,0.5\n")
+    return folder / "brittle.csv"
 
 
 # --- mammo scores ---

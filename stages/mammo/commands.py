@@ -16,6 +16,10 @@ RULES = get_args(ThresholdRule)
 LOOKS = Path("metrics/explanation.json")
 REPORT = Path("report/report.html")
 SCORES = Path("plots/scores.csv")  # contains the description of the data
+TABLE_HELP = (
+    "a revision, or anyone's table FILE.csv with image, label, probability and, if known, patient and predicted; "
+    "FILE.csv:COLUMN takes the probabilities from that column"
+)
 EXIT_CODES = "exit codes: 0 success; 1 error, or worse with --fail-if-worse; 2 wrong usage"
 
 
@@ -95,7 +99,7 @@ def _add_compare(commands: Any) -> None:
         "Without arguments: the last commit (A) against the workspace (B).",
         epilog=EXIT_CODES,
     )
-    command.add_argument("a", nargs="?", default="HEAD", metavar="A", help="a revision, or a file ending in .csv")
+    command.add_argument("a", nargs="?", default="HEAD", metavar="A", help=TABLE_HELP)
     command.add_argument("b", nargs="?", default="workspace", metavar="B", help="the same; default: the workspace")
     command.add_argument("--common", action="store_true", help="if the test sets differ, compare the shared images")
     form = command.add_mutually_exclusive_group()
@@ -103,7 +107,10 @@ def _add_compare(commands: Any) -> None:
     form.add_argument("--markdown", action="store_true", help="print Markdown, for a pull request")
     command.add_argument("--picture", type=Path, metavar="FILE.png", help="draw both ROC curves with their bands")
     command.add_argument(
-        "--fail-if-worse", action="store_true", help="exit code 1 if B's ROC AUC is significantly lower (p < 0.05)"
+        "--fail-if-worse",
+        action="store_true",
+        help="exit code 1 if B's ROC AUC is significantly lower (p < 0.05), or if B leaks or cannot be checked "
+        "while A does not",
     )
     command.set_defaults(run=_compare)
 
@@ -176,7 +183,8 @@ def _draw(paired: Any, compared: Any, picture: Path) -> None:
 
     judged = compared.changes[comparison.JUDGED]
     curves = [np.array(roc_curve(cases, Bootstrap(comparison.SEED)).rows) for cases in paired.cases]
-    figures.two_rocs(picture, curves, paired.names, (judged.a, judged.b))
+    aucs = judged.a, judged.b
+    figures.two_rocs(picture, curves, paired.names, aucs, comparison.warnings(compared))
 
 
 def _predict(options: argparse.Namespace) -> int:

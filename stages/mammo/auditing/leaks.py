@@ -1,6 +1,5 @@
 """Patients in several splits, with both labels or unknown, and whether the splits leak."""
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from mammo.auditing.findings import Finding
 from mammo.core.dataset import NAME_THE_PATIENTS, SPLITS, Dataset
 from mammo.core.model_info import Verdict
 from mammo.core.settings import Audit
-from mammo.scoring import percent
+from mammo.scoring import verdicts
 
 NAMED = 8  # patients listed in an error message
 
@@ -51,9 +50,11 @@ def patients_with_both_labels(data: Dataset) -> list[Finding]:
 
 def unknown_patients(data: Dataset) -> list[Finding]:
     """Return one finding for all images without a patient: leaks between them cannot be checked."""
-    if all(entry.patient for entry in data.entries):
+    unknown = sum(not entry.patient for entry in data.entries)
+    if not unknown:
         return []
-    detail = f"{_without_patient(data)}: leakage between them cannot be checked, each counts as a patient of its own"
+    count = verdicts.without_patient(unknown, len(data.entries))
+    detail = f"{count}: leakage between them cannot be checked, each counts as a patient of its own"
     return [Finding("patient_unknown", "warning", detail=detail)]
 
 
@@ -78,9 +79,7 @@ def verdict(data: Dataset, findings: Sequence[Finding]) -> Verdict:
         sentences.append(f"{_are(copies, 'image')} in two splits at once")
     said = [f"LEAKING: {'; '.join(sentences)}."] if sentences else []
     if unknown:
-        said.append(
-            f"CANNOT BE CHECKED: {_without_patient(data)}; whether the same women are in two splits is unknown."
-        )
+        said.append(verdicts.cannot_be_checked(unknown, len(data.entries)))
     leak = {
         "leaking": bool(count),
         "test_images": test,
@@ -93,13 +92,6 @@ def verdict(data: Dataset, findings: Sequence[Finding]) -> Verdict:
     }
     unchecked = {"unchecked": True, "images_in_all_splits": len(data.entries), "images_without_patient": unknown}
     return Verdict.model_validate(leak | unchecked if unknown else leak)
-
-
-def _without_patient(data: Dataset) -> str:
-    """Return how many images have no patient, with their share rounded up: few are not none."""
-    unknown, images = sum(not entry.patient for entry in data.entries), len(data.entries)
-    share = math.ceil(1000 * unknown / images) / 1000
-    return f"{unknown} of {images} images ({percent(share)}) have no patient"
 
 
 def stops(verdict: Verdict, settings: Audit) -> bool:

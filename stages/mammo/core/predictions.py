@@ -1,11 +1,11 @@
 """The table of predictions, one row per image: written by evaluate and cross-validation, read by `mammo compare`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mammo.core import files
+from mammo.core import files, tables
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
@@ -23,11 +23,13 @@ class Prediction(NamedTuple):
     """0 healthy, 1 cancer."""
     probability: float
     """Probability of cancer, 0 to 1."""
-    predicted: int
-    """Class at the model's threshold, 0 or 1."""
+    predicted: int | None
+    """Class at the model's threshold, 0 or 1; None if unknown."""
 
 
 COLUMNS = Prediction._fields
+DECISIONS = ("label", "predicted")
+"""Columns that hold a class."""
 
 
 @dataclass(frozen=True)
@@ -89,30 +91,63 @@ def read(path: Path) -> list[Prediction]:
 
 
 def parse(content: bytes, name: str) -> list[Prediction]:
-    """Parse a table of predictions; error messages refer to it as `name`.
+    """Parse a table of predictions of this project; error messages refer to it as `name`.
 
     Raises:
         UserError: a column is missing, the table is empty, an image is duplicated or has no name, or a value is not
             allowed; the message gives the line.
 
     """
+    return _predictions(files.parse_csv(content, name, COLUMNS), name)
+
+
+def parse_any(content: bytes, name: str, probability: str = "probability") -> tuple[list[Prediction], tables.Table]:
+    """Parse a table of anyone: `image`, `label` and a probability; `patient` and `predicted` may be missing.
+
+    Args:
+        content: the bytes of a CSV file.
+        name: of the file, in error messages.
+        probability: the column with the probabilities.
+
+    Returns:
+        The predictions, and the table, which names its columns and those that are ignored.
+
+    Raises:
+        UserError: as `parse`.
+
+    """
+    wanted = tables.plain(probability)
+    required = ("image", "label", wanted)
+    table = tables.parse(content, name, (*required, "patient", "predicted"), required, refuse_resembling=False)
+    rows = [(line, {**row, "probability": row[wanted]}) for line, row in table.rows]
+    return _predictions(rows, name), table
+
+
+def _predictions(lines: Iterable[tuple[int, Mapping[str, str]]], name: str) -> list[Prediction]:
     rows: dict[str, Prediction] = {}
-    for line, row in files.parse_csv(content, name, COLUMNS):
+    for line, row in lines:
         image, where = row["image"], f"{name}, line {line}"
         if not image:
             raise UserError(f"{where}: the image has no name")
         if image in rows:
             raise UserError(f"{where}: {image} is duplicated")
-        for column in ("label", "predicted"):
-            if row[column] not in ("0", "1"):
-                raise UserError(f"{where}: {column} is {row[column]!r}; allowed are 0 and 1")
+        label, predicted = (
+            _class(row[column], f"{where}: {column}") if column in row else None for column in DECISIONS
+        )
         try:
             probability = float(row["probability"] or "")
         except ValueError:
             probability = -1
         if not 0 <= probability <= 1:
             raise UserError(f"{where}: probability is {row['probability']!r}; allowed is a number from 0 to 1")
-        rows[image] = Prediction(image, row["patient"] or image, int(row["label"]), probability, int(row["predicted"]))
+        rows[image] = Prediction(image, row.get("patient") or image, label or 0, probability, predicted)
     if not rows:
         raise UserError(f"{name} holds no predictions")
     return list(rows.values())
+
+
+def _class(text: str | None, what: str) -> int:
+    value = (text or "").strip().removesuffix(".0")  # as other programs write whole numbers
+    if value not in ("0", "1"):
+        raise UserError(f"{what} is {text!r}; allowed are 0 and 1")
+    return int(value)

@@ -20,10 +20,18 @@ class Table(NamedTuple):
     """Columns that are not known, as written."""
 
 
-def parse(content: bytes, name: str, known: Sequence[str], required: Sequence[str]) -> Table:
+def plain(column: str) -> str:
+    """Return the name of a column without surrounding spaces and without case."""
+    return unicodedata.normalize("NFKC", column).strip().casefold()
+
+
+def parse(
+    content: bytes, name: str, known: Sequence[str], required: Sequence[str], refuse_resembling: bool = True
+) -> Table:
     """Parse the bytes of a CSV file with the columns `required`, and maybe others of `known`.
 
-    Names of columns are compared without surrounding spaces and without case.
+    Names of columns are compared without surrounding spaces and without case. Without `refuse_resembling` a column
+    whose name resembles a known one is ignored like any other.
 
     Raises:
         UserError: the file is not UTF-8, lacks a column, has one twice, or has one whose name resembles a known one.
@@ -32,10 +40,10 @@ def parse(content: bytes, name: str, known: Sequence[str], required: Sequence[st
     ignored: list[str] = []
 
     def recognised(header: Sequence[str]) -> list[str]:
-        names = [unicodedata.normalize("NFKC", column).strip().casefold() for column in header]
+        names = list(map(plain, header))
         for column, own in zip(header, names, strict=True):
             if own not in known:
-                if near := nearest(own, known):
+                if refuse_resembling and (near := nearest(own, known)):
                     raise UserError(f"{name} has a column {column!r}, which resembles {near}: rename it or remove it")
                 ignored.append(column)
             elif names.count(own) > 1:

@@ -1,5 +1,6 @@
 """Figures for print and screen: labelled axes, readable without colour, byte-identical for the same numbers."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ STYLE: Any = {
     "svg.hashsalt": "mammo",
 }
 INK, BAND, REFERENCE = "#1f4e79", "#9dbbd8", "0.45"
+ALARM = "#a61b1b"  # of a leak
 SIZE = (4.0, 4.5)  # inches, of a figure with one pair of axes; its text is readable on a phone
 CAPTION = 7.5  # points
 
@@ -173,7 +175,9 @@ def decision(path: Path, rows: np.ndarray, caption: str) -> None:
         save(figure, path, caption)
 
 
-def two_rocs(path: Path, curves: Sequence[np.ndarray], names: Sequence[str], aucs: Sequence[Interval]) -> None:
+def two_rocs(
+    path: Path, curves: Sequence[np.ndarray], names: Sequence[str], aucs: Sequence[Interval], warnings: Sequence[str]
+) -> None:
     """Draw the ROC curves of two models on the same images, readable without colour.
 
     Args:
@@ -181,12 +185,16 @@ def two_rocs(path: Path, curves: Sequence[np.ndarray], names: Sequence[str], auc
         curves: of each model, (rows, 5) as in plots/roc.csv: 1 - specificity, sensitivity, threshold, low, high.
         names: names of the models.
         aucs: ROC AUC of each model.
+        warnings: what is written above all else, e.g. that a model's splits leak.
 
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.2, 4.4), layout="constrained")
         axes.set(title="ROC curves, the same test images", xlabel="1 − specificity", ylabel="Sensitivity")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        if warnings:
+            text = "\n".join(textwrap.fill(line, 70) for line in warnings)
+            figure.suptitle(text, fontsize=CAPTION, color=ALARM, parse_math=False)
         styles = (("0.35", "--", "////"), (INK, "-", ""))
         for letter, name, auc, curve, (colour, dashes, hatch) in zip("AB", names, aucs, curves, styles, strict=True):
             fpr, tpr, _, low, high = curve.T

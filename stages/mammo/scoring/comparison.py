@@ -1,19 +1,22 @@
 """`mammo compare`: paired comparison of two models on the same test images."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mammo import scoring
 from mammo.core import predictions, revisions
 from mammo.core.errors import UserError
+from mammo.core.model_info import Verdict
 from mammo.core.predictions import Prediction
-from mammo.scoring import Bootstrap, Cases, Change, Interval, delong_test, mcnemar, paired_bootstrap
+from mammo.scoring import Bootstrap, Cases, Change, Interval, delong_test, mcnemar, paired_bootstrap, verdicts
 
 import numpy as np
 
 PREDICTIONS = Path("plots/predictions.csv")
 WORKSPACE = "workspace"
+TABLE = re.compile(r"(.+\.csv)(?::(.+))?")  # a file, and the column of its probabilities
 SEED = 1  # of the bootstrap: results of a comparison are reproducible
 SIGNIFICANT = 0.05
 JUDGED = "roc_auc"  # the score of the conclusion and of --fail-if-worse: one test, so no multiple testing
@@ -25,6 +28,12 @@ class Side(NamedTuple):
 
     name: str
     predictions: dict[str, Prediction]  # by image
+    verdict: Verdict | None = None
+    """The audit's; None for a table, which comes without one."""
+    ignored: Sequence[str] = ()
+    """Columns of a table that are not used."""
+    patients: bool = True
+    """Whether the table names patients."""
 
 
 class Paired(NamedTuple):
@@ -32,9 +41,12 @@ class Paired(NamedTuple):
 
     names: tuple[str, str]
     cases: tuple[Cases, Cases]
-    predicted: tuple[np.ndarray, np.ndarray]
-    """(n,) predicted classes, 0 or 1."""
+    predicted: tuple[np.ndarray, np.ndarray] | None
+    """(n,) predicted classes, 0 or 1; None if a side does not have them."""
     left_out: int
+    verdicts: tuple[Verdict | None, Verdict | None] = (None, None)
+    notes: Sequence[str] = ()
+    """What could not be computed or used."""
 
 
 class Comparison(NamedTuple):
@@ -48,6 +60,8 @@ class Comparison(NamedTuple):
     changes: dict[str, Change]
     delong: Change
     mcnemar: dict[str, float]
+    verdicts: tuple[Verdict | None, Verdict | None] = (None, None)
+    notes: Sequence[str] = ()
 
 
 # --- Reading ---
@@ -56,12 +70,14 @@ class Comparison(NamedTuple):
 def read(source: str) -> Side:
     """Read the test predictions of a revision, of the workspace (`"workspace"`), or of a .csv file.
 
+    `FILE.csv:COLUMN` takes the probabilities from that column of the file.
+
     Raises:
         UserError: unknown revision or file, malformed table, or results of the workspace that are out of date.
 
     """
-    if source.endswith(".csv"):
-        return _side(source, predictions.read(Path(source)))
+    if table := TABLE.fullmatch(source):
+        return _table_of_anyone(source, Path(table[1]), table[2] or "probability")
     if not source:
         raise UserError("the name of a revision is empty")  # DVC would read the workspace without checking it
     if not Path("dvc.yaml").is_file():
@@ -70,13 +86,27 @@ def read(source: str) -> Side:
         revisions.refuse_if_out_of_date()
         if not PREDICTIONS.is_file():
             raise UserError(f"{PREDICTIONS} does not exist: run `dvc repro`")
-        return _side(source, predictions.parse(PREDICTIONS.read_bytes(), f"{PREDICTIONS} of the workspace"))
-    content = revisions.read(PREDICTIONS, source)
-    return _side(source, predictions.parse(content, f"{PREDICTIONS} in {source}"))
+        rows = predictions.parse(PREDICTIONS.read_bytes(), f"{PREDICTIONS} of the workspace")
+        return Side(source, _by_image(rows), verdicts.recorded(_of_workspace, source))
+    rows = predictions.parse(revisions.read(PREDICTIONS, source), f"{PREDICTIONS} in {source}")
+    return Side(source, _by_image(rows), verdicts.recorded(lambda path: revisions.read(path, source), source))
 
 
-def _side(name: str, rows: Iterable[Prediction]) -> Side:
-    return Side(name, {row.image: row for row in rows})
+def _of_workspace(path: Path) -> bytes:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    return path.read_bytes()
+
+
+def _table_of_anyone(source: str, path: Path, probability: str) -> Side:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    rows, table = predictions.parse_any(path.read_bytes(), str(path), probability)
+    return Side(source, _by_image(rows), None, table.ignored, "patient" in table.columns)
+
+
+def _by_image(rows: Iterable[Prediction]) -> dict[str, Prediction]:
+    return {row.image: row for row in rows}
 
 
 # --- Pairing ---
@@ -104,7 +134,7 @@ def pair(a: Side, b: Side, common: bool = False) -> Paired:
             f"the test sets differ: {len(shared)} images are in both, {only}. "
             "Scores on different images cannot be compared; --common compares the shared ones"
         )
-    rows = [(a.predictions[image], b.predictions[image]) for image in shared]
+    rows = [_of_one_patient(a, b, image) for image in shared]
     for what in ("label", "patient"):
         other = [image for image, (x, y) in zip(shared, rows, strict=True) if getattr(x, what) != getattr(y, what)]
         if other:
@@ -113,21 +143,45 @@ def pair(a: Side, b: Side, common: bool = False) -> Paired:
                 "these are not the same test set"
             )
     sides: tuple[list[Prediction], list[Prediction]] = ([x for x, _ in rows], [y for _, y in rows])
+    called = tuple(np.array([row.predicted for row in side]) for side in sides)
+    decided = all(row.predicted is not None for side in sides for row in side)
     return Paired(
         (a.name, b.name),
         (_cases(sides[0]), _cases(sides[1])),
-        (_predicted(sides[0]), _predicted(sides[1])),
+        (called[0], called[1]) if decided else None,
         sum(len(names) for names in alone.values()),
+        (a.verdict, b.verdict),
+        list(_notes(a, b, sides)),
     )
+
+
+def _of_one_patient(a: Side, b: Side, image: str) -> tuple[Prediction, Prediction]:
+    """Return both predictions of an image; a side that does not name patients takes the other's."""
+    x, y = a.predictions[image], b.predictions[image]
+    return x if a.patients else x._replace(patient=y.patient), y if b.patients else y._replace(patient=x.patient)
+
+
+def _notes(a: Side, b: Side, rows: tuple[Sequence[Prediction], Sequence[Prediction]]) -> Iterator[str]:
+    """Yield what the tables lack, and what that means."""
+    for side, own in zip((a, b), rows, strict=True):
+        if side.ignored:
+            yield f"{side.name}: columns that are not used: {', '.join(map(repr, side.ignored))}"
+        if any(row.predicted is None for row in own):
+            yield f"{side.name} has no column predicted: only scores of the ranking are computed, and no McNemar test"
+    unknown = sum(row.patient == row.image for row in rows[0])
+    if unknown:
+        who = "no image has" if unknown == len(rows[0]) else f"{unknown} of {len(rows[0])} images have no"
+        yield (
+            f"{who} a patient: interval and p treat {'them' if unknown < len(rows[0]) else 'images'} as independent, "
+            "and are too narrow if some are of one woman"
+        )
+    if a.verdict is None and b.verdict is None:
+        yield "no audit is known: whether these patients were also in training cannot be checked"
 
 
 def _cases(rows: Sequence[Prediction]) -> Cases:
     labels, probabilities, patients = zip(*((row.label, row.probability, row.patient) for row in rows), strict=True)
     return Cases(labels, probabilities, patients, split="compared test")
-
-
-def _predicted(rows: Sequence[Prediction]) -> np.ndarray:
-    return np.array([row.predicted for row in rows])
 
 
 def _such_as(names: Sequence[str]) -> str:
@@ -147,23 +201,40 @@ def compare(paired: Paired) -> Comparison:
     """
     a, b = paired.cases
     ill = a.as_given(a.labels)
-    right = [(predicted == 1) == ill for predicted in paired.predicted]
+    called_a, called_b = paired.predicted or (None, None)
+    right = [(predicted == 1) == ill for predicted in paired.predicted or ()]
     return Comparison(
         *paired.names,
         images=len(ill),
         patients=len(a.cancer),
         left_out=paired.left_out,
-        changes=paired_bootstrap(a, b, *paired.predicted, Bootstrap(SEED)),
+        changes=paired_bootstrap(a, b, called_a, called_b, Bootstrap(SEED)),
         delong=delong_test(a, b),
         mcnemar={
             "accuracy": mcnemar(*right),
             "sensitivity": mcnemar(*(side[ill] for side in right)),
             "specificity": mcnemar(*(side[~ill] for side in right)),
-        },
+        }
+        if right
+        else {},
+        verdicts=paired.verdicts,
+        notes=paired.notes,
     )
 
 
 def worse(comparison: Comparison) -> bool:
+    """Return whether b is significantly worse than a, or leaks or cannot be checked while a does not."""
+    return significantly_worse(comparison) or verdicts.worse(*comparison.verdicts)
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """Return what is to be said before any score: each side that leaks or cannot be checked."""
+    return verdicts.warnings(
+        {f"A: {comparison.a}": comparison.verdicts[0], f"B: {comparison.b}": comparison.verdicts[1]}
+    )
+
+
+def significantly_worse(comparison: Comparison) -> bool:
     """Return whether the ROC AUC of b is significantly below that of a."""
     judged = comparison.changes[JUDGED]
     return judged.change.value < 0 and judged.p < SIGNIFICANT
@@ -223,6 +294,7 @@ def _about(comparison: Comparison) -> list[str]:
         f"A: {comparison.a}",
         f"B: {comparison.b}",
         f"{comparison.images} test images of {comparison.patients} patients{left}",
+        *comparison.notes,
     ]
 
 
@@ -237,7 +309,8 @@ def as_text(comparison: Comparison) -> str:
     table = _table(comparison)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([*_about(comparison), "", *lines, "", NOTE, "", sentence(comparison)])
+    first = [line for warning in warnings(comparison) for line in (warning, "")]
+    return "\n".join([*first, *_about(comparison), "", *lines, "", NOTE, "", sentence(comparison)])
 
 
 def as_markdown(comparison: Comparison) -> str:
@@ -245,7 +318,12 @@ def as_markdown(comparison: Comparison) -> str:
     header, *rows = _table(comparison)
     lines = [f"| {' | '.join(row)} |" for row in [header, ["---", *["---:"] * 5, "---"], *rows]]
     about = [f"- {line}" for line in _about(comparison)]
-    return "\n".join([f"**{sentence(comparison)}**", "", *about, "", *lines, "", NOTE])
+    first = [line for warning in warnings(comparison) for line in (f"> **{_escaped(warning)}**", "")]
+    return "\n".join([*first, f"**{sentence(comparison)}**", "", *about, "", *lines, "", NOTE])
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[\\`*_{}\[\]<>|#~&]", r"\\\g<0>", text)
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -258,13 +336,18 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     for name, p in comparison.mcnemar.items():
         scores[name]["mcnemar"] = {"p": p}
     content = {
+        "warnings": warnings(comparison),
+        "verdicts": {
+            side: verdict and verdict.model_dump() for side, verdict in zip("ab", comparison.verdicts, strict=True)
+        },
         "a": comparison.a,
         "b": comparison.b,
         "images": comparison.images,
         "patients": comparison.patients,
         "left_out": comparison.left_out,
         "scores": scores,
-        "significantly_worse": worse(comparison),
+        "significantly_worse": significantly_worse(comparison),
+        "notes": list(comparison.notes),
         "sentence": sentence(comparison),
     }
     return scoring.as_json(content)

@@ -45,7 +45,7 @@ def unchanged(score: Interval) -> Change:
 
 
 def paired_bootstrap(
-    a: Cases, b: Cases, called_a: np.ndarray, called_b: np.ndarray, bootstrap: Bootstrap
+    a: Cases, b: Cases, called_a: np.ndarray | None, called_b: np.ndarray | None, bootstrap: Bootstrap
 ) -> dict[str, Change]:
     """Return the change of each score in COMPARED, from the same resamples of patients for both classifiers.
 
@@ -57,14 +57,18 @@ def paired_bootstrap(
     Args:
         a: images with the probabilities of the first classifier.
         b: the same images in the same order, with those of the second.
-        called_a: (n,) 0 or 1, predictions of the first at its own threshold, in the order of the input.
+        called_a: (n,) 0 or 1, predictions of the first at its own threshold, in the input's order; None if unknown.
         called_b: (n,) predictions of the second.
         bootstrap: the resamples.
 
     Returns:
-        The changes by score, without `patient_roc_auc` if every patient has cancer.
+        The changes by score, without `patient_roc_auc` if every patient has cancer, and without the scores of
+        predictions if these are unknown.
 
     """
+    known = called_a is not None and called_b is not None
+    if called_a is None or called_b is None:
+        called_a = called_b = np.zeros(len(a.order))
     sides = [
         all_scores(cases, np.asarray(called)[cases.order] == 1, bootstrap)
         for cases, called in ((a, called_a), (b, called_b))
@@ -73,7 +77,7 @@ def paired_bootstrap(
     same_calls = np.array_equal(called_a, called_b)
     changes = {}
     for name in COMPARED:
-        if name == "patient_roc_auc" and a.cancer.all():
+        if (name == "patient_roc_auc" and a.cancer.all()) or (name in DECIDED and not known):
             continue
         first, second = sides[0][name], sides[1][name]
         support = a.support(name)
