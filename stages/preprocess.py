@@ -58,7 +58,7 @@ def without(entries: Sequence[Entry], excluded: Sequence[str]) -> list[Entry]:
     names = {entry.image for entry in entries}
     for name in excluded:
         if name not in names:
-            near = nearest(name, names, resembling=0)
+            near = nearest(name, sorted(names), resembling=0)
             raise UserError(f"data.exclude: there is no image {name!r} in data/raw/index.csv; the nearest is {near!r}")
     return [entry for entry in entries if entry.image not in set(excluded)]
 

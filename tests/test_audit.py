@@ -405,6 +405,8 @@ def test_unknown_patients_cannot_be_checked_and_stop_the_pipeline_in_one_line(tm
     gate = model_info.read_verdict(place / "gate.json")
     assert (gate.leaking, gate.unchecked, gate.images_without_patient, gate.rank) == (False, True, 60, 1)
     assert "no leak" not in done.stdout + done.stderr
+    unknown = {"leaking", "sentence", "unchecked", "images_in_all_splits", "images_without_patient"}
+    assert set(files.read_json(place / "gate.json")) == unknown, "a count of 0 would be a claim"
 
 
 @pytest.mark.parametrize("allowed", [{"on_unknown_patients": "warn", "on_leak": "stop"}, {"on_leak": "warn"}])

@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from mammo import commands
 from mammo.core import settings
 from mammo.core.errors import UserError
 from mammo.core.settings import Params
@@ -99,6 +100,18 @@ def test_in_any_section_an_unknown_and_a_missing_key_and_the_missing_section_are
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"params\.yaml does not exist"):
         settings.read(tmp_path / "params.yaml")
+
+
+def test_a_command_that_reads_settings_checks_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, trian={"epochs": 3})
+    assert commands.main(["phantoms", "phantoms.png"]) == 1
+    assert capsys.readouterr().err.startswith(
+        "mammo phantoms: params.yaml: unknown section trian; the nearest is train;"
+    )
+    assert not (tmp_path / "phantoms.png").exists()
 
 
 # Stages

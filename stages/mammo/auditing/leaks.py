@@ -81,17 +81,18 @@ def verdict(data: Dataset, findings: Sequence[Finding]) -> Verdict:
     if unknown:
         said.append(verdicts.cannot_be_checked(unknown, len(data.entries)))
     leak = {
-        "leaking": bool(count),
+        "leaking": True,
         "test_images": test,
         "test_images_of_training_patients": test_leaking,
         "valid_images": valid,
         "valid_images_of_training_patients": valid_leaking,
         "patients_in_several_splits": patients,
         "same_image_across_splits": copies,
-        "sentence": " ".join(said),
     }
     unchecked = {"unchecked": True, "images_in_all_splits": len(data.entries), "images_without_patient": unknown}
-    return Verdict.model_validate(leak | unchecked if unknown else leak)
+    return Verdict.model_validate(
+        (leak if count else {"leaking": False}) | {"sentence": " ".join(said)} | (unchecked if unknown else {})
+    )
 
 
 def stops(verdict: Verdict, settings: Audit) -> bool:
