@@ -33,10 +33,13 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     step = networks.forward(network, info.flip_at_test)
     probabilities = networks.probabilities(step, data.images, positions, "evaluate")
     test = PredictedSplit(data, positions, probabilities, info, info.thresholds[params.threshold])
-    cases = Cases(test.labels, probabilities, data.patients[positions])
+    patients = data.patients[positions]
+    cases = Cases(test.labels, probabilities, patients)
+    recalibrated = None if test.calibrated is None else Cases(test.labels, test.calibrated, patients)
 
     headline = score(cases, test.threshold, bootstrap, files.read_json(audit)["shortcut"]["roc_auc"])
-    curves = write_scores(metrics, plots, cases, info.thresholds, bootstrap)
+    curves = write_curves(plots, cases, recalibrated, bootstrap)
+    write_scores(metrics, cases, recalibrated, info.thresholds, bootstrap)
     write_predictions(plots, test, headline)
 
     draw_scores(plots, test, headline, curves)
@@ -74,18 +77,24 @@ def score(cases: Cases, threshold: float, bootstrap: Bootstrap, shortcut: dict[s
 
 
 def write_scores(
-    metrics: Path, plots: Path, cases: Cases, thresholds: Mapping[str, float], bootstrap: Bootstrap
-) -> dict[str, np.ndarray]:
-    """Write operating points, calibration and curves; return the rows of each curve by name."""
-    calibration, reliability = scoring.reliability(cases, bootstrap)
+    metrics: Path, cases: Cases, recalibrated: Cases | None, thresholds: Mapping[str, float], bootstrap: Bootstrap
+) -> None:
+    """Write operating points and calibration, of the recalibrated probabilities too."""
     points = scoring.operating_points(cases, thresholds, bootstrap)
     files.write_json(metrics / "operating_points.json", scoring.as_json(points))
+    calibration: dict[str, Any] = scoring.calibration(cases, bootstrap)
+    if recalibrated:
+        calibration["recalibrated"] = scoring.calibration(recalibrated, bootstrap)
     files.write_json(metrics / "calibration.json", scoring.as_json(calibration))
+
+
+def write_curves(plots: Path, cases: Cases, recalibrated: Cases | None, bootstrap: Bootstrap) -> dict[str, np.ndarray]:
+    """Write the curves; return the rows of each by name."""
     curves = {
         "roc": scoring.roc_curve(cases, bootstrap),
         "pr": scoring.pr_curve(cases, bootstrap),
-        "calibration": reliability,
-        "decision": scoring.net_benefit(cases, bootstrap),
+        "calibration": scoring.reliability(cases, bootstrap, recalibrated)[1],
+        "decision": scoring.net_benefit(cases, bootstrap, recalibrated),
     }
     for name, table in curves.items():
         files.write_csv(plots / f"{name}.csv", table.columns, table.rows)

@@ -7,7 +7,7 @@ from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo, Verdict
 from mammo.learning import checkpoint, networks, novelty, training
-from mammo.scoring import Cases, locked_thresholds
+from mammo.scoring import Cases, learned_recalibration, locked_thresholds
 
 import numpy as np
 
@@ -61,11 +61,12 @@ def describe(
     audit: Verdict,
     probability: np.ndarray,
 ) -> ModelInfo:
-    """Return the model info: input, thresholds locked on validation, arithmetic, statistics of the training images."""
+    """Return the model info: input, thresholds and recalibration from validation, arithmetic, training statistics."""
     learned, validation = data.part("train"), data.part("valid")
     extract = networks.features(fitted.network)
     features = [networks.probabilities(extract, data.images, part) for part in (learned, validation)]
     means = np.array([data.images[position].mean() for position in learned])
+    selecting = Cases(data.labels[validation], probability, split="valid")
     return ModelInfo.model_validate(
         {
             "epoch": fitted.progress.best_epoch,
@@ -80,7 +81,8 @@ def describe(
             "audit": audit,
             "flip_at_test": train.flip_at_test,
             "preprocess": {"size": data.images.shape[1:], "canonical": about.canonical},
-            "thresholds": locked_thresholds(Cases(data.labels[validation], probability, split="valid")),
+            "thresholds": locked_thresholds(selecting),
+            "recalibration": learned_recalibration(selecting),
             "arithmetic": {
                 "precision": train.precision,
                 "threads": train.threads,

@@ -6,7 +6,10 @@ import shutil
 from pathlib import Path
 from typing import get_args
 
-from mammo.core import dataset, files
+from mammo.core import dataset, files, model_info
+from mammo.core import predictions as tables
+from mammo.core.errors import UserError
+from mammo.core.model_info import Recalibration
 from mammo.core.settings import ThresholdRule
 
 import numpy as np
@@ -225,3 +228,53 @@ def test_operating_points_and_calibration_have_intervals(evaluated: Path) -> Non
     calibration = json.loads((evaluated / "metrics/calibration.json").read_text())
     labels, probability, _ = predictions(evaluated)
     assert calibration["brier"]["value"] == pytest.approx(((probability - labels) ** 2).mean(), abs=1e-12)
+
+
+# Recalibration
+
+
+def test_the_probability_stays_raw_and_the_calibrated_one_stands_last(evaluated: Path) -> None:
+    info = model_info.read(evaluated / "data/model")
+    assert info.recalibration is not None
+    rows = tables.read(evaluated / "plots/predictions.csv")
+    raw = np.array([row.probability for row in rows])
+    assert [row.predicted for row in rows] == list(raw >= info.thresholds["balanced_accuracy"])
+    assert [row.calibrated for row in rows] == list(info.recalibration.calibrated(raw))
+    first = (evaluated / "plots/predictions.csv").read_text().splitlines()[0]
+    assert first == "image,patient,label,probability,predicted,calibrated"
+
+
+def test_metrics_hold_both_under_their_names(evaluated: Path) -> None:
+    content = files.read_json(evaluated / "metrics/calibration.json")
+    keys = ["brier", "expected_calibration_error", "intercept", "slope", "brier_skill"]
+    assert list(content) == [*keys, "recalibrated"] and list(content["recalibrated"]) == keys
+    rows = tables.read(evaluated / "plots/predictions.csv")
+    for part, column in ((content, "probability"), (content["recalibrated"], "calibrated")):
+        squares = [(getattr(row, column) - row.label) ** 2 for row in rows]
+        assert part["brier"]["value"] == pytest.approx(np.mean(squares))
+        for key in keys:
+            assert part[key]["low"] <= part[key]["value"] <= part[key]["high"]
+    assert "recalibrated" in files.read_csv(evaluated / "plots/calibration.csv", ())[0]
+    assert list(files.read_csv(evaluated / "plots/decision.csv", ())[0])[6] == "recalibrated"
+
+
+def test_a_model_of_an_older_commit_is_evaluated_without_recalibration(evaluated: Path, tmp_path: Path) -> None:
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
+    content = files.read_json(tmp_path / "data/model/model.json")
+    del content["recalibration"]
+    files.write_json(tmp_path / "data/model/model.json", content)
+    assert run_stage("evaluate", *PATHS, folder=tmp_path).returncode == 0
+    old, new = (files.read_json(folder / "metrics/calibration.json") for folder in (tmp_path, evaluated))
+    assert old == {key: value for key, value in new.items() if key != "recalibrated"}
+    first = (tmp_path / "plots/predictions.csv").read_text().splitlines()[0]
+    assert first == "image,patient,label,probability,predicted"
+    assert (tmp_path / "plots/calibration.png").read_bytes() != (evaluated / "plots/calibration.png").read_bytes()
+
+
+def test_a_model_info_with_a_slope_that_turns_the_order_is_refused(evaluated: Path, tmp_path: Path) -> None:
+    content = files.read_json(evaluated / "data/model/model.json")
+    content["recalibration"]["slope"] = -1.0
+    files.write_json(tmp_path / "model.json", content)
+    with pytest.raises(UserError, match=r"recalibration.slope: Input should be greater than or equal to 0"):
+        model_info.read(tmp_path)
+    assert Recalibration(intercept=0.0, slope=1.0).calibrated(np.array([0.3])) == pytest.approx([0.3])

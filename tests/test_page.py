@@ -141,12 +141,14 @@ def write_plots(plots: Path, seed: int, separation: float, epochs: int) -> None:
     probabilities = 1 / (1 + np.exp(-random.normal(separation * (labels - 0.5), 1)))
     patients = np.array([f"{position // 3}" for position in range(len(labels))])
     cases, bootstrap = Cases(labels, probabilities, patients), Bootstrap(1, 200)
+    # A revision of before there was a recalibration is drawn beside those that have one.
+    moved = Cases(labels, probabilities**2, patients) if seed else None
     plots.mkdir(exist_ok=True)
     for name, table in (
         ("roc", roc_curve(cases, bootstrap)),
         ("pr", pr_curve(cases, bootstrap)),
-        ("calibration", reliability(cases, bootstrap)[1]),
-        ("decision", net_benefit(cases, bootstrap)),
+        ("calibration", reliability(cases, bootstrap, moved)[1]),
+        ("decision", net_benefit(cases, bootstrap, moved)),
     ):
         files.write_csv(plots / f"{name}.csv", table.columns, table.rows)
     found = scores(cases, 0.5, bootstrap)

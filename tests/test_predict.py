@@ -388,12 +388,14 @@ def predicted(evaluated: Path) -> Path:
 
 def test_predict_gives_the_scores_of_evaluate_to_six_decimals(predicted: Path) -> None:
     rows = {row["file"]: row for row in files.read_csv(predicted / "out.csv", answers.COLUMNS)}
-    scored = files.read_csv(predicted / "plots/predictions.csv", ("image", "probability", "predicted"))
+    scored = files.read_csv(predicted / "plots/predictions.csv", ("image", "probability", "predicted", "calibrated"))
     assert len(scored) == 20
     assert len({row["probability"] for row in scored}) > 10, "the same score for all would prove nothing"
     for row in scored:
         answer = rows[f"data/raw/{row['image']}"]
-        assert float(answer["probability"]) == pytest.approx(float(row["probability"]), abs=1e-6)
+        for column in ("probability", "calibrated"):
+            assert float(answer[column]) == pytest.approx(float(row[column]), abs=1e-6)
+        assert float(answer["calibrated"]) != float(answer["probability"])
         assert answer["reading"] == ("cancer suspected" if row["predicted"] == "1" else "no suspicion")
 
 
@@ -441,8 +443,20 @@ def test_a_score_does_not_depend_on_its_neighbours_nor_on_the_form_of_the_answer
     assert [image["file"] for image in content["images"]] == [*reversed(chosen), "data/raw/test/1/1.2.840.3"]
     for image in content["images"]:
         assert image["probability"] == float(rows[image["file"]]["probability"])
+        assert image["calibrated"] == float(rows[image["file"]]["calibrated"])
     assert "research only" in content["notice"]
     assert "phantoms (synthetic images)" in content["model"]
+
+
+def test_the_table_shows_both_and_says_to_which_the_threshold_applies(capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [Path("a.png"), Path("b.png")]
+    first, second = ("no suspicion", (), ""), ("cancer suspected", (), "")
+    rows = [answers.Answer(paths[0], 0.25, *first, calibrated=0.125), answers.Answer(paths[1], 0.75, *second)]
+    answers.print_table(rows, "About.", paths)
+    *_, head, one, two = capsys.readouterr().out.splitlines()
+    assert head.split() == ["file", "calibrated", "probability", "reading", "warnings"]
+    assert one.split()[:3] == ["a.png", "0.125000", "0.250000"]
+    assert two.split()[:3] == ["b.png", "–", "0.750000"], "a model of before there was a recalibration"
 
 
 def test_a_model_of_phantoms_refuses_until_told_otherwise(predicted: Path, capsys: pytest.CaptureFixture[str]) -> None:

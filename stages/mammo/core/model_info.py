@@ -8,6 +8,7 @@ from mammo.core import files, settings
 from mammo.core.errors import UserError
 from mammo.core.settings import Canonical, Precision, Threads
 
+import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -17,9 +18,12 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from scipy.special import expit
 
 NAME = "model.json"
 Pixels = Annotated[int, Field(ge=1, le=4096)]
+NEAREST = 1e-6
+"""Logits treat probabilities nearer to 0 or 1 as if they were at this distance."""
 
 
 class _Part(BaseModel):
@@ -111,6 +115,24 @@ class Features(_Part):
         return self
 
 
+def logit(probabilities: np.ndarray) -> np.ndarray:
+    """Return ln(p / (1 - p)) of probabilities, which are first clipped to [1e-6, 1 - 1e-6]; from -13.8 to 13.8."""
+    clipped = np.clip(probabilities, NEAREST, 1 - NEAREST)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+class Recalibration(_Part):
+    """Logistic recalibration, learned on validation by `scoring.calibration.learned_recalibration`."""
+
+    intercept: float
+    slope: Annotated[float, Field(ge=0)]
+    """Not negative, so that the order of the images stays."""
+
+    def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the calibrated probabilities: expit(intercept + slope * logit)."""
+        return expit(self.intercept + self.slope * logit(probabilities))
+
+
 class ModelInfo(_Part):
     """Content of model.json."""
 
@@ -131,6 +153,8 @@ class ModelInfo(_Part):
     training_intensity: dict[str, float]
     """Percentiles of the training images' mean grey levels, `percentile_0` to `percentile_100`."""
     training_features: Features
+    recalibration: Recalibration | None = None
+    """None in models of older commits."""
     index: str = ""
     """SHA-256 of data/prepared/index.csv, which lists the SHA-256 of every image; empty in older models."""
 

@@ -25,9 +25,15 @@ class Prediction(NamedTuple):
     """Probability of cancer, 0 to 1."""
     predicted: int | None
     """Class at the model's threshold, 0 or 1; None if unknown."""
+    calibrated: float | None = None
+    """Recalibrated probability, 0 to 1; the threshold does not apply to it. None if the model has no recalibration."""
 
 
 COLUMNS = Prediction._fields
+OPTIONAL = ("predicted", "calibrated")
+"""Columns that are not written if no row has a value."""
+REQUIRED = ("image", "patient", "label", "probability", "predicted")
+"""Columns that a table of this project must have."""
 DECISIONS = ("label", "predicted")
 """Columns that hold a class."""
 
@@ -55,12 +61,20 @@ class PredictedSplit:
         return (self.probabilities >= self.threshold).astype(int)
 
     @property
+    def calibrated(self) -> np.ndarray | None:
+        """(n,) recalibrated probabilities; None if the model has no recalibration."""
+        learned = self.info.recalibration
+        return learned.calibrated(self.probabilities) if learned else None
+
+    @property
     def rows(self) -> list[Prediction]:
         """Rows of the table of predictions."""
         entries = [self.data.entries[position] for position in self.positions]
+        calibrated = [None] * len(entries) if self.calibrated is None else self.calibrated.tolist()
+        columns = zip(entries, self.probabilities, self.predicted, calibrated, strict=True)
         return [
-            Prediction(entry.image, entry.patient_key, entry.label, float(probability), int(predicted))
-            for entry, probability, predicted in zip(entries, self.probabilities, self.predicted, strict=True)
+            Prediction(entry.image, entry.patient_key, entry.label, float(probability), int(predicted), recalibrated)
+            for entry, probability, predicted, recalibrated in columns
         ]
 
     @property
@@ -74,8 +88,14 @@ class PredictedSplit:
 
 
 def write(path: Path, rows: Iterable[Prediction]) -> None:
-    """Write a table of predictions."""
-    files.write_csv(path, COLUMNS, rows)
+    """Write a table of predictions, without the optional columns that hold nothing."""
+    table = list(rows)
+    kept = [
+        place
+        for place, column in enumerate(COLUMNS)
+        if column not in OPTIONAL or any(row[place] is not None for row in table)
+    ]
+    files.write_csv(path, [COLUMNS[place] for place in kept], ([row[place] for place in kept] for row in table))
 
 
 def read(path: Path) -> list[Prediction]:
@@ -98,7 +118,7 @@ def parse(content: bytes, name: str) -> list[Prediction]:
             allowed; the message gives the line.
 
     """
-    return _predictions(files.parse_csv(content, name, COLUMNS), name)
+    return _predictions(files.parse_csv(content, name, REQUIRED), name)
 
 
 def parse_any(content: bytes, name: str, probability: str = "probability") -> tuple[list[Prediction], tables.Table]:
@@ -118,7 +138,7 @@ def parse_any(content: bytes, name: str, probability: str = "probability") -> tu
     """
     wanted = tables.plain(probability)
     required = ("image", "label", wanted)
-    table = tables.parse(content, name, (*required, "patient", "predicted"), required, refuse_resembling=False)
+    table = tables.parse(content, name, (*required, "patient", "predicted", "calibrated"), required, refuse_resembling=False)
     rows = [(line, {**row, "probability": row[wanted]}) for line, row in table.rows]
     return _predictions(rows, name), table
 
@@ -134,13 +154,10 @@ def _predictions(lines: Iterable[tuple[int, Mapping[str, str]]], name: str) -> l
         label, predicted = (
             _class(row[column], f"{where}: {column}") if column in row else None for column in DECISIONS
         )
-        try:
-            probability = float(row["probability"] or "")
-        except ValueError:
-            probability = -1
-        if not 0 <= probability <= 1:
-            raise UserError(f"{where}: probability is {row['probability']!r}; allowed is a number from 0 to 1")
-        rows[image] = Prediction(image, row.get("patient") or image, label or 0, probability, predicted)
+        probability = _probability(row, "probability", where)
+        calibrated = _probability(row, "calibrated", where) if row.get("calibrated") else None
+        patient = row.get("patient") or image
+        rows[image] = Prediction(image, patient, label or 0, probability, predicted, calibrated)
     if not rows:
         raise UserError(f"{name} holds no predictions")
     return list(rows.values())
@@ -151,3 +168,14 @@ def _class(text: str | None, what: str) -> int:
     if value not in ("0", "1"):
         raise UserError(f"{what} is {text!r}; allowed are 0 and 1")
     return int(value)
+
+
+def _probability(row: Mapping[str, str], column: str, where: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        probability = float(row[column] or "")
+    except ValueError:
+        probability = -1
+    if not 0 <= probability <= 1:
+        raise UserError(f"{where}: {column} is {row[column]!r}; allowed is a number from 0 to 1")
+    return probability

@@ -15,7 +15,7 @@ from tqdm import tqdm
 NOTICE = "For research only: not a medical device, no finding, no advice."
 STRANGE = "the network sees something that no training image showed"
 SUSPECTED, UNSUSPECTED, UNREADABLE = "cancer suspected", "no suspicion", "unreadable"
-COLUMNS = ("file", "probability", "reading", "warnings", "reason", "heatmap")
+COLUMNS = ("file", "probability", "reading", "warnings", "reason", "heatmap", "calibrated")
 WIDEST_NAME = 80  # characters; the widest column for names in the table
 
 
@@ -33,18 +33,23 @@ class Answer:
     """Why it could not be read."""
     heatmap: str = ""
     """File name of its heat map; empty if there is none."""
+    calibrated: float | None = None
+    """Recalibrated probability; None also where the model has no recalibration."""
 
 
 def print_table(answers: Iterable[Answer], description: str, paths: Sequence[Path], heatmaps: bool = False) -> None:
     """Print one line per file on standard output, as answers arrive; with names of heat maps if requested."""
     width = min(max(len(shown(path)) for path in paths), WIDEST_NAME)
     column = "heat map  " if heatmaps else ""
-    print(f"{NOTICE}\n{description}\n\n{'file':<{width}}  {'probability':>11}  {'reading':<16}  {column}warnings")
+    head = f"{'file':<{width}}  {'calibrated':>10}  {'probability':>11}  {'reading':<16}  {column}warnings"
+    print(f"{NOTICE}\n{description}\n\n{head}")
     for answer in answers:
-        chance = "–" if answer.probability is None else f"{answer.probability:.6f}"
+        chance, calibrated = (
+            "–" if value is None else f"{value:.6f}" for value in (answer.probability, answer.calibrated)
+        )
         picture = f"{answer.heatmap:<8}  " if heatmaps else ""
         note = answer.reason or "; ".join(answer.warnings)
-        text = f"{shown(answer.path):<{width}}  {chance:>11}  {answer.reading:<16}  {picture}{note}"
+        text = f"{shown(answer.path):<{width}}  {calibrated:>10}  {chance:>11}  {answer.reading:<16}  {picture}{note}"
         tqdm.write(text.rstrip())  # above the progress bar, if any
     sys.stdout.flush()
 
@@ -66,7 +71,8 @@ def print_json(answers: Iterable[Answer], head: Mapping[str, Any]) -> None:
 
 def _row(answer: Answer) -> tuple[Any, ...]:
     warnings = "; ".join(answer.warnings)
-    return (shown(answer.path), answer.probability, answer.reading, warnings, answer.reason, answer.heatmap)
+    calibrated = answer.calibrated
+    return (shown(answer.path), answer.probability, answer.reading, warnings, answer.reason, answer.heatmap, calibrated)
 
 
 def _aloud(answers: Iterable[Answer]) -> Iterator[Answer]:

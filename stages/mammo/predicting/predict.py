@@ -68,7 +68,10 @@ class Predictor:
     def _answer(self, scan: Scan, probability: float, novel: bool, heat: np.ndarray | None, name: str) -> Answer:
         reading = SUSPECTED if probability >= self.threshold else UNSUSPECTED
         warnings = (*scan.warnings, STRANGE) if novel else scan.warnings
-        answer = Answer(scan.path, probability, reading, warnings, scan.reason)
+        calibrated = None
+        if self.info.recalibration:
+            calibrated = float(self.info.recalibration.calibrated(np.array([probability]))[0])
+        answer = Answer(scan.path, probability, reading, warnings, scan.reason, calibrated=calibrated)
         if self._heatmaps is None or scan.image is None or heat is None:
             return answer
         caption = f"Probability of cancer {probability:.4f}: {reading}. {self._about}"

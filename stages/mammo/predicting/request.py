@@ -48,7 +48,10 @@ def new_folder(path: Path) -> None:
 
 
 def about(info: ModelInfo, rule: str) -> str:
-    """Return the model's training data and threshold in one line."""
+    """Return the model's training data, threshold and recalibration in one line."""
     trained = info.trained_on
     data = f"Model trained on {trained.images} images: {trained.in_words}"
-    return f"{data}. Threshold {info.thresholds[rule]:.4f} ({rule}, locked on validation)."
+    limit = f"Threshold {info.thresholds[rule]:.4f} of the probability ({rule}, locked on validation)"
+    if not info.recalibration:
+        return f"{data}. {limit}. This model has no recalibration: nothing is calibrated."
+    return f"{data}. {limit}. Calibrated for the share of cancer among the validation images, which screening has not."

@@ -32,7 +32,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "mammo",
 }
-INK, BAND, REFERENCE = "#1f4e79", "#9dbbd8", "0.45"
+INK, BAND, REFERENCE, SECOND = "#1f4e79", "#9dbbd8", "0.45", "#b3541e"
 ALARM = "#a61b1b"  # of a leak
 SIZE = (4.0, 4.5)  # inches, of a figure with one pair of axes; its text is readable on a phone
 CAPTION = 7.5  # points
@@ -136,37 +136,44 @@ def history(path: Path, rows: Sequence[dict[str, str]], best_epoch: int, caption
 
 
 def calibration(path: Path, rows: np.ndarray, caption: str) -> None:
-    """Draw the reliability curve; rows as in plots/calibration.csv: probability, observed share, low, high, images."""
+    """Draw the reliability curve, and that of recalibrated probabilities; rows as in plots/calibration.csv.
+
+    Columns: probability, observed share, low, high, images and, if there is a recalibration, recalibrated probability.
+    """
     with plt.rc_context(STYLE):
         figure, axes = _square(
             "Calibration, test images", "Predicted probability of cancer", "Observed share of cancer"
         )
-        probability, observed, low, high, _ = rows.T
+        probability, observed, low, high, _, *recalibrated = rows.T
         axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=0.8, linestyle="--", label="perfect")
         errors = np.array([observed - low, high - observed])
         axes.errorbar(
             probability, observed, errors, fmt="o-", color=INK, ms=4, capsize=2, clip_on=False, label="network, 95 %"
         )
+        for moved in recalibrated:
+            axes.plot(moved, observed, "s--", color=SECOND, ms=4, mfc="white", clip_on=False, label="recalibrated")
         axes.legend(loc="upper left", fontsize=7.5)
         save(figure, path, caption)
 
 
 def decision(path: Path, rows: np.ndarray, caption: str) -> None:
-    """Draw the decision curve with its pointwise 95 % band.
+    """Draw the decision curve with its pointwise 95 % band, and that of recalibrated probabilities.
 
     Args:
         path: the PNG.
         rows: as in plots/decision.csv: threshold, net benefit of the network, low, high, net benefit of recalling
-            everybody and of recalling nobody.
+            everybody and of recalling nobody and, if there is a recalibration, net benefit with it, low, high.
         caption: text below the figure.
 
     """
-    threshold, benefit, low, high, everybody, nobody = rows.T
+    threshold, benefit, low, high, everybody, nobody, *recalibrated = rows.T
     with plt.rc_context(STYLE):
         figure, axes = _square("Decision curve, test images", "Threshold probability", "Net benefit")
         figure.subplots_adjust(left=0.18)
         axes.fill_between(threshold, low, high, color=BAND, alpha=0.5, linewidth=0, label="95 % band, pointwise")
         axes.plot(threshold, benefit, color=INK, linewidth=1.5, label="network")
+        if recalibrated:
+            axes.plot(threshold, recalibrated[0], color=SECOND, linewidth=1.5, linestyle="-.", label="recalibrated")
         axes.plot(threshold, everybody, color=REFERENCE, linewidth=0.8, linestyle="--", label="recall everybody")
         axes.plot(threshold, nobody, color=REFERENCE, linewidth=0.8, linestyle=":", label="recall nobody")
         top = max(0.05, float(high.max()), float(everybody.max()))

@@ -23,6 +23,8 @@ import yaml
 METRICS = ("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation")
 UNUSED = {"phantom": ("kaggle", "folder"), "kaggle": ("folder", "phantom"), "folder": ("kaggle", "phantom")}
 """Settings of `data` that have no effect, by source of the images."""
+BEST = {"brier": 0, "expected_calibration_error": 0, "intercept": 0, "slope": 1, "brier_skill": 1}
+"""Measures of calibration, and their values for perfect probabilities."""
 SPLIT_NAMES = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 DIGITS = 12  # of the digest
 
@@ -46,6 +48,17 @@ class OperatingPoint(NamedTuple):
     threshold: float
     sensitivity: Score
     specificity: Score
+
+
+class Calibrated(NamedTuple):
+    """A measure of calibration on the test images."""
+
+    title: str
+    best: int
+    """Its value for perfect probabilities."""
+    raw: Score
+    recalibrated: Score | None
+    """None if the model has no recalibration."""
 
 
 class Warned(NamedTuple):
@@ -143,9 +156,15 @@ class Run:
         return [_score(key, entry) for key, entry in self.metrics["test"]["if_images_were_independent"].items()]
 
     @property
-    def calibration(self) -> list[Score]:
-        """Calibration errors; 0 is best."""
-        return [_score(key, entry) for key, entry in self.metrics["calibration"].items()]
+    def calibration(self) -> list[Calibrated]:
+        """Measures of calibration, of the probabilities and of the recalibrated ones."""
+        content = self.metrics["calibration"]
+        after = content.get("recalibrated", {})
+        return [
+            Calibrated(_title(key), BEST[key], _score(key, content[key]), _score(key, after[key]) if after else None)
+            for key in BEST
+            if key in content
+        ]
 
     @property
     def explanation(self) -> tuple[list[Score], list[tuple[str, float]]]:

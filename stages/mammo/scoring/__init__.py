@@ -1,7 +1,7 @@
 """Scores with patient-clustered intervals, curves, calibration, and paired comparisons of two classifiers."""
 
 from mammo.scoring.bootstrap import RESAMPLES, Bootstrap
-from mammo.scoring.calibration import reliability
+from mammo.scoring.calibration import agreement, calibration, learned_recalibration, reliability
 from mammo.scoring.cases import Cases
 from mammo.scoring.curves import net_benefit, pr_curve, roc_curve
 from mammo.scoring.delong import delong_interval, delong_test
@@ -21,10 +21,13 @@ __all__ = [
     "Change",
     "Interval",
     "Table",
+    "agreement",
     "as_json",
+    "calibration",
     "delong_interval",
     "delong_test",
     "image_scores",
+    "learned_recalibration",
     "locked_thresholds",
     "mcnemar",
     "net_benefit",

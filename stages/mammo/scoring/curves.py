@@ -9,6 +9,7 @@ from mammo.scoring.intervals import Table, quantile_levels, when_all_agree
 import numpy as np
 
 CURVE_GRID = np.linspace(0, 1, 201)
+LEVELS = np.arange(1, 100) / 100  # threshold probabilities of the decision curve
 
 
 def _corners(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -100,19 +101,37 @@ def pr_curve(cases: Cases, bootstrap: Bootstrap) -> Table:
     )
 
 
-def net_benefit(cases: Cases, bootstrap: Bootstrap) -> Table:
+def net_benefit(cases: Cases, bootstrap: Bootstrap, recalibrated: Cases | None = None) -> Table:
     """Return the decision curve (Vickers & Elkin 2006, Med. Decis. Making 26:565) at the prevalence of the split.
 
     Net benefit at threshold probability t is (true positives - false positives * t / (1 - t)) / images: the gain from
     recalling all images at or above t, if a false positive costs t / (1 - t) of the benefit of a true positive.
 
+    Args:
+        cases: the scored images.
+        bootstrap: the resamples.
+        recalibrated: the same images with recalibrated probabilities.
+
     Returns:
-        Rows at t = 0.01, 0.02 … 0.99: net benefit of the model with its interval, of recalling all and of none.
+        Rows at t = 0.01, 0.02 … 0.99: net benefit of the model with its interval, of recalling all and of none, and of
+        the recalibrated model with its interval.
 
     """
-    levels = np.arange(1, 100) / 100
-    odds = levels / (1 - levels)
-    called = cases.probabilities[:, None] >= levels
+    odds = LEVELS / (1 - LEVELS)
+    share = cases.labels.mean()
+    zeros = np.zeros(len(LEVELS))
+    columns = [LEVELS, *_benefit(cases, bootstrap), share - (1 - share) * odds, zeros]
+    names: tuple[str, ...] = ("threshold", "model", "low", "high", "treat_all", "treat_none")
+    if recalibrated:
+        columns += _benefit(recalibrated, bootstrap)
+        names += ("recalibrated", "recalibrated_low", "recalibrated_high")
+    return Table(names, [tuple(float(number) for number in row) for row in zip(*columns, strict=True)])
+
+
+def _benefit(cases: Cases, bootstrap: Bootstrap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the net benefit at LEVELS, and the limits of its interval."""
+    odds = LEVELS / (1 - LEVELS)
+    called = cases.probabilities[:, None] >= LEVELS
     true = cases.sums(called & cases.labels[:, None])
     false = cases.sums(called & ~cases.labels[:, None])
     images = cases.sums(np.ones((len(cases.labels), 1)))
@@ -124,12 +143,10 @@ def net_benefit(cases: Cases, bootstrap: Bootstrap) -> Table:
     value = benefit(np.ones((1, len(cases.cancer))))[0]
     support = cases.support()
     if support < 2:
-        low, high = -odds * (1 - share), np.full(len(levels), share)
+        low, high = -odds * (1 - share), np.full(len(LEVELS), share)
     else:
-        chunks = bootstrap.counts(cases.cancer, max(len(cases.cancer), len(levels)))
+        chunks = bootstrap.counts(cases.cancer, max(len(cases.cancer), len(LEVELS)))
         low, high = np.quantile(
             np.concatenate([benefit(counts) for counts in chunks]), quantile_levels(support), axis=0
         )
-    columns = (levels, value, np.minimum(low, value), np.maximum(high, value), share - (1 - share) * odds)
-    rows = [(*(float(number) for number in row), 0.0) for row in zip(*columns, strict=True)]
-    return Table(("threshold", "model", "low", "high", "treat_all", "treat_none"), rows)
+    return value, np.minimum(low, value), np.maximum(high, value)

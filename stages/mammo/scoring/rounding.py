@@ -19,5 +19,5 @@ def percent(share: float) -> str:
 
 
 def with_interval(value: float, low: float, high: float) -> str:
-    """Format a score with its 95 % interval, e.g. `0.933 (0.860–0.988)`."""
-    return f"{rounded(value)} ({rounded(low)}–{rounded(high)})"
+    """Format a score with its 95 % interval, e.g. `0.933 (0.860–0.988)` or `-0.120 (-0.250 to 0.010)`."""
+    return f"{rounded(value)} ({rounded(low)}{'–' if low >= 0 else ' to '}{rounded(high)})"
