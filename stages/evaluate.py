@@ -39,7 +39,7 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
 
     headline = score(cases, test.threshold, bootstrap, files.read_json(audit)["shortcut"]["roc_auc"])
     curves = write_curves(plots, cases, recalibrated, bootstrap)
-    write_scores(metrics, cases, recalibrated, info.thresholds, bootstrap)
+    write_scores(metrics, cases, recalibrated, info.thresholds, bootstrap, params.prevalence)
     write_predictions(plots, test, headline)
 
     draw_scores(plots, test, headline, curves)
@@ -77,10 +77,17 @@ def score(cases: Cases, threshold: float, bootstrap: Bootstrap, shortcut: dict[s
 
 
 def write_scores(
-    metrics: Path, cases: Cases, recalibrated: Cases | None, thresholds: Mapping[str, float], bootstrap: Bootstrap
+    metrics: Path,
+    cases: Cases,
+    recalibrated: Cases | None,
+    thresholds: Mapping[str, float],
+    bootstrap: Bootstrap,
+    prevalence: float | str,
 ) -> None:
-    """Write operating points and calibration, of the recalibrated probabilities too."""
-    points = scoring.operating_points(cases, thresholds, bootstrap)
+    """Write operating points, at the prevalence too if one is given, and calibration, of both probabilities."""
+    points: dict[str, Any] = scoring.operating_points(cases, thresholds, bootstrap)
+    if prevalence != "none":
+        points["at_prevalence"] = scoring.at_prevalence(points, float(prevalence))
     files.write_json(metrics / "operating_points.json", scoring.as_json(points))
     calibration: dict[str, Any] = scoring.calibration(cases, bootstrap)
     if recalibrated:

@@ -230,6 +230,31 @@ def test_operating_points_and_calibration_have_intervals(evaluated: Path) -> Non
     assert calibration["brier"]["value"] == pytest.approx(((probability - labels) ** 2).mean(), abs=1e-12)
 
 
+def test_at_a_prevalence_new_keys_stand_beside_the_old_ones_and_the_warning_with_them(
+    evaluated: Path, tmp_path: Path
+) -> None:
+    before = files.read_json(evaluated / "metrics/operating_points.json")
+    assert set(before) == set(get_args(ThresholdRule)), "off by default"
+    folder = shutil.copytree(evaluated, tmp_path / "copy")
+    write_params(folder, evaluate={"prevalence": 0.006})
+    assert run_stage("evaluate", *PATHS, folder=folder).returncode == 0
+    after = files.read_json(folder / "metrics/operating_points.json")
+    added = after.pop("at_prevalence")
+    assert after == before
+    assert (added["prevalence"], "spectrum of cases" in added["warning"]) == (0.006, True)
+    for rule in get_args(ThresholdRule):
+        point, scores = before[rule], added[rule]
+        found = 0.006 * point["sensitivity"]["value"]
+        recalled = found + 0.994 * (1 - point["specificity"]["value"])
+        assert scores["cancers_found_per_1000"]["value"] == pytest.approx(1000 * found)
+        assert scores["recall_rate"]["value"] == pytest.approx(recalled)
+        assert scores["ppv"]["value"] == pytest.approx(found / recalled if recalled else 0)
+        for score in scores.values():
+            assert score["low"] <= score["value"] <= score["high"]
+    for path in ("metrics/test.json", "metrics/calibration.json", "plots/predictions.csv"):
+        assert (folder / path).read_bytes() == (evaluated / path).read_bytes()
+
+
 # Recalibration
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mammo import commands
+from mammo import commands, scoring
 from mammo.core import files, model_info, predictions
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
@@ -198,6 +198,46 @@ def test_operating_points_calibration_and_heat_maps_stand_with_their_intervals(p
         assert rounded(point["threshold"]) in shown[38]
     assert "0.870 (0.750–0.950)" in shown[31]
     assert "-0.031" in shown[31] and "61" in shown[31] and "0.063" in shown[31]
+
+
+def test_recalibration_and_another_prevalence_stand_with_what_they_hold_for(run: Path) -> None:
+    page, card = written(run)
+    assert "This model has no recalibration." in items(page)[38] and "At a prevalence" not in page + card
+    measures = {
+        "brier": 0.2,
+        "expected_calibration_error": 0.1,
+        "intercept": -0.66,
+        "slope": 1.87,
+        "brier_skill": -0.06,
+    }
+    raw, after = (
+        {
+            key: {"value": value + off, "low": value + off - 0.05, "high": value + off + 0.05}
+            for key, value in measures.items()
+        }
+        for off in (0, 0.001)
+    )
+    files.write_json(run / "metrics/calibration.json", {**raw, "recalibrated": after})
+    change(run / "data/model/model.json", recalibration={"intercept": -0.75, "slope": 1.05})
+    points = files.read_json(run / "metrics/operating_points.json")
+    added = scoring.as_json(scoring.at_prevalence({rule: intervals(point) for rule, point in points.items()}, 0.006))
+    files.write_json(run / "metrics/operating_points.json", {**points, "at_prevalence": added})
+    page, card = written(run)
+    shown = items(page)[38]
+    for score in [*raw.values(), *after.values()]:
+        assert with_interval(**score) in shown and with_interval(**score) in card
+    assert "-0.660 (-0.710 to -0.610)" in shown
+    for text in (shown, " ".join(card.split())):
+        assert "times 1.050, plus -0.750, two numbers learned on validation" in text
+        assert "At a prevalence of 0.6 % (evaluate.prevalence)." in text and scoring.prevalence.WARNING in text
+    for rule in points:
+        for key in ("ppv", "npv", "recall_rate", "cancers_found_per_1000"):
+            assert with_interval(**added[rule][key]) in shown and with_interval(**added[rule][key]) in card
+
+
+def intervals(point: dict[str, Any]) -> dict[str, Any]:
+    """An operating point as evaluate has it."""
+    return {key: scoring.Interval(**value) if isinstance(value, dict) else value for key, value in point.items()}
 
 
 def test_the_scores_stay_where_evaluate_wrote_them(reported: Path) -> None:

@@ -573,3 +573,27 @@ def test_one_patient_allows_no_verdict():
     assert "patient_roc_auc" not in found
     assert found["roc_auc"].p == 1
     assert found["roc_auc"].change == Interval(-0.5, -1.0, 1.0)
+
+
+# Another prevalence
+
+
+def test_predictive_values_at_a_prevalence_are_those_of_a_population_counted_out() -> None:
+    points = {"half": {"threshold": 0.5, "sensitivity": Interval(0.8, 0.6, 0.9), "specificity": Interval(0.9, 0.85, 1)}}
+    found = scoring.at_prevalence(points, 0.01)["half"]
+    # Of 100,000 images 1,000 show cancer: 800 found, 200 missed; 9,900 of 99,000 healthy ones recalled.
+    assert found["ppv"].value == pytest.approx(800 / (800 + 9_900))
+    assert found["npv"].value == pytest.approx(89_100 / (89_100 + 200))
+    assert found["recall_rate"].value == pytest.approx(10_700 / 100_000)
+    assert found["cancers_found_per_1000"] == Interval(8.0, 6.0, 9.0)
+    assert (found["ppv"].low, found["ppv"].high) == pytest.approx((600 / (600 + 14_850), 1))
+    assert (found["recall_rate"].low, found["recall_rate"].high) == pytest.approx((0.006, 0.009 + 0.1485))
+
+
+def test_a_specificity_of_1_in_every_resample_does_not_make_a_predictive_value_certain() -> None:
+    labels, probabilities = np.repeat([0, 1], 40), np.repeat([0.1, 0.9], 40)
+    points = scoring.operating_points(Cases(labels, probabilities), {"half": 0.5}, Bootstrap(1, 200))
+    ppv = scoring.at_prevalence(points, 0.006)["half"]["ppv"]
+    assert (ppv.value, ppv.high) == (1, 1) and ppv.low < 0.1
+    nobody = scoring.operating_points(Cases(labels, probabilities), {"half": 1.0}, Bootstrap(1, 200))
+    assert scoring.at_prevalence(nobody, 0.006)["half"]["ppv"] == Interval(0, 0, 1)

@@ -57,6 +57,12 @@ def test_the_projects_own_settings_are_valid_and_hold_every_key_there_is() -> No
         ("learning_rate: 0.25", "learning_rate: 2", ["train.learning_rate is 2", "less than or equal to 1"]),
         ("learning_rate: 0.25", "learning_rate: .nan", ["train.learning_rate is nan"]),
         ("average: 0", "average: 4", ["train.average is 4", "at most train.epochs, 3"]),
+        (
+            "prevalence: none",
+            "prevalence: 1",
+            ["evaluate.prevalence is 1; allowed is none, or a number between 0 and 1"],
+        ),
+        ("prevalence: none", "prevalence:", ["evaluate.prevalence is None; allowed is none, or"]),
         ("on_leak: stop", "on_leak: maybe", ["audit.on_leak is 'maybe'", "'stop' or 'warn'"]),
         ("on_leak: stop", "on_leak: stop\n  no_leak: 1", ["unknown key audit.no_leak", "on_leak, seed"]),
         ("inverted: 0\n", "inverted: 0\n      upturned: 0\n", ["unknown key data.phantom.plant.upturned", "shortcut"]),

@@ -211,12 +211,22 @@ class Train(Settings):
         return average
 
 
+def _prevalence(value: Any) -> Any:
+    """Raise an error for anything but `none` or a share."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "none" and not (number and 0 < value < 1):
+        raise ValueError("none, or a number between 0 and 1")
+    return value
+
+
 class Evaluate(Settings):
     """Section `evaluate` of params.yaml."""
 
     threshold: ThresholdRule
     seed: int
     resamples: Annotated[int, Field(ge=200, le=100_000)]
+    prevalence: Annotated[Any, AfterValidator(_prevalence)] = "none"
+    """Share of images with cancer at which predictive values are computed; `none`: they are not."""
 
 
 class Params(Settings):

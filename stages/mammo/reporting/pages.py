@@ -110,7 +110,7 @@ def _score_in_words(score: Score) -> str:
 
 def _score_in_html(score: Score) -> Markup:
     """Return a score with its interval as HTML without line breaks."""
-    value, interval = _score_in_words(score).split(" ")
+    value, interval = _score_in_words(score).split(" ", 1)
     return Markup('<span class="score"><b>{}</b> <span>{}</span></span>').format(value, interval)
 
 

@@ -50,6 +50,15 @@ class OperatingPoint(NamedTuple):
     specificity: Score
 
 
+class AtPrevalence(NamedTuple):
+    """What the operating points would mean at another prevalence."""
+
+    prevalence: float
+    warning: str
+    rows: dict[str, list[Score]]
+    """Predictive values, recall rate and cancers found of each rule."""
+
+
 class Calibrated(NamedTuple):
     """A measure of calibration on the test images."""
 
@@ -139,7 +148,21 @@ class Run:
                 rule, rule == active, at["threshold"], *(_score(key, at[key]) for key in ("sensitivity", "specificity"))
             )
             for rule, at in self.metrics["operating_points"].items()
+            if rule != "at_prevalence"
         ]
+
+    @property
+    def at_prevalence(self) -> AtPrevalence | None:
+        """Predictive values at `evaluate.prevalence`; None if it is not set."""
+        content = self.metrics["operating_points"].get("at_prevalence")
+        if not content:
+            return None
+        rows = {
+            rule: [_score(key, entry) for key, entry in scores.items()]
+            for rule, scores in content.items()
+            if isinstance(scores, Mapping)
+        }
+        return AtPrevalence(content["prevalence"], content["warning"], rows)
 
     @property
     def auc_of_splits(self) -> list[Score]:

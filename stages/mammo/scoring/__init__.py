@@ -8,6 +8,7 @@ from mammo.scoring.delong import delong_interval, delong_test
 from mammo.scoring.intervals import NORMAL, Interval, Table, as_json
 from mammo.scoring.measures import COMPARED, TITLES, image_scores, scores, share
 from mammo.scoring.paired import Change, mcnemar, paired_bootstrap
+from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import percent, rounded, with_interval
 from mammo.scoring.thresholds import locked_thresholds, operating_points
 
@@ -23,6 +24,7 @@ __all__ = [
     "Table",
     "agreement",
     "as_json",
+    "at_prevalence",
     "calibration",
     "delong_interval",
     "delong_test",
