@@ -49,7 +49,7 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
     kept = f"the mean of the last {train.average}" if train.average else f"epoch {progress.best_epoch}"
     print(
         f"train: {progress.epoch} epochs, kept {kept}; validation ROC AUC {auc['value']:.3f} "
-        f"({auc['low']:.3f} to {auc['high']:.3f}, as if images were independent)"
+        f"({auc['low']:.3f} to {auc['high']:.3f})"
     )
 
 

@@ -575,6 +575,43 @@ def test_one_patient_allows_no_verdict():
     assert found["roc_auc"].change == Interval(-0.5, -1.0, 1.0)
 
 
+# The interval over patients in closed form
+
+
+def test_with_one_image_per_patient_the_standard_error_is_delongs() -> None:
+    labels, probabilities, _ = screening()
+    cases = Cases(labels, probabilities)
+    found, by_delong = scoring.clustered_interval(cases), scoring.delong_interval(cases)
+    width = stats.t.ppf(0.975, cases.support() - 1) / stats.norm.ppf(0.975)
+    assert found.value == by_delong.value
+    assert found.value - found.low == pytest.approx(width * (by_delong.value - by_delong.low), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_over_patients_it_agrees_with_the_bootstrap_and_not_with_independent_images(seed: int) -> None:
+    """Patients with images of both labels included."""
+    cases = Cases(*screening(seed))
+    found, image_level = scoring.clustered_interval(cases), scoring.delong_interval(cases)
+    drawn = scoring.scores(cases, 0.5, BOOTSTRAP)["roc_auc"]
+    assert found.high - found.low == pytest.approx(drawn.high - drawn.low, rel=0.12)
+    assert found.high - found.low > 1.15 * (image_level.high - image_level.low)
+
+
+def test_copies_of_an_image_of_the_same_patient_do_not_narrow_it() -> None:
+    labels, probabilities, _ = screening(1)
+    once = scoring.clustered_interval(Cases(labels, probabilities))
+    names = np.arange(len(labels))
+    four = scoring.clustered_interval(Cases(np.tile(labels, 4), np.tile(probabilities, 4), np.tile(names, 4)))
+    assert (four.low, four.high) == pytest.approx((once.low, once.high), abs=1e-9)
+
+
+def test_without_variance_it_is_the_exact_binomial_one_and_with_one_patient_of_a_kind_the_whole_range() -> None:
+    apart = scoring.clustered_interval(Cases(np.repeat([0, 1], 20), np.repeat([0.1, 0.9], 20), np.arange(40) // 2))
+    assert (apart.value, apart.low, apart.high) == (1, pytest.approx(0.025**0.1), 1)
+    one = scoring.clustered_interval(Cases([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.5], ["a", "b", "c", "c"]))
+    assert (one.low, one.high) == (0, 1)
+
+
 # Another prevalence
 
 

@@ -37,8 +37,6 @@ def verdicts(prepared: Path, source: str, scratch: Path) -> list[bool]:
     """Train with every seed; True where the network has learned. One row a seed is printed."""
     from mammo.learning import networks, training
 
-    import train
-
     data = dataset.load(prepared)
     committed = settings.read(ROOT / "params.yaml")
     networks.use_threads(committed.train.threads)
@@ -50,7 +48,7 @@ def verdicts(prepared: Path, source: str, scratch: Path) -> list[bool]:
         train_settings = committed.train.model_copy(update=changed)
         history, state, key = scratch / "history.csv", scratch / "state", f"{source} {seed}"
         step = networks.forward(training.fit(data, train_settings, committed.augment, history, state, key).network)
-        verdict = train.judge(
+        verdict = training.judge(
             {split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")}, data
         )
         auc, valid = verdict["train"]["roc_auc"], verdict["valid"]

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import get_args
 
-from mammo.core import files
+from mammo.core import dataset, files
 from mammo.core.settings import ThresholdRule
 
 import numpy as np
@@ -114,6 +114,25 @@ def test_a_network_has_learned_where_it_beats_chance_and_tells_images_apart() ->
     assert training.has_learned(Interval(0.56, 0.53, 0.59), 0.011)
     assert not training.has_learned(Interval(0.52, 0.49, 0.55), 0.2)
     assert not training.has_learned(Interval(0.8, 0.7, 0.9), 0.01)
+
+
+def test_whether_a_network_has_learned_is_judged_over_patients() -> None:
+    """Ten patients of 20 images: as many independent images would have shown that it beats chance."""
+    from mammo.learning import training
+    from mammo.scoring import Cases, delong_interval
+
+    random = np.random.default_rng(3)
+    patients, labels = np.repeat(np.arange(10), 20), np.repeat(np.arange(10) % 2, 20)
+    entries = [
+        dataset.Entry(f"{split}/{image}", int(label), split, f"{split} {patient}", "")
+        for split in ("train", "valid")
+        for image, (label, patient) in enumerate(zip(labels, patients, strict=True))
+    ]
+    data = dataset.Dataset(np.zeros((400, 1, 1), np.uint8), entries)
+    seen = 1 / (1 + np.exp(-(0.4 * labels + random.normal(size=10)[patients] + 0.3 * random.normal(size=200))))
+    assert delong_interval(Cases(labels, seen)).low > 0.5
+    verdict = training.judge({"train": seen, "valid": seen}, data)
+    assert verdict["train"]["roc_auc"]["low"] < 0.5 and verdict["collapsed"] is True
 
 
 def test_the_same_inputs_give_the_same_bytes(trained: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mammo.core.errors import UserError
 from mammo.core.randomness import generator
 from mammo.core.settings import Augment, Train
 from mammo.learning import augmentation, checkpoint, networks
-from mammo.scoring import Cases, Interval, delong_interval
+from mammo.scoring import Cases, Interval, clustered_interval
 
 import numpy as np
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
@@ -134,7 +134,8 @@ def fit(data: Dataset, train: Train, augment: Augment, history: Path, state: Pat
             beyond = progress.epoch - (train.epochs - train.average)
             training.kept = _averaged(training.kept, training.weights(), beyond)
         else:
-            learns = has_learned(delong_interval(Cases(truth, seen)), interquartile_range(probability))
+            patients = data.patients[epoch_order(learned, train.seed, progress.epoch)]
+            learns = has_learned(clustered_interval(Cases(truth, seen, patients)), interquartile_range(probability))
             _select(training, learns, epoch_scores(labels, probability))
         files.write_csv(history, HISTORY, progress.history)
         arrays = [variable.numpy() for variable in training.variables] + training.kept
@@ -244,12 +245,17 @@ def class_weights(labels: np.ndarray, rule: str) -> np.ndarray:
     return (len(labels) / (2 * np.bincount(labels, minlength=2))).astype(np.float32)
 
 
+def epoch_order(training: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Return the positions of the training images in the order of an epoch."""
+    return generator(seed, "order", epoch).permutation(training)
+
+
 def augmented(
     data: Dataset, training: np.ndarray, train: Train, augment: Augment, epoch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the augmented images and labels of one epoch in batches; prepare the next batch in the background."""
     labels = data.labels
-    order = generator(train.seed, "order", epoch).permutation(training)
+    order = epoch_order(training, train.seed, epoch)
     chunks = [order[first : first + train.batch] for first in range(0, len(order), train.batch)]
 
     def make(chunk: np.ndarray) -> np.ndarray:
@@ -323,8 +329,8 @@ def interquartile_range(probability: np.ndarray) -> float:
 def has_learned(training_auc: Interval, validation_iqr: float) -> bool:
     """Return whether the training AUC is better than chance and the validation probabilities are not constant.
 
-    The lower end of the AUC's 95 % interval (DeLong) must exceed 0.5, and the interquartile range of the validation
-    probabilities must exceed `COLLAPSED_IQR`.
+    The lower end of the AUC's 95 % interval over patients must exceed 0.5, and the interquartile range of the
+    validation probabilities must exceed `COLLAPSED_IQR`.
     """
     return training_auc.low > 0.5 and validation_iqr > COLLAPSED_IQR
 
@@ -332,7 +338,9 @@ def has_learned(training_auc: Interval, validation_iqr: float) -> bool:
 def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any]:
     """Return the ROC AUC and interquartile range of training (not augmented) and validation images."""
     auc = {
-        split: delong_interval(Cases(data.labels[data.part(split)], values)) for split, values in probability.items()
+        split: clustered_interval(Cases(data.labels[part], values, data.patients[part], split))
+        for split, values in probability.items()
+        for part in [data.part(split)]
     }
     verdict = {
         split: {"roc_auc": vars(auc[split]), "probability_spread": interquartile_range(values)}

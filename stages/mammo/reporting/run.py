@@ -166,7 +166,7 @@ class Run:
 
     @property
     def auc_of_splits(self) -> list[Score]:
-        """ROC AUC of training and validation images, with DeLong's interval."""
+        """ROC AUC of training and validation images, with intervals over patients."""
         train = self.metrics["train"]
         return [
             _score("roc_auc", train[split]["roc_auc"])._replace(title=SPLIT_NAMES[split].capitalize())

@@ -4,7 +4,7 @@ from mammo.scoring.bootstrap import RESAMPLES, Bootstrap
 from mammo.scoring.calibration import agreement, calibration, learned_recalibration, reliability
 from mammo.scoring.cases import Cases
 from mammo.scoring.curves import net_benefit, pr_curve, roc_curve
-from mammo.scoring.delong import delong_interval, delong_test
+from mammo.scoring.delong import clustered_interval, delong_interval, delong_test
 from mammo.scoring.intervals import NORMAL, Interval, Table, as_json
 from mammo.scoring.measures import COMPARED, TITLES, image_scores, scores, share
 from mammo.scoring.paired import Change, mcnemar, paired_bootstrap
@@ -26,6 +26,7 @@ __all__ = [
     "as_json",
     "at_prevalence",
     "calibration",
+    "clustered_interval",
     "delong_interval",
     "delong_test",
     "image_scores",

@@ -1,7 +1,7 @@
-"""DeLong's interval and paired test of the ROC AUC, in closed form, for independent images."""
+"""Intervals and a paired test of the ROC AUC in closed form: DeLong's for independent images, and one over patients."""
 
 from mammo.scoring.cases import Cases
-from mammo.scoring.intervals import NORMAL, Interval, when_all_agree
+from mammo.scoring.intervals import NORMAL, TAIL, Interval, when_all_agree
 from mammo.scoring.paired import Change, tested, unchanged
 
 import numpy as np
@@ -33,11 +33,42 @@ def delong_interval(cases: Cases) -> Interval:
     """
     cases = cases.independent()
     above, below = _placements(cases.labels, cases.probabilities)
+    error = _variance(above, below) ** 0.5 if min(len(above), len(below)) > 1 else 0.0
+    return _limits(above, NORMAL * error, min(len(above), len(below)))
+
+
+def clustered_interval(cases: Cases) -> Interval:
+    """Return the ROC AUC with an interval over patients in closed form (Obuchowski 1997, Biometrics 53:567).
+
+    For one image per patient the standard error is DeLong's. The interval is Student's with `Cases.support` - 1 degrees
+    of freedom, clipped to [0, 1]; with fewer than two patients of a kind it is [0, 1]. It takes no resamples, so that a
+    training can compute it after every epoch.
+    """
+    above, below = _placements(cases.labels, cases.probabilities)
+    support, patients = cases.support(), len(cases.cancer)
+    if support < 2:
+        return _limits(above, 0.0, support)
+    auc, ill = above.mean(), cases.labels
+    of_ill = np.bincount(cases.patient[ill], above - auc, patients)
+    of_healthy = np.bincount(cases.patient[~ill], below - auc, patients)
+
+    def corrected(sums: np.ndarray, number: int) -> float:
+        return float(number / (number - 1) * sums.sum())
+
+    with_ill, with_healthy = len(np.unique(cases.patient[ill])), len(np.unique(cases.patient[~ill]))
+    variance = (
+        corrected(of_ill**2, with_ill) / len(above) ** 2
+        + corrected(of_healthy**2, with_healthy) / len(below) ** 2
+        + 2 * corrected(of_ill * of_healthy, patients) / (len(above) * len(below))
+    )
+    return _limits(above, float(stats.t.ppf(1 - TAIL, support - 1)) * max(variance, 0.0) ** 0.5, support)
+
+
+def _limits(above: np.ndarray, reach: float, smaller: int) -> Interval:
+    """Return the AUC, the mean of `above`, ± `reach`; `smaller` is the number of independent units of a class."""
     auc = float(np.clip(above.mean(), 0, 1))
-    smaller = min(len(above), len(below))
     if smaller < 2:
         return Interval(auc, 0.0, 1.0)
-    reach = NORMAL * _variance(above, below) ** 0.5
     low, high = max(auc - reach, 0.0), min(auc + reach, 1.0)
     if reach < 1e-12 and auc > 1 - 1e-12:
         low, high = when_all_agree(smaller), 1.0
