@@ -448,17 +448,6 @@ def test_a_score_does_not_depend_on_its_neighbours_nor_on_the_form_of_the_answer
     assert "phantoms (synthetic images)" in content["model"]
 
 
-def test_the_table_shows_both_and_says_to_which_the_threshold_applies(capsys: pytest.CaptureFixture[str]) -> None:
-    paths = [Path("a.png"), Path("b.png")]
-    first, second = ("no suspicion", (), ""), ("cancer suspected", (), "")
-    rows = [answers.Answer(paths[0], 0.25, *first, calibrated=0.125), answers.Answer(paths[1], 0.75, *second)]
-    answers.print_table(rows, "About.", paths)
-    *_, head, one, two = capsys.readouterr().out.splitlines()
-    assert head.split() == ["file", "calibrated", "probability", "reading", "warnings"]
-    assert one.split()[:3] == ["a.png", "0.125000", "0.250000"]
-    assert two.split()[:3] == ["b.png", "–", "0.750000"], "a model of before there was a recalibration"
-
-
 def test_a_model_of_phantoms_refuses_until_told_otherwise(predicted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.main(["predict", "--model", str(phantom_model(predicted)), str(predicted / "data/raw/test")]) == 1
     refusal = capsys.readouterr()
@@ -468,16 +457,19 @@ def test_a_model_of_phantoms_refuses_until_told_otherwise(predicted: Path, capsy
     assert "--despite-phantoms" in refusal.err
 
 
-def test_the_table_has_a_line_for_every_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_a_line_for_every_file_with_both_probabilities(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
-        answers.Answer(Path("a.png"), 0.25, answers.UNSUSPECTED, ("black on white",), ""),
+        answers.Answer(Path("a.png"), 0.25, answers.UNSUSPECTED, ("black on white",), "", calibrated=0.125),
+        answers.Answer(Path("old.png"), 0.75, answers.SUSPECTED, (), ""),  # by a model without a recalibration
         answers.Answer(Path("longer.png"), None, answers.UNREADABLE, (), "is empty (0 bytes)"),
     ]
     answers.print_table(rows, "Model.", [row.path for row in rows])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2:] == [
-        "a.png          0.250000  no suspicion      black on white",
-        "longer.png            –  unreadable        is empty (0 bytes)",
+    assert lines[-4:] == [
+        "file        calibrated  probability  reading           warnings",
+        "a.png         0.125000     0.250000  no suspicion      black on white",
+        "old.png              –     0.750000  cancer suspected",
+        "longer.png           –            –  unreadable        is empty (0 bytes)",
     ]
 
 
