@@ -138,7 +138,9 @@ def parse_any(content: bytes, name: str, probability: str = "probability") -> tu
     """
     wanted = tables.plain(probability)
     required = ("image", "label", wanted)
-    table = tables.parse(content, name, (*required, "patient", "predicted", "calibrated"), required, refuse_resembling=False)
+    table = tables.parse(
+        content, name, (*required, "patient", "predicted", "calibrated"), required, refuse_resembling=False
+    )
     rows = [(line, {**row, "probability": row[wanted]}) for line, row in table.rows]
     return _predictions(rows, name), table
 
