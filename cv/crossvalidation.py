@@ -10,9 +10,10 @@ from mammo.core import settings, splits
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 PIPELINE = Path("../params.yaml")  # settings that a variant does not change
+RULE = "balanced_accuracy"  # rule of the thresholds, locked on each fold's validation images
 SECTIONS = ("folds", "variants", "finetuned", "ensembles", "pretraining")
 
 
@@ -36,13 +37,29 @@ class Changes(settings.Settings):
     augment: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("train")
+    @classmethod
+    def _seeds_elsewhere(cls, train: dict[str, Any]) -> dict[str, Any]:
+        if "seed" in train:
+            raise ValueError("settings without seed: a variant's seeds stand beside its settings, as seeds: [1]")
+        return train
+
 
 class Variant(settings.Settings):
     """An entry of the sections `variants` and `finetuned`."""
 
     compared_with: str
     """Name of another row; outside `settings`, so that changing it does not train again."""
+    seeds: Annotated[list[settings.Count], Field(min_length=1)]
+    """Seeds of the trainings of each fold (`train.seed`); their probabilities are averaged."""
     settings: Changes
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("every seed once: the same seed gives the same network again")
+        return seeds
 
 
 class Ensemble(settings.Settings):

@@ -3,10 +3,12 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, not an installed copy
 
 from mammo.core import dataset, files, predictions, stage
+from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
 from mammo.imaging import prepare
@@ -14,37 +16,80 @@ from mammo.learning import networks, training
 from mammo.scoring import Cases, locked_thresholds
 
 import crossvalidation
+import numpy as np
+from crossvalidation import CrossValidation
 
-RULE = "balanced_accuracy"  # rule of the threshold, locked on validation
+SEEDS = ("image", "seed", "probability")
 
 
 def main(raw: Path, out: Path) -> None:
-    """Fit the variant and fold named by OUT = …/VARIANT/FOLD on the images of RAW; write predictions to OUT."""
+    """Fit the variant and fold named by OUT = …/VARIANT/FOLD on the images of RAW, once per seed; write to OUT.
+
+    OUT holds predictions.csv and valid.csv, the mean probabilities of the test and validation images, called at the
+    threshold locked on the latter; seeds.csv, the test probabilities of each seed; and history.csv.
+    """
     name, fold = out.parent.name, int(out.name)
     settings = crossvalidation.read()
-    params = crossvalidation.params(settings, name)
+    variant = settings.variants[name]
     state = stage.STATE / name / str(fold)
     prepared = crossvalidation.emptied(state / "prepared")
-    readable = prepare.decode_all(raw, dataset.read_index(raw), params.preprocess, prepared)
-    share = settings.variants[name].settings.patients
-    dataset.write_index(prepared, crossvalidation.assign(readable, fold, settings.folds, share))
-    fitted = training.fit_resumably(prepared, params.train, params.augment, state / "history.csv", state)
+    preprocess = crossvalidation.params(settings, name).preprocess
+    readable = prepare.decode_all(raw, dataset.read_index(raw), preprocess, prepared)
+    dataset.write_index(prepared, crossvalidation.assign(readable, fold, settings.folds, variant.settings.patients))
+    data = dataset.load(prepared)
+    fitted = {seed: fit(settings, name, seed, prepared, state) for seed in variant.seeds}
+    mean = {
+        split: np.mean([probability[split] for probability, _ in fitted.values()], axis=0)
+        for split in ("valid", "test")
+    }
+    threshold = locked_thresholds(Cases(data.labels[data.part("valid")], mean["valid"]))[crossvalidation.RULE]
+    with files.written(out) as folder:
+        folder.mkdir()
+        for split, table in (("test", "predictions"), ("valid", "valid")):
+            rows = predicted(data, split, mean[split], threshold, len(fitted))
+            predictions.write(folder / f"{table}.csv", rows)
+        names = [data.names[position] for position in data.part("test")]
+        alone = [
+            (image, seed, chance)
+            for seed, (probability, _) in fitted.items()
+            for image, chance in zip(names, probability["test"].tolist(), strict=True)
+        ]
+        files.write_csv(folder / "seeds.csv", SEEDS, alone)
+        epochs = [(*row, seed) for seed, (_, history) in fitted.items() for row in history]
+        files.write_csv(folder / "history.csv", (*training.HISTORY, "seed"), epochs)
+    shutil.rmtree(state)
+
+
+def fit(
+    settings: CrossValidation, name: str, seed: int, prepared: Path, state: Path
+) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
+    """Train with one seed; return the probabilities of the validation and test images, and the history.
+
+    Raises:
+        UserError: the network has collapsed.
+
+    """
+    params = crossvalidation.params(settings, name, seed=seed)
+    own = state / str(seed)
+    fitted = training.fit_resumably(prepared, params.train, params.augment, own / "history.csv", own)
     data = dataset.load(prepared)
     step = networks.forward(fitted.network, params.train.flip_at_test)
     probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("valid", "test")}
     if training.interquartile_range(probability["valid"]) <= training.COLLAPSED_IQR:
-        raise UserError(f"{name}, fold {fold}: the network has collapsed: it gives the same probability for all images")
-    threshold = locked_thresholds(Cases(data.labels[data.part("valid")], probability["valid"]))[RULE]
-    tested = [data.entries[position] for position in data.part("test")]
-    rows = [
-        Prediction(entry.image, entry.patient_key, entry.label, chance, int(chance >= threshold))
-        for entry, chance in zip(tested, probability["test"].tolist(), strict=True)
+        raise UserError(
+            f"{name}, fold {state.name}, seed {seed}: the network has collapsed: "
+            "it gives the same probability for all images"
+        )
+    return probability, fitted.progress.history
+
+
+def predicted(data: Dataset, split: str, chances: np.ndarray, threshold: float, seeds: int) -> list[Prediction]:
+    """Return the table of one split's images."""
+    entries = [data.entries[position] for position in data.part(split)]
+    return [
+        Prediction(entry.image, entry.patient_key, entry.label, chance, int(chance >= threshold), seeds=seeds)
+        for entry, chance in zip(entries, chances.tolist(), strict=True)
     ]
-    with files.written(out) as folder:
-        folder.mkdir()
-        predictions.write(folder / "predictions.csv", rows)
-        files.write_csv(folder / "history.csv", training.HISTORY, fitted.progress.history)
-    shutil.rmtree(state)
 
 
 if __name__ == "__main__":

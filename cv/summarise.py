@@ -14,14 +14,17 @@ from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
 from mammo.imaging import images
-from mammo.scoring import Bootstrap, Cases, Interval, as_json, comparison, scores
+from mammo.scoring import Bootstrap, Cases, Interval, as_json, comparison, locked_thresholds, scores
 
 import crossvalidation
 import numpy as np
 from crossvalidation import CrossValidation, Ensemble, Folds, Variant
+from scipy.stats import chi2
+from sklearn.metrics import roc_auc_score
 
 SHORTCUT = "shortcut"  # the row of the brightness baseline
 SIZE = (224, 224)  # pixels of its input images, which are not otherwise preprocessed
+Folded = list[list[Prediction]]  # by fold, sorted by image
 
 
 def main(raw: Path, work: Path, metrics: Path, plots: Path) -> None:
@@ -32,15 +35,54 @@ def main(raw: Path, work: Path, metrics: Path, plots: Path) -> None:
     settings = crossvalidation.read()
     compared_with, order = in_order({**settings.variants, **settings.ensembles})
     tables = pooled(settings, raw, work)
+    deviations = {name: seed_deviation(settings.folds, work / name) for name in settings.variants}
     scored = {row: scores_of(tables[row], settings.folds.seed) for row in order}
     changes = {f"{before}_to_{row}": change(tables, before, row) for row, before in compared_with.items()}
     with files.written(plots) as folder:
         folder.mkdir()
         for row in order:
             predictions.write(folder / f"{row}.csv", tables[row])
-        aucs = [(row, *vars(score["roc_auc"]).values()) for row, score in scored.items()]
-        files.write_csv(folder / "scores.csv", ("row", "roc_auc", "low", "high"), aucs)
-    files.write_json(metrics, as_json({"rows": scored, "comparisons": holm(changes)}))
+        files.write_csv(
+            folder / "scores.csv",
+            ("row", "roc_auc", "low", "high", "seeds", "seed_deviation", "seed_deviation_low", "seed_deviation_high"),
+            [
+                (row, *vars(score["roc_auc"]).values(), tables[row][0].seeds, *limits(deviations.get(row)))
+                for row, score in scored.items()
+            ],
+        )
+    rows = {row: {**score, **said(tables[row][0].seeds, deviations.get(row))} for row, score in scored.items()}
+    files.write_json(metrics, as_json({"rows": rows, "comparisons": holm(changes)}))
+
+
+def limits(deviation: Interval | None) -> tuple[float | None, ...]:
+    """Return value and ends for a table."""
+    return tuple(vars(deviation).values()) if deviation else (None, None, None)
+
+
+def said(seeds: int | None, deviation: Interval | None) -> dict[str, Any]:
+    """Return the entries of a row that is averaged over seeds; a single training has none."""
+    return {"seeds": seeds, "seed_deviation": deviation} if deviation else {}
+
+
+def seed_deviation(folds: Folds, work: Path) -> Interval | None:
+    """Return the standard deviation over seeds of a variant's ROC AUC, with its chi-square interval for normal AUCs.
+
+    None for one seed, or where the folds were computed by a commit that kept no predictions of single seeds.
+    """
+    tables = [work / str(fold) / "seeds.csv" for fold in range(folds.number)]
+    if not all(path.is_file() for path in tables):
+        return None
+    labels = {row.image: row.label for path in tables for row in predictions.read(path.with_name("predictions.csv"))}
+    chances: dict[str, list[tuple[int, float]]] = {}
+    for path in tables:
+        for row in files.read_csv(path, ("image", "seed", "probability")):
+            chances.setdefault(row["seed"], []).append((labels[row["image"]], float(row["probability"])))
+    if len(chances) < 2:
+        return None
+    aucs = [roc_auc_score(*zip(*of_seed, strict=True)) for of_seed in chances.values()]
+    deviation, free = float(np.std(aucs, ddof=1)), len(aucs) - 1
+    low, high = (deviation * float(free / chi2.ppf(level, free)) ** 0.5 for level in (0.975, 0.025))
+    return Interval(deviation, low, high)
 
 
 def in_order(rows: Mapping[str, Variant | Ensemble]) -> tuple[dict[str, str], list[str]]:
@@ -64,30 +106,55 @@ def in_order(rows: Mapping[str, Variant | Ensemble]) -> tuple[dict[str, str], li
 
 def pooled(settings: CrossValidation, raw: Path, work: Path) -> dict[str, list[Prediction]]:
     """Return the predictions of all folds of every row, sorted by image."""
-    tables = {SHORTCUT: forest(raw, settings.folds)}
+    every = range(settings.folds.number)
+    tested: dict[str, Folded] = {SHORTCUT: forest(raw, settings.folds)}
+    selecting: dict[str, Folded] = {}
     for name in settings.variants:
-        folds = [predictions.read(work / name / str(fold) / "predictions.csv") for fold in range(settings.folds.number)]
-        tables[name] = sorted(row for fold in folds for row in fold)
+        tested[name] = [sorted(predictions.read(work / name / str(fold) / "predictions.csv")) for fold in every]
+        kept = [work / name / str(fold) / "valid.csv" for fold in every]
+        if all(path.is_file() for path in kept):
+            selecting[name] = [sorted(predictions.read(path)) for path in kept]
     for name, ensemble in settings.ensembles.items():
-        if unknown := [member for member in ensemble.mean_of if member not in tables]:
+        if unknown := [member for member in ensemble.mean_of if member not in tested]:
             raise UserError(
-                f"cv/params.yaml: ensembles.{name}.mean_of has {unknown[0]!r}; allowed are {', '.join(tables)}"
+                f"cv/params.yaml: ensembles.{name}.mean_of has {unknown[0]!r}; allowed are {', '.join(tested)}"
             )
-        tables[name] = mean([tables[member] for member in ensemble.mean_of])
-    return tables
+        tested[name] = means([tested[member] for member in ensemble.mean_of])
+        if without := [member for member in ensemble.mean_of if member not in selecting]:
+            print(
+                f"summarise: {name} cannot be called at a locked threshold, so its table has no column predicted: "
+                f"{', '.join(without)} kept no predictions of validation images (`dvc repro` makes valid.csv)"
+            )
+            continue
+        selecting[name] = means([selecting[member] for member in ensemble.mean_of])
+        tested[name] = [called(*fold) for fold in zip(tested[name], selecting[name], strict=True)]
+    return {name: sorted(row for fold in folds for row in fold) for name, folds in tested.items()}
 
 
-def mean(tables: Sequence[Sequence[Prediction]]) -> list[Prediction]:
-    """Return the mean probability of each image; the threshold is 0.5, since none was locked."""
-    rows = []
-    for same in zip(*tables, strict=True):
-        chance = sum(row.probability for row in same) / len(same)
-        rows.append(same[0]._replace(probability=chance, predicted=int(chance >= 0.5)))
-    return rows
+def means(members: Sequence[Folded]) -> Folded:
+    """Return the mean probability of each image of each fold, not yet called; `seeds` is the least of any member's."""
+    return [
+        [
+            same[0]._replace(
+                probability=sum(row.probability for row in same) / len(same),
+                predicted=None,
+                seeds=None if any(row.seeds is None for row in same) else min(row.seeds or 0 for row in same),
+            )
+            for same in zip(*tables, strict=True)
+        ]
+        for tables in zip(*members, strict=True)
+    ]
 
 
-def forest(raw: Path, folds: Folds) -> list[Prediction]:
-    """Return the predictions of the brightness baseline, fitted on all patients of the other folds."""
+def called(tested: Sequence[Prediction], selecting: Sequence[Prediction]) -> list[Prediction]:
+    """Return the test predictions of a fold, called at the threshold locked on its validation predictions."""
+    chances = [row.probability for row in selecting]
+    threshold = locked_thresholds(Cases([row.label for row in selecting], chances, split="valid"))[crossvalidation.RULE]
+    return [row._replace(predicted=int(row.probability >= threshold)) for row in tested]
+
+
+def forest(raw: Path, folds: Folds) -> Folded:
+    """Return the predictions of the brightness baseline, fitted on all patients of the other folds, called at 0.5."""
 
     def features(entry: Entry) -> np.ndarray | None:
         try:
@@ -100,19 +167,24 @@ def forest(raw: Path, folds: Folds) -> list[Prediction]:
     known = [(entry, values) for entry, values in read if values is not None]
     entries, brightness = [entry for entry, _ in known], np.array([values for _, values in known])
     labels = np.array([entry.label for entry in entries])
-    rows = []
+    rows: Folded = []
     for fold in range(folds.number):
         tested = np.array([entry.split == "test" for entry in crossvalidation.assign(entries, fold, folds)])
         chances = shortcut.forest_probabilities(brightness[~tested], labels[~tested], brightness[tested], folds.seed)
-        for position, chance in zip(np.flatnonzero(tested), chances.tolist(), strict=True):
-            entry = entries[position]
-            rows.append(Prediction(entry.image, entry.patient_key, entry.label, chance, int(chance >= 0.5)))
-    return sorted(rows)
+        of_fold = zip(np.flatnonzero(tested), chances.tolist(), strict=True)
+        rows.append(
+            sorted(
+                Prediction(entry.image, entry.patient_key, entry.label, chance, int(chance >= 0.5))
+                for position, chance in of_fold
+                for entry in [entries[position]]
+            )
+        )
+    return rows
 
 
 def scores_of(rows: Sequence[Prediction], seed: int) -> dict[str, Interval]:
     """Return the scores that do not depend on a threshold, with intervals over patients."""
-    _, patients, labels, chances, _ = zip(*rows, strict=True)
+    labels, chances, patients = zip(*((row.label, row.probability, row.patient) for row in rows), strict=True)
     every = scores(Cases(labels, chances, patients), 0.5, Bootstrap(seed))
     return {name: every[name] for name in ("roc_auc", "patient_roc_auc", "average_precision")}
 

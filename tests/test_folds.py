@@ -21,7 +21,7 @@ import yaml
 from crossvalidation import Folds, assign
 from documents import block, shell
 from miniature import ROOT, Run, dvc, git, run
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 PIPELINE = yaml.safe_load((ROOT / "cv/dvc.yaml").read_text())["stages"]
 PARAMS = yaml.safe_load((ROOT / "cv/params.yaml").read_text())
@@ -93,7 +93,7 @@ def small(path: Path, variants: dict[str, Any], ensembles: dict[str, Any] | None
 
 def variant(compared_with: str, **settings: Any) -> dict[str, Any]:
     """An entry of `variants`."""
-    return {"compared_with": compared_with, "settings": settings}
+    return {"compared_with": compared_with, "seeds": [1], "settings": settings}
 
 
 def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
@@ -111,14 +111,16 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
     chances = {}
     for name, strength in quality.items():
         for fold in range(5):
-            tested = [entry for entry in assign(every, fold, FIVE) if entry.split == "test"]
-            said = [1 / (1 + np.exp(-(strength * entry.label + random.normal()))) for entry in tested]
-            chances |= {(name, entry.image): chance for entry, chance in zip(tested, said, strict=True)}
-            rows = [
-                Prediction(entry.image, entry.patient, entry.label, chance, int(chance >= 0.5))
-                for entry, chance in zip(tested, said, strict=True)
-            ]
-            predictions.write(tmp_path / f"cv/work/{name}/{fold}/predictions.csv", rows)
+            for split, table in (("test", "predictions"), ("valid", "valid")):
+                tested = [entry for entry in assign(every, fold, FIVE) if entry.split == split]
+                said = [1 / (1 + np.exp(-(strength * entry.label + random.normal()))) for entry in tested]
+                if split == "test":
+                    chances |= {(name, entry.image): chance for entry, chance in zip(tested, said, strict=True)}
+                rows = [
+                    Prediction(entry.image, entry.patient, entry.label, chance, int(chance >= 0.4), seeds=2)
+                    for entry, chance in zip(tested, said, strict=True)
+                ]
+                predictions.write(tmp_path / f"cv/work/{name}/{fold}/{table}.csv", rows)
     command = (sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "work")
     run(tmp_path / "cv", *command, "metrics/cv.json", "plots")
     content = files.read_json(tmp_path / "cv/metrics/cv.json")
@@ -139,8 +141,108 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
         for entry in every
     )
     assert len(predictions.read(tmp_path / "cv/plots/third.csv")) == len(every)
+    called_at_the_threshold_of_validation(tmp_path / "cv", every)
     run(tmp_path / "cv", *command, "metrics/again.json", "plots")
     assert (tmp_path / "cv/metrics/again.json").read_bytes() == (tmp_path / "cv/metrics/cv.json").read_bytes()
+
+
+def called_at_the_threshold_of_validation(cv: Path, every: list[Entry]) -> None:
+    """The ensemble `both` in each fold, and what is said where the validation predictions are not there."""
+    both = {row.image: row for row in predictions.read(cv / "plots/both.csv")}
+    for fold in range(5):
+        first, third = (
+            {row.image: row for row in predictions.read(cv / f"work/{name}/{fold}/valid.csv")}
+            for name in ("first", "third")
+        )
+        chances = np.array([(first[image].probability + third[image].probability) / 2 for image in first])
+        labels = np.array([row.label for row in first.values()])
+        # The highest balanced accuracy that any threshold reaches on validation, and where.
+        reached = [balanced_accuracy_score(labels, chances >= level) for level in np.sort(chances)]
+        tested = [entry.image for entry in assign(every, fold, FIVE) if entry.split == "test"]
+        below = np.sort(chances)[np.flatnonzero(reached == np.max(reached))[0]]
+        under = max((chance for chance in chances if chance < below), default=0)
+        threshold = (under + below) / 2
+        assert [both[image].predicted for image in tested] == [
+            int(both[image].probability >= threshold) for image in tested
+        ]
+        assert abs(threshold - 0.5) > 0.001
+    (cv / "work/third/0/valid.csv").unlink()
+    done = run(cv, sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "work", "metrics/again.json", "plots")
+    assert done.stdout == (
+        "summarise: both cannot be called at a locked threshold, so its table has no column predicted: third kept no "
+        "predictions of validation images (`dvc repro` makes valid.csv)\n"
+    )
+    first_line = (cv / "plots/both.csv").read_text().splitlines()[0]
+    assert first_line == "image,patient,label,probability,seeds"
+    assert (cv / "metrics/again.json").read_bytes() == (cv / "metrics/cv.json").read_bytes(), "scores of the ranking"
+
+
+def test_the_variance_of_the_seeds_stands_in_the_table_with_its_interval(tmp_path: Path) -> None:
+    random, every = np.random.default_rng(4), entries()
+    aucs = {1: [], 2: [], 3: []}
+    for fold in range(5):
+        tested = [entry for entry in assign(every, fold, FIVE) if entry.split == "test"]
+        rows, alone = [], []
+        for entry in tested:
+            own = {seed: 1 / (1 + np.exp(-(entry.label + random.normal()))) for seed in aucs}
+            rows.append(Prediction(entry.image, entry.patient, entry.label, np.mean([*own.values()]), 0, seeds=3))
+            alone += [(entry.image, seed, chance) for seed, chance in own.items()]
+            for seed, chance in own.items():
+                aucs[seed].append((entry.label, chance))
+        predictions.write(tmp_path / f"{fold}/predictions.csv", rows)
+        files.write_csv(tmp_path / f"{fold}/seeds.csv", ("image", "seed", "probability"), alone)
+    found = summarise.seed_deviation(FIVE, tmp_path)
+    expected = np.std([roc_auc_score(*np.array(pairs).T) for pairs in aucs.values()], ddof=1)
+    assert found is not None and found.value == pytest.approx(expected)
+    # Three seeds: the interval of a standard deviation with two degrees of freedom, from tables of chi-square.
+    assert found.low == pytest.approx(expected * (2 / 7.3778) ** 0.5, rel=1e-4)
+    assert found.high == pytest.approx(expected * (2 / 0.050636) ** 0.5, rel=1e-4)
+    (tmp_path / "0/seeds.csv").unlink()
+    assert summarise.seed_deviation(FIVE, tmp_path) is None, "folds of an older commit"
+
+
+def test_a_fold_trains_each_seed_and_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fold
+
+    random, every = np.random.default_rng(2), entries(40)
+    for entry in every:
+        (tmp_path / "raw" / entry.image).parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(40, 90, (48, 48))
+        pixels[16:32, 16:32] += 120 * entry.label
+        cv2.imwrite(str(tmp_path / "raw" / entry.image), pixels.astype(np.uint8))
+    dataset.write_index(tmp_path / "raw", every)
+    settings = {"preprocess": {"size": [48, 48]}, "train": {"epochs": 3, "learning_rate": 0.01}}
+    small(
+        tmp_path / "cv/params.yaml",
+        {"two": {**variant("shortcut", **settings), "seeds": [2, 1]}, "one": variant("two", **settings)},
+    )
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path / "cv")
+    for name in ("two", "one"):
+        fold.main(Path("../raw"), Path(f"work/{name}/0"))
+    table = {name: predictions.read(Path(f"work/{name}/0/predictions.csv")) for name in ("two", "one")}
+    alone = {"1": {}, "2": {}}
+    for row in files.read_csv(Path("work/two/0/seeds.csv"), ("image", "seed", "probability")):
+        alone[row["seed"]][row["image"]] = float(row["probability"])
+    assert alone["1"] == {row.image: row.probability for row in table["one"]}, "whatever was trained before"
+    assert alone["1"] != alone["2"]
+    for row in table["two"]:
+        assert row.probability == pytest.approx((alone["1"][row.image] + alone["2"][row.image]) / 2)
+        assert (row.seeds, table["one"][0].seeds) == (2, 1)
+    selecting = predictions.read(Path("work/two/0/valid.csv"))
+    placed = {entry.image for entry in assign(every, 0, FIVE) if entry.split == "valid"}
+    assert {row.image for row in selecting} == placed
+    highest = max((row.probability for row in selecting if not row.predicted), default=0)
+    lowest = min((row.probability for row in selecting if row.predicted), default=1)
+    assert highest < lowest, "one threshold"
+    assert all(
+        row.predicted == (row.probability > (highest + lowest) / 2)
+        for row in table["two"]
+        if not highest < row.probability < lowest
+    )
+    epochs = files.read_csv(Path("work/two/0/history.csv"), ("epoch", "seed"))
+    assert {row["seed"] for row in epochs} == {"1", "2"}
+    assert not Path("data/state/two/0").exists()
 
 
 def write_images(raw: Path, every: list[Entry]) -> None:
@@ -182,6 +284,10 @@ def test_comparisons_lead_back_to_the_brightness_baseline(tmp_path: Path) -> Non
     ("settings", "message"),
     [
         ({"split": {"by": "folder"}}, "unknown key variants.one.settings.split; allowed are patients, preprocess, "),
+        (
+            {"train": {"seed": 3}},
+            "variants.one.settings.train is {'seed': 3}; allowed is settings without seed: a variant's",
+        ),
         ({"patients": 1.5}, "variants.one.settings.patients is 1.5; allowed is less than or equal to 1"),
     ],
 )
@@ -189,6 +295,17 @@ def test_a_variant_may_only_set_what_a_fold_reads(tmp_path: Path, settings: dict
     small(tmp_path / "params.yaml", {"one": variant("shortcut", **settings)})
     with pytest.raises(UserError, match=message):
         crossvalidation.read(tmp_path / "params.yaml")
+
+
+def test_seeds_are_named_each_once_and_never_left_out(tmp_path: Path) -> None:
+    small(tmp_path / "params.yaml", {"one": {**variant("shortcut"), "seeds": [1, 2, 1]}})
+    with pytest.raises(UserError, match=r"variants.one.seeds is \[1, 2, 1\]; allowed is every seed once"):
+        crossvalidation.read(tmp_path / "params.yaml")
+    small(tmp_path / "params.yaml", {"one": {"compared_with": "shortcut", "settings": {}}})
+    with pytest.raises(UserError, match=r"variants\.one\.seeds is missing"):
+        crossvalidation.read(tmp_path / "params.yaml")
+    for stage, section in (("fold", "variants"), ("finetune", "finetuned")):
+        assert f"{section}.${{item.variant}}.seeds" in PIPELINE[stage]["params"], "another seed trains again"
 
 
 def test_a_variants_settings_are_checked_with_all_of_the_pipelines(

@@ -27,10 +27,12 @@ class Prediction(NamedTuple):
     """Class at the model's threshold, 0 or 1; None if unknown."""
     calibrated: float | None = None
     """Recalibrated probability, 0 to 1; the threshold does not apply to it. None if the model has no recalibration."""
+    seeds: int | None = None
+    """Number of trainings with different seeds whose mean the probability is; None if unknown, or one of evaluate."""
 
 
 COLUMNS = Prediction._fields
-OPTIONAL = ("predicted", "calibrated")
+OPTIONAL = ("predicted", "calibrated", "seeds")
 """Columns that are not written if no row has a value."""
 REQUIRED = ("image", "patient", "label", "probability", "predicted")
 """Columns that a table of this project must have."""
@@ -89,7 +91,7 @@ class PredictedSplit:
 
 def write(path: Path, rows: Iterable[Prediction]) -> None:
     """Write a table of predictions, without the optional columns that hold nothing."""
-    table = list(rows)
+    table = [Prediction(*row) for row in rows]
     kept = [
         place
         for place, column in enumerate(COLUMNS)
@@ -138,9 +140,7 @@ def parse_any(content: bytes, name: str, probability: str = "probability") -> tu
     """
     wanted = tables.plain(probability)
     required = ("image", "label", wanted)
-    table = tables.parse(
-        content, name, (*required, "patient", "predicted", "calibrated"), required, refuse_resembling=False
-    )
+    table = tables.parse(content, name, (*required, "patient", *OPTIONAL), required, refuse_resembling=False)
     rows = [(line, {**row, "probability": row[wanted]}) for line, row in table.rows]
     return _predictions(rows, name), table
 
@@ -159,7 +159,8 @@ def _predictions(lines: Iterable[tuple[int, Mapping[str, str]]], name: str) -> l
         probability = _probability(row, "probability", where)
         calibrated = _probability(row, "calibrated", where) if row.get("calibrated") else None
         patient = row.get("patient") or image
-        rows[image] = Prediction(image, patient, label or 0, probability, predicted, calibrated)
+        seeds = _number(row["seeds"], f"{where}: seeds") if row.get("seeds") else None
+        rows[image] = Prediction(image, patient, label or 0, probability, predicted, calibrated, seeds)
     if not rows:
         raise UserError(f"{name} holds no predictions")
     return list(rows.values())
@@ -181,3 +182,9 @@ def _probability(row: Mapping[str, str], column: str, where: str) -> float:
     if not 0 <= probability <= 1:
         raise UserError(f"{where}: {column} is {row[column]!r}; allowed is a number from 0 to 1")
     return probability
+
+
+def _number(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise UserError(f"{what} is {text!r}; allowed are whole numbers from 1")
+    return int(text)

@@ -10,7 +10,17 @@ from mammo.core import predictions, revisions
 from mammo.core.errors import UserError
 from mammo.core.model_info import Verdict
 from mammo.core.predictions import Prediction
-from mammo.scoring import Bootstrap, Cases, Change, Interval, delong_test, mcnemar, paired_bootstrap, verdicts
+from mammo.scoring import (
+    Bootstrap,
+    Cases,
+    Change,
+    Interval,
+    delong_test,
+    mcnemar,
+    paired_bootstrap,
+    single_trainings,
+    verdicts,
+)
 
 import numpy as np
 
@@ -34,6 +44,8 @@ class Side(NamedTuple):
     """Columns of a table that are not used."""
     patients: bool = True
     """Whether the table names patients."""
+    seeds: int | None = 1
+    """Number of trainings with different seeds whose mean the probabilities are; None if a table does not say."""
 
 
 class Paired(NamedTuple):
@@ -102,7 +114,9 @@ def _table_of_anyone(source: str, path: Path, probability: str) -> Side:
     if not path.is_file():
         raise UserError(f"{path} does not exist")
     rows, table = predictions.parse_any(path.read_bytes(), str(path), probability)
-    return Side(source, _by_image(rows), None, table.ignored, "patient" in table.columns)
+    seeds = {row.seeds for row in rows}
+    known = seeds.pop() if len(seeds) == 1 else None
+    return Side(source, _by_image(rows), None, table.ignored, "patient" in table.columns, known)
 
 
 def _by_image(rows: Iterable[Prediction]) -> dict[str, Prediction]:
@@ -177,6 +191,7 @@ def _notes(a: Side, b: Side, rows: tuple[Sequence[Prediction], Sequence[Predicti
         )
     if a.verdict is None and b.verdict is None:
         yield "no audit is known: whether these patients were also in training cannot be checked"
+    yield from single_trainings.remark((a.seeds, b.seeds))
 
 
 def _cases(rows: Sequence[Prediction]) -> Cases:
