@@ -1,4 +1,4 @@
-"""The test split scored once, with intervals, at a threshold that the test images had no part in."""
+"""The test split scored, with intervals, at a threshold that the test images had no part in."""
 
 import json
 import os

@@ -122,3 +122,14 @@ def test_a_commit_is_checked_by_the_programs_that_make_test_runs() -> None:
     assert repository["repo"] == "local"  # the pinned versions, none that pre-commit would fetch
     programs = {hook["entry"].split()[0].removeprefix(".venv/bin/") for hook in repository["hooks"]}
     assert programs == {"ruff", "mypy"} and programs <= set(packages("tests/requirements.txt"))
+
+
+def test_no_page_claims_that_the_test_images_were_scored_once_and_experiments_are_shown_by_validation() -> None:
+    paths = [ROOT / "README.md", ROOT / "params.yaml", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    paths += (ROOT / "stages/mammo/reporting/templates").iterdir()
+    for path in paths:
+        text = " ".join(path.read_text().split())
+        assert not re.search(r"\bscored?( \w+)? once\b", text), path
+        for columns in re.findall(r"exp show[^`]*?--keep '([^']*)'", text):
+            assert "valid.roc_auc" in columns and "|roc_auc" not in columns, path
+    assert "Pick by validation" in (ROOT / "docs/experiments.md").read_text()
