@@ -9,11 +9,13 @@ from typing import Annotated, Any, NamedTuple
 from mammo.core import settings, splits
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
+from mammo.core.predictions import digest
 
 from pydantic import Field, field_validator
 
 PIPELINE = Path("../params.yaml")  # settings that a variant does not change
 RULE = "balanced_accuracy"  # rule of the thresholds, locked on each fold's validation images
+CHANGED = ("preprocess", "augment", "train")  # sections of ../params.yaml that a variant may change
 SECTIONS = ("folds", "variants", "finetuned", "ensembles", "pretraining")
 
 
@@ -126,6 +128,19 @@ def params(cross_validation: CrossValidation, name: str, **train: Any) -> settin
         return settings.read(PIPELINE, changes | {"train": changes["train"] | train})
     except UserError as error:
         raise UserError(f"variant {name} of cv/params.yaml: {error}") from None
+
+
+def settings_digest(cross_validation: CrossValidation, name: str) -> str:
+    """Return an identifier of all that a row is made with: settings of its networks, or of an ensemble's members.
+
+    A setting that a later version adds, and that is at its default, does not change it.
+    """
+    if ensemble := cross_validation.ensembles.get(name):
+        members = [member for member in ensemble.mean_of if member in cross_validation.variants]
+        return digest([settings_digest(cross_validation, member) for member in members] + ensemble.mean_of)
+    used = params(cross_validation, name).model_dump(include=set(CHANGED), exclude_defaults=True)
+    patients = cross_validation.variants[name].settings.patients
+    return digest({**used, "patients": patients, "folds": cross_validation.folds.model_dump(exclude_defaults=True)})
 
 
 def assign(entries: Sequence[Entry], fold: int, folds: Folds, share: float = 1.0) -> list[Entry]:

@@ -46,7 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mammo", description="Scores, comparisons and predictions of this project.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_scores, _add_report, _add_phantoms, _add_canonical, _add_compare, _add_predict, _add_explain):
+    for add in (
+        _add_scores,
+        _add_report,
+        _add_phantoms,
+        _add_canonical,
+        _add_compare,
+        _add_ledger,
+        _add_predict,
+        _add_explain,
+    ):
         add(commands)
     return parser
 
@@ -115,6 +124,17 @@ def _add_compare(commands: Any) -> None:
     command.set_defaults(run=_compare)
 
 
+def _add_ledger(commands: Any) -> None:
+    command = commands.add_parser(
+        "ledger",
+        help="how many models were scored on the same test images, and what luck that allows",
+        description="Read all branches, tags and experiments: how many distinct models were scored on the test images "
+        "of the workspace, the best of them, and how good luck alone would make the best of so many look.",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON, with all the models")
+    command.set_defaults(run=_ledger)
+
+
 def _add_predict(commands: Any) -> None:
     command = commands.add_parser(
         "predict",
@@ -160,19 +180,39 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from mammo.scoring import comparison
+    from mammo.scoring import comparison, ledger
 
     if options.picture and options.picture.suffix != ".png":
         raise UserError(f"--picture {options.picture}: the name must end in .png")
-    paired = comparison.pair(comparison.read(options.a), comparison.read(options.b), options.common)
+    a, b = comparison.read(options.a), comparison.read(options.b)
+    paired = comparison.pair(a, b, options.common)
     compared = comparison.compare(paired)
     if options.picture:
         _draw(paired, compared, options.picture)
+    quoted = ledger.quote(list(b.predictions.values()))
     if options.json:
-        print(json.dumps(comparison.as_json(compared), indent=2, ensure_ascii=False, allow_nan=False))
+        content = comparison.as_json(compared) | {"ledger": quoted}
+        print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         print(comparison.as_markdown(compared) if options.markdown else comparison.as_text(compared))
+        if quoted:
+            print(f"\nLedger, test images of {b.name}: {quoted['sentence']}")
     return 1 if options.fail_if_worse and comparison.worse(compared) else 0
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    from mammo.scoring import comparison, ledger
+
+    if not Path("dvc.yaml").is_file():
+        raise UserError("there is no dvc.yaml here: run from the top folder of the project")
+    found = ledger.read()
+    if found is None:
+        raise UserError(f"no commit, experiment or workspace here holds a readable {comparison.PREDICTIONS}")
+    if options.json:
+        print(json.dumps(ledger.as_json(found), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print(ledger.as_text(found))
+    return 0
 
 
 def _draw(paired: Any, compared: Any, picture: Path) -> None:
@@ -232,6 +272,7 @@ def _scores(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from mammo.core import files, revisions
+    from mammo.scoring import ledger
 
     if not Path("dvc.yaml").is_file():
         raise UserError("there is no dvc.yaml here: run from the top folder of the project")
@@ -243,6 +284,8 @@ def _report(options: argparse.Namespace) -> int:
         print(REPORT, flush=True)
         revisions.refuse_if_out_of_date(last_stage="report")
         print("It is up to date.")
+        if quoted := ledger.quote():
+            print(f"Ledger: {quoted['sentence']}")
         return 0
     from mammo.reporting import pages
 
@@ -251,8 +294,12 @@ def _report(options: argparse.Namespace) -> int:
         raise UserError(f"--out {out}: the name must end in .html and not be an output of the pipeline")
     commit = revisions.commit_of(options.revision)
     page = revisions.read(REPORT, options.revision).decode()
-    files.write_text(out, pages.of_revision(page, options.revision, commit.sha, commit.date))
+    quoted = ledger.quote_revision(options.revision)
+    line = f"Ledger: {quoted['sentence']}" if quoted else ""
+    files.write_text(out, pages.of_revision(page, options.revision, commit.sha, commit.date, line))
     print(f"{out}: the report of {options.revision}, commit {commit.sha[:7]} of {commit.date}")
+    if line:
+        print(line)
     return 0
 
 

@@ -1,9 +1,11 @@
 """The table of predictions, one row per image: written by evaluate and cross-validation, read by `mammo compare`."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mammo.core import files, tables
 from mammo.core.dataset import Dataset
@@ -38,6 +40,7 @@ REQUIRED = ("image", "patient", "label", "probability", "predicted")
 """Columns that a table of this project must have."""
 DECISIONS = ("label", "predicted")
 """Columns that hold a class."""
+DIGITS = 12  # of a digest
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,21 @@ def write(path: Path, rows: Iterable[Prediction]) -> None:
         if column not in OPTIONAL or any(row[place] is not None for row in table)
     ]
     files.write_csv(path, [COLUMNS[place] for place in kept], ([row[place] for place in kept] for row in table))
+
+
+def images_digest(rows: Iterable[Prediction]) -> str:
+    """Return an identifier of a set of images: their names and labels, in any order."""
+    return digest(sorted((row.image, row.label) for row in rows))
+
+
+def probabilities_digest(rows: Iterable[Prediction]) -> str:
+    """Return an identifier of a model's probabilities for a set of images, in any order; thresholds do not count."""
+    return digest(sorted((row.image, row.label, row.probability) for row in rows))
+
+
+def digest(content: Any) -> str:
+    """Return an identifier of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
 def read(path: Path) -> list[Prediction]:

@@ -54,9 +54,9 @@ def model_card(run: Run) -> str:
     return _rendered(environment, "model_card.md", run=run, metadata=Markup(leak + metadata))
 
 
-def of_revision(page: str, revision: str, commit: str, date: str) -> str:
-    """Return a page with its revision, commit and date added below the notices."""
-    line = _rendered(_environment(), "revision.html", revision=revision, commit=commit, date=date)
+def of_revision(page: str, revision: str, commit: str, date: str, ledger: str) -> str:
+    """Return a page with its revision, commit, date and the ledger's sentence added below the notices."""
+    line = _rendered(_environment(), "revision.html", revision=revision, commit=commit, date=date, ledger=ledger)
     return page.replace("<header>", f"{line}<header>", 1)
 
 

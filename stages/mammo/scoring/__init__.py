@@ -6,7 +6,7 @@ from mammo.scoring.cases import Cases
 from mammo.scoring.curves import net_benefit, pr_curve, roc_curve
 from mammo.scoring.delong import clustered_interval, delong_interval, delong_test
 from mammo.scoring.intervals import NORMAL, Interval, Table, as_json
-from mammo.scoring.measures import COMPARED, TITLES, image_scores, scores, share
+from mammo.scoring.measures import COMPARED, TITLES, image_scores, resampled_auc, scores, share
 from mammo.scoring.paired import Change, mcnemar, paired_bootstrap
 from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import percent, rounded, with_interval
@@ -39,6 +39,7 @@ __all__ = [
     "percent",
     "pr_curve",
     "reliability",
+    "resampled_auc",
     "roc_curve",
     "rounded",
     "scores",

@@ -93,6 +93,16 @@ def _ranked(ladder: Ladder, patient_ladder: Ladder, counts: np.ndarray) -> dict[
     }
 
 
+def resampled_auc(cases: Cases, bootstrap: Bootstrap) -> Resampled:
+    """Return the ROC AUC on every resample."""
+    ladder = Ladder(cases)
+
+    def score(counts: np.ndarray) -> dict[str, np.ndarray]:
+        return {"roc_auc": _area(*ladder.climbed(counts))}
+
+    return collect(cases, bootstrap, len(cases.labels), score)["roc_auc"]
+
+
 def _steps(cumulative: np.ndarray) -> np.ndarray:
     steps = cumulative.copy()
     steps[..., 1:] -= cumulative[..., :-1]
