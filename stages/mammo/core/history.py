@@ -103,11 +103,10 @@ def _recorded(path: Path, lock: bytes | None) -> str:
 
 
 def _commits() -> list[Commit]:
-    """Return all commits that a branch, tag, experiment or HEAD reaches, by date and hash."""
-    lines = _checked(_run("rev-list", "--all", "--format=%H %ct %cI")).decode().splitlines()
-    fields = [line.split() for line in lines if not line.startswith("commit ")]
-    dates = {sha: datetime.fromisoformat(date).isoformat(" ", "minutes") for sha, _, date in fields}
-    return [Commit(sha, dates[sha]) for _, sha in sorted((int(seconds), sha) for sha, seconds, _ in fields)]
+    """Return all commits that a branch, tag, experiment or HEAD reaches, by date, and parents before children."""
+    listed = _checked(_run("rev-list", "--all", "--date-order", "--reverse", "--format=%H %cI")).decode().splitlines()
+    fields = [line.split() for line in listed if not line.startswith("commit ")]
+    return [Commit(sha, datetime.fromisoformat(date).isoformat(" ", "minutes")) for sha, date in fields]
 
 
 def _blobs(path: Path, commits: Sequence[Commit]) -> list[str]:
