@@ -304,7 +304,8 @@ def test_the_terminal_shows_a_row_a_score_and_a_plain_sentence(project, capsys):
         f"{auc.change.value:+.3f}",
         f"{auc.change.low:+.3f} to {auc.change.high:+.3f}",
     ]
-    last = text.strip().splitlines()[-1]
+    last, _, ledger = text.strip().splitlines()[-3:]
+    assert ledger.startswith("Ledger, test images of workspace: 2 models have been scored on the same 80 test images: ")
     assert last.startswith(f"The ROC AUC of workspace is {auc.change.value:.3f} higher than that of main; ")
     assert last.endswith("of comparisons of equally good models.")
 

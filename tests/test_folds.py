@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mammo.core import dataset, files, predictions
+from mammo.core import dataset, files, predictions, tried
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
@@ -108,6 +108,7 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
     variants = {"third": variant("second"), "first": variant("shortcut"), "second": variant("first")}
     ensembles = {"both": {"compared_with": "third", "mean_of": ["first", "third"]}}
     small(tmp_path / "cv/params.yaml", variants, ensembles)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     chances = {}
     for name, strength in quality.items():
         for fold in range(5):
@@ -122,7 +123,7 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
                 ]
                 predictions.write(tmp_path / f"cv/work/{name}/{fold}/{table}.csv", rows)
     command = (sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "work")
-    run(tmp_path / "cv", *command, "metrics/cv.json", "plots")
+    run(tmp_path / "cv", *command, "metrics/cv.json", "plots", "tried.csv")
     content = files.read_json(tmp_path / "cv/metrics/cv.json")
     assert list(content["rows"]) == ["shortcut", *quality, "both"]
     labels = [entry.label for entry in every]
@@ -142,7 +143,14 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
     )
     assert len(predictions.read(tmp_path / "cv/plots/third.csv")) == len(every)
     called_at_the_threshold_of_validation(tmp_path / "cv", every)
-    run(tmp_path / "cv", *command, "metrics/again.json", "plots")
+    tries = tried.read(tmp_path / "cv/tried.csv")
+    assert {one.variant: one.roc_auc for one in tries} == {
+        name: row["roc_auc"]["value"] for name, row in content["rows"].items() if name != "shortcut"
+    }
+    assert len({one.settings for one in tries}) == 2  # the three variants differ in name only
+    before = (tmp_path / "cv/tried.csv").read_bytes()
+    run(tmp_path / "cv", *command, "metrics/again.json", "plots", "tried.csv")
+    assert (tmp_path / "cv/tried.csv").read_bytes() == before
     assert (tmp_path / "cv/metrics/again.json").read_bytes() == (tmp_path / "cv/metrics/cv.json").read_bytes()
 
 
@@ -323,6 +331,30 @@ def test_a_variants_settings_are_checked_with_all_of_the_pipelines(
     Path("params.yaml").write_text("folds: {number: 5, seed: 1, valid: 0.15}\n")
     with pytest.raises(UserError, match="must hold the sections folds, variants, finetuned, ensembles, pretraining"):
         crossvalidation.read()
+
+
+def test_the_digest_of_settings_tells_variants_apart_and_does_not_depend_on_new_settings_at_their_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = {
+        "one": variant("shortcut"),
+        "two": variant("one", train={"epochs": 3}),
+        "half": variant("two", patients=0.5),
+    }
+    ensembles = {
+        "first": {"compared_with": "half", "mean_of": ["one", "two"]},
+        "second": {"compared_with": "half", "mean_of": ["one", "half"]},
+    }
+    small(tmp_path / "cv/params.yaml", entries, ensembles)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["preprocess"]["canonical"] = {}  # its steps are at their defaults
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.chdir(tmp_path / "cv")
+    asked = crossvalidation.read()
+    found = {name: crossvalidation.settings_digest(asked, name) for name in [*entries, *ensembles]}
+    assert len(set(found.values())) == len(found)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    assert {name: crossvalidation.settings_digest(asked, name) for name in found} == found
 
 
 def test_variants_are_named_in_params_yaml_alone() -> None:
