@@ -47,7 +47,7 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
     files.write_json(gate, leak.model_dump())
     if leaks.stops(leak, params):
         raise UserError(leaks.message(leak, rows, findings, pictures))
-    print(summary.in_one_line(leak, rows))
+    print(summary.for_terminal(leak, rows, findings, pictures))
 
 
 if __name__ == "__main__":

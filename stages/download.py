@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mammo.core import dataset, files, parallel, settings, stage
 from mammo.core.errors import UserError
+from mammo.core.wording import counted
 from mammo.sources import own, phantom
 
 
@@ -27,12 +28,12 @@ def main(folder: Path, raw: Path) -> None:
         if remarks:
             dataset.write_remarks(target, remarks)
     patients = len({entry.patient for entry in entries if entry.patient})
-    print(f"download: {len(entries):,} images of {patients:,} known patients in {raw}")
+    print(f"download: {counted(len(entries), 'image')} of {counted(patients, 'known patient')} in {raw}")
     for remark in remarks:
         print(f"download: {remark}")
     if unknown := sum(not entry.patient for entry in entries):
         print(
-            f"download: {unknown:,} of {len(entries):,} images have no patient, so leakage cannot be checked. "
+            f"download: {unknown:,} of {counted(len(entries), 'image')} have no patient, so leakage cannot be checked. "
             f"{dataset.NAME_THE_PATIENTS}; or set audit.on_unknown_patients: warn"
         )
 

@@ -9,6 +9,7 @@ from mammo.core import dataset, files, settings, splits, stage
 from mammo.core.dataset import SPLITS, About, Entry
 from mammo.core.errors import UserError
 from mammo.core.spelling import nearest
+from mammo.core.wording import SPLIT_NAMES, counted
 from mammo.imaging import prepare
 
 
@@ -38,7 +39,7 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
         if replaced:
             table["delivered_split"] = counts(readable)
         files.write_json(metrics, table)
-    print(f"preprocess: {len(entries):,} images in {prepared}: {sizes(table)}")
+    print(f"preprocess: {counted(len(entries), 'image')} in {prepared}: {sizes(table)}")
     if about.excluded:
         print(f"preprocess: {len(about.excluded):,} left out by data.exclude: {', '.join(about.excluded)}")
     if replaced:
@@ -65,7 +66,7 @@ def without(entries: Sequence[Entry], excluded: Sequence[str]) -> list[Entry]:
 
 def sizes(table: Mapping[str, Mapping[str, int]]) -> str:
     """Return the number of images in each split, in words."""
-    return ", ".join(f"{table[name]['healthy'] + table[name]['cancer']:,} {name}" for name in SPLITS)
+    return ", ".join(f"{table[name]['healthy'] + table[name]['cancer']:,} {SPLIT_NAMES[name]}" for name in SPLITS)
 
 
 def counts(entries: Sequence[Entry]) -> dict[str, Any]:

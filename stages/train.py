@@ -6,6 +6,7 @@ from mammo.core import dataset, files, model_info, settings, stage
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo, Verdict
+from mammo.core.wording import counted
 from mammo.learning import checkpoint, networks, novelty, training
 from mammo.scoring import Cases, learned_recalibration, locked_thresholds
 
@@ -35,7 +36,7 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
             "THE NETWORK HAS COLLAPSED: it learned nothing or gives nearly the same probability for all images "
             f"(training AUC {verdict['train']['roc_auc']['value']:.3f}, interquartile range of the validation "
             f"probabilities {verdict['valid']['probability_spread']:.4f}). Nothing is scored. "
-            f"Try another train.seed or train.learning_rate; the numbers are in {metrics}."
+            f"{training.advice(progress.epoch)}; the numbers are in {metrics}."
         )
     info = describe(
         fitted, data, train, dataset.read_about(prepared), model_info.read_verdict(gate), probability["valid"]
@@ -48,7 +49,7 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
     auc = verdict["valid"]["roc_auc"]
     kept = f"the mean of the last {train.average}" if train.average else f"epoch {progress.best_epoch}"
     print(
-        f"train: {progress.epoch} epochs, kept {kept}; validation ROC AUC {auc['value']:.3f} "
+        f"train: {counted(progress.epoch, 'epoch')}, kept {kept}; validation ROC AUC {auc['value']:.3f} "
         f"({auc['low']:.3f} to {auc['high']:.3f})"
     )
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from mammo.auditing import duplicates, leaks, names, shortcut, split_sizes
+from mammo.auditing import duplicates, leaks, names, shortcut, split_sizes, summary
 from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import COLUMNS, SEVERITIES, Finding
 from mammo.auditing.shortcut import brightness_features
@@ -426,6 +426,27 @@ def test_a_leak_beside_unknown_patients_names_both_and_obeys_on_leak(leaking: Da
     assert both.sentence.startswith("LEAKING: 1 of 13 test images") and "CANNOT BE CHECKED: 1 of 62" in both.sentence
     for on_leak, on_unknown, stops in (("stop", "warn", True), ("warn", "stop", False)):
         assert leaks.stops(both, Audit(on_leak=on_leak, on_unknown_patients=on_unknown, seed=1)) is stops
+
+
+def test_the_terminal_names_each_finding_in_words_the_pictures_and_the_setting_that_helps(warned) -> None:
+    _, done = warned
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith("Pictures are in audit, details in audit.csv. Found:")
+    assert "  1 test image of a training patient (set split.by: patient)" in lines
+    assert "  1 image that is in two splits (remove the copies, or give both the same patient)" in lines
+    assert any(line.startswith("  validation: ") and "raise split.valid and split.test" in line for line in lines)
+    assert "_" not in "".join(lines[1:])
+
+
+def test_each_kind_of_finding_has_a_noun_with_its_plural() -> None:
+    rows = [Finding("inverted", "note", "a"), Finding("marked", "note", "a"), Finding("marked", "note", "b")]
+    _, *lines = summary.for_terminal(Verdict(leaking=False), rows, Path("audit.csv"), Path("audit")).splitlines()
+    assert lines == [
+        "  1 inverted image (set preprocess.canonical.right_inverted: true)",
+        "  2 images with marks outside the breast (set preprocess.canonical.blacken_outside: true)",
+    ]
+    nothing = summary.for_terminal(Verdict(leaking=False), [], Path("audit.csv"), Path("audit"))
+    assert nothing == "audit: no leak. Nothing else was found."
 
 
 def test_the_gate_is_read_back_as_it_was_written(warned, tmp_path: Path) -> None:

@@ -243,9 +243,9 @@ def test_the_same_images_with_other_labels_or_patients_are_refused(capsys, tmp_p
     a = write(tmp_path / "a.csv", rows)
     image, patient, label, chance, called = rows[0]
     b = write(tmp_path / "b.csv", [(image, patient, 1 - label, chance, called), *rows[1:]])
-    assert f"1 images have another label in {a} than in {b} ({image})" in refusal(capsys, str(a), str(b), "--common")
+    assert f"1 image has another label in {a} than in {b} ({image})" in refusal(capsys, str(a), str(b), "--common")
     b = write(tmp_path / "b.csv", [(image, "x", label, chance, called), *rows[1:]])
-    assert f"1 images have another patient in {a} than in {b} ({image})" in refusal(capsys, str(a), str(b))
+    assert f"1 image has another patient in {a} than in {b} ({image})" in refusal(capsys, str(a), str(b))
     b = write(tmp_path / "b.csv", [("other.jpg", "x", 1, 0.5, 1)])
     assert "no test image in common" in refusal(capsys, str(a), str(b), "--common")
 

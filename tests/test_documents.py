@@ -94,7 +94,7 @@ def test_a_folder_of_scans_is_predicted(scans: Path) -> None:
 
 def test_a_folder_of_scans_is_explained(scans: Path) -> None:
     shell(scans, EXPLAINING)
-    assert sorted(path.name for path in (scans / "maps").iterdir()) == ["1.png", "2.png"]
+    assert sorted(path.name for path in (scans / "maps").iterdir()) == ["1_a.png", "2_b.png"]
 
 
 def test_the_environment_is_activated(workspace: Path) -> None:

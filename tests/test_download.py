@@ -247,7 +247,7 @@ def spoil_name(own: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (spoil_nothing_there, "data/own (data.folder) is not a folder"),
+        (spoil_nothing_there, "data/own is not a folder: set data.folder in params.yaml"),
         (spoil_neither_form, "holds neither labels.csv (image,label[,patient][,split]) nor the folders"),
         (spoil_missing_class, "valid/1 is missing or holds no image"),
         (spoil_empty_class, "test/0 is missing or holds no image"),

@@ -15,7 +15,7 @@ from mammo import commands
 from mammo.core import dataset, files
 from mammo.core.model_info import ModelInfo, TrainedOn, Verdict
 from mammo.core.predictions import PredictedSplit
-from mammo.reporting import heat_map_sheets
+from mammo.reporting import figures, heat_map_pictures, heat_map_sheets
 from mammo.reporting.heat_map_pictures import peak
 from mammo.scoring import Bootstrap, Interval, share
 
@@ -23,7 +23,7 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import ROOT, run_stage, write_params
-from PIL import Image
+from PIL import Image, ImageFont
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -446,21 +446,21 @@ def explained(scans: Path, trained: Path) -> subprocess.CompletedProcess[str]:
     return mammo("predict", "scans", "--model", model, "--heatmaps", "heat", "--csv", "out.csv", folder=scans)
 
 
-def test_predict_writes_a_numbered_picture_a_file_and_nothing_of_the_patient(
+def test_predict_writes_a_picture_a_file_with_its_name_and_nothing_of_the_patient(
     scans: Path, explained: subprocess.CompletedProcess[str]
 ) -> None:
     assert explained.returncode == 3, explained.stderr
     with (scans / "out.csv").open() as file:
         rows = {row["file"]: row["heatmap"] for row in csv.DictReader(file)}
     assert rows == {
-        "scans/a/CC.png": "1.png",
+        "scans/a/CC.png": "1_CC.png",
         "scans/b/AAA.png": "",
-        "scans/b/CC.png": "3.png",
-        "scans/c/CC.png": "4.png",
+        "scans/b/CC.png": "3_CC.png",
+        "scans/c/CC.png": "4_CC.png",
         "scans/c/Curie_18671107.dcm": "5.png",
     }
     pictures = sorted((scans / "heat").iterdir())
-    assert [path.name for path in pictures] == ["1.png", "3.png", "4.png", "5.png"]
+    assert [path.name for path in pictures] == ["1_CC.png", "3_CC.png", "4_CC.png", "5.png"]
     for path in pictures:
         assert b"Curie" not in path.read_bytes()
         with Image.open(path) as picture:
@@ -472,6 +472,42 @@ def test_predict_writes_a_numbered_picture_a_file_and_nothing_of_the_patient(
         assert (right[..., 0] - right[..., 2] > 100).sum() > 100, "no heat"
 
 
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [
+        ("left.png", "7_left.png"),
+        ("a b$c:d?.jpg", "7_a_b_c_d_.png"),
+        ("Mu\u0308ller\n\u202egnp.tif", "7_M\u00fcller__gnp.png"),
+        ("x" * 300 + ".png", f"7_{'x' * 50}.png"),
+        ("-rf.png", "7_-rf.png"),
+        ("Curie_18671107.dcm", "7.png"),
+        ("1.2.840.3", "7.png"),
+    ],
+)
+def test_a_picture_is_named_after_its_image_by_characters_that_every_system_allows(name: str, picture: str) -> None:
+    from mammo.predicting.predict import picture_name
+
+    assert picture_name(Path("scans") / name, "7") == picture
+    assert len(picture_name(Path("\u4e7a" * 80 + ".png"), "00007").encode()) <= 255
+
+
+def test_names_that_matplotlib_would_read_as_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
+    assert figures.short_name("test/1/123_png.rf.jpg", 24) == "123"
+    assert figures.short_name("test/1/" + "a" * 20 + "b" * 20 + ".png", 11) == "aaaaa\u2026bbbbb"
+    panel = heat_map_sheets.Panel(
+        figures.short_name("a$\\frac$\n.png", 24), np.zeros((8, 8), np.uint8), np.zeros((8, 8)), None
+    )
+    heat_map_sheets.contact_sheet(tmp_path / "sheet.png", "True positives", [panel], "")
+    assert (tmp_path / "sheet.png").is_file()
+
+
+def test_a_long_word_of_a_caption_is_broken_within_the_picture() -> None:
+    font = ImageFont.load_default(14)
+    lines = heat_map_pictures._wrapped(f"{'x' * 300}.png. Probability", font, 400)
+    assert len(lines) > 3 and all(0 < font.getlength(line) <= 400 for line in lines)
+    assert "".join(lines).replace(" ", "") == f"{'x' * 300}.png.Probability"
+
+
 def test_explain_draws_the_same_pictures(
     scans: Path, explained: subprocess.CompletedProcess[str], trained: Path
 ) -> None:
@@ -480,10 +516,10 @@ def test_explain_draws_the_same_pictures(
     assert done.returncode == 0, done.stderr
     table = [line.split() for line in done.stdout.splitlines()[-2:]]
     assert [(row[0], next(word for word in row if word.endswith(".png") and "/" not in word)) for row in table] == [
-        ("scans/c/CC.png", "1.png"),
-        ("scans/a/CC.png", "2.png"),
+        ("scans/c/CC.png", "1_CC.png"),
+        ("scans/a/CC.png", "2_CC.png"),
     ]
-    for new, old in (("1.png", "4.png"), ("2.png", "1.png")):
+    for new, old in (("1_CC.png", "4_CC.png"), ("2_CC.png", "1_CC.png")):
         assert (scans / "new/heat" / new).read_bytes() == (scans / "heat" / old).read_bytes()
 
 

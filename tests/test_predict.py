@@ -407,7 +407,7 @@ def test_a_bad_file_is_named_and_the_rest_go_on(predicted: Path) -> None:
     assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
     said = (predicted / "said.txt").read_text()
     assert "data/raw/test/0/cut.jpg is" in said
-    assert "1 files in the folders have no image suffix" in said
+    assert "1 file skipped: no image suffix" in said
     assert said.count("research only") == 1
 
 

@@ -255,5 +255,5 @@ def test_a_delivered_split_is_kept_or_asked_for(tmp_path: Path) -> None:
 
 def test_a_split_that_would_lack_a_class_is_refused_by_name() -> None:
     healthy = [entry for entry in synthetic_entries(60) if entry.label == 0]
-    with pytest.raises(UserError, match="the train split has no cancerous image"):
+    with pytest.raises(UserError, match="the training split has no cancerous image"):
         assign(healthy, BY_PATIENT)

@@ -270,8 +270,8 @@ def test_precision_with_nothing_called_positive_is_unknown():
 
 @pytest.mark.parametrize(("label", "kind"), [(1, "healthy"), (0, "cancer")])
 def test_a_split_of_one_class_is_refused_by_name(label, kind):
-    for split in ("test", "valid"):
-        with pytest.raises(UserError, match=f"the {split} split holds no {kind} image"):
+    for split, name in (("test", "test"), ("valid", "validation")):
+        with pytest.raises(UserError, match=f"the {name} split holds no {kind} image"):
             Cases([label] * 4, [0.1, 0.2, 0.3, 0.4], split=split)
 
 

@@ -189,9 +189,20 @@ def test_a_collapsed_network_is_named_recorded_and_fails_the_stage(tmp_path: Pat
     done = run_stage("train", *TRAIN_PATHS, folder=tmp_path)
     assert done.returncode == 1
     assert "THE NETWORK HAS COLLAPSED" in done.stderr
+    assert "It was trained for 1 epoch only: raise train.epochs to 12 or more; the numbers are in" in done.stderr
     assert "Traceback" not in done.stderr
     assert json.loads((tmp_path / "metrics/train.json").read_text())["collapsed"] is True
     assert not (tmp_path / "data/model").exists()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "advice"), [(2, "for 2 epochs only: raise train.epochs"), (12, "another train.seed")]
+)
+def test_a_collapse_after_few_epochs_advises_more_of_them(epochs: int, advice: str) -> None:
+    from mammo.learning import training
+
+    assert advice in training.advice(epochs)
+    assert ("epochs" in training.advice(epochs)) == (epochs < 12)
 
 
 def test_a_wrong_setting_is_one_line_and_exit_code_1(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from mammo.core.errors import UserError
 from mammo.core.settings import ThresholdRule
 from mammo.core.stage import HEADLINE
+from mammo.core.wording import counted
 
 RULES = get_args(ThresholdRule)
 LOOKS = Path("metrics/explanation.json")
@@ -242,7 +243,7 @@ def _predict(options: argparse.Namespace) -> int:
     if info.audit.sentence:
         answers.warn(info.audit.sentence)
     if others:
-        answers.warn(f"{others} files in the folders have no image suffix and were skipped")
+        answers.warn(f"{counted(others, 'file')} skipped: no image suffix")
     if options.csv:
         answers.write_csv(predicted, options.csv, about)
     elif options.json:
@@ -365,7 +366,7 @@ def _canonical(options: argparse.Namespace) -> int:
     paths, _ = find(options.paths)
     number, inverted, without = contact_sheets.draw_before_and_after(paths, options.picture)
     print(
-        f"{number} of {len(paths)} images read: {inverted} inverted, {without} without a breast. "
+        f"{number} of {counted(len(paths), 'image')} read: {inverted} inverted, {without} without a breast. "
         f"The hardest are drawn in {options.picture}."
     )
     return 0

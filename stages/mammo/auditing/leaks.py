@@ -8,6 +8,7 @@ from mammo.auditing.findings import Finding
 from mammo.core.dataset import NAME_THE_PATIENTS, SPLITS, Dataset
 from mammo.core.model_info import Verdict
 from mammo.core.settings import Audit
+from mammo.core.wording import counted
 from mammo.scoring import verdicts
 
 NAMED = 8  # patients listed in an error message
@@ -29,7 +30,8 @@ def patients_across_splits(data: Dataset) -> list[Finding]:
         findings.append(Finding("patient_in_several_splits", "leak", *examples, patient, detail))
         if "train" in images:
             for split in present[1:]:
-                kind, detail = f"{split}_image_of_training_patient", f"{len(images['train'])} images in train"
+                kind = f"{split}_image_of_training_patient"
+                detail = f"{counted(len(images['train']), 'image')} in train"
                 findings += [Finding(kind, "leak", image, examples[1], patient, detail) for image in images[split]]
     return findings
 
@@ -70,13 +72,13 @@ def verdict(data: Dataset, findings: Sequence[Finding]) -> Verdict:
     sentences = []
     if test_leaking or valid_leaking:
         sentences.append(
-            f"{test_leaking} of {test} test images and {valid_leaking} of {valid} validation images show a patient "
-            "who is also in training"
+            f"{test_leaking} of {counted(test, 'test image')} and {valid_leaking} of "
+            f"{counted(valid, 'validation image')} show a patient who is also in training"
         )
     elif patients:
-        sentences.append(f"{_are(patients, 'patient')} in both validation and test")
+        sentences.append(f"{counted(patients, 'patient is', 'patients are')} in both validation and test")
     if copies:
-        sentences.append(f"{_are(copies, 'image')} in two splits at once")
+        sentences.append(f"{counted(copies, 'image is', 'images are')} in two splits at once")
     said = [f"LEAKING: {'; '.join(sentences)}."] if sentences else []
     if unknown:
         said.append(verdicts.cannot_be_checked(unknown, len(data.entries)))
@@ -102,10 +104,6 @@ def stops(verdict: Verdict, settings: Audit) -> bool:
     return verdict.unchecked and settings.on_leak == settings.on_unknown_patients == "stop"
 
 
-def _are(number: int, noun: str) -> str:
-    return f"1 {noun} is" if number == 1 else f"{number} {noun}s are"
-
-
 def message(leak: Verdict, findings: Sequence[Finding], table: Path, pictures: Path) -> str:
     """Return the error message of a leak, or of unknown patients: what is wrong, why it matters, what to do."""
     if not leak.leaking:
@@ -119,7 +117,7 @@ def message(leak: Verdict, findings: Sequence[Finding], table: Path, pictures: P
     remedies = []
     if patients:
         named = ", ".join(patients[:NAMED]) + (", …" if len(patients) > NAMED else "")
-        lines.append(f"  {_are(len(patients), 'patient')} in more than one split: {named}")
+        lines.append(f"  {counted(len(patients), 'patient is', 'patients are')} in more than one split: {named}")
         remedies.append("split.by: patient in params.yaml puts each patient into one split only (the default);")
     if not all(row.patient for row in copies):
         remedies.append("of images that are listed under two patients remove one, or give both the same patient;")

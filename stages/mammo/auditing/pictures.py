@@ -3,19 +3,21 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mammo.auditing.findings import Finding
 from mammo.auditing.shortcut import HISTOGRAM_BINS
 from mammo.auditing.split_sizes import ASSUMED_AUC, split_counts
 from mammo.core import files
 from mammo.core.dataset import CLASSES, SPLITS, Dataset
+from mammo.core.wording import SPLIT_NAMES, in_words
 from mammo.reporting import figures
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 EXAMPLES = 12  # per picture
+LONGEST_NAME = 24  # characters above an image
 
 
 def draw(folder: Path, data: Dataset, findings: Sequence[Finding], features: np.ndarray, about: str) -> None:
@@ -47,7 +49,7 @@ def contact_sheet(path: Path, data: Dataset, rows: Sequence[Finding], about: str
         figure, panels = plt.subplots(down, across, figsize=(width, height), squeeze=False)
         top, bottom = 1 - 0.65 / height, 0.35 / height
         figure.subplots_adjust(left=0.02, right=0.98, top=top, bottom=bottom, hspace=0.3, wspace=0.08)
-        figure.suptitle(f"{rows[0].kind.replace('_', ' ')}: {len(examples)} of {len(rows)}", fontsize=10)
+        figure.suptitle(f"{in_words(rows[0].kind).capitalize()}: {len(examples)} of {len(rows)}", fontsize=10)
         for panel in panels.flat[len(tiles) :]:
             panel.axis("off")
         for panel, name in zip(panels.flat, tiles, strict=False):
@@ -55,8 +57,8 @@ def contact_sheet(path: Path, data: Dataset, rows: Sequence[Finding], about: str
             panel.imshow(data.images[position[name]], cmap="gray", vmin=0, vmax=255)
             panel.set(xticks=[], yticks=[])
             panel.spines[:].set(color="0.6", linewidth=0.5)  # so that a white background has an edge
-            stem = PurePosixPath(name).name.split("_png")[0].rsplit(".", 1)[0]
-            panel.set_title(f"{stem[:24]}\n{entry.split}, {CLASSES[entry.label]}", fontsize=5.5, pad=2)
+            short = figures.short_name(name, LONGEST_NAME)
+            panel.set_title(f"{short}\n{SPLIT_NAMES[entry.split]}, {CLASSES[entry.label]}", fontsize=5.5, pad=2)
         beside = "Pairs side by side. " if rows[0].other else ""
         figures.save(figure, path, f"{about}{beside}All findings of this kind are rows of audit.csv.")
 
@@ -81,12 +83,15 @@ def class_balance(path: Path, data: Dataset, about: str) -> None:
     counts = {split: split_counts(data, split) for split in SPLITS}
     with plt.rc_context(figures.STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 2.6))
-        figure.subplots_adjust(left=0.12, right=0.97, top=0.88, bottom=0.33)
+        figure.subplots_adjust(left=0.17, right=0.97, top=0.88, bottom=0.33)
         healthy, cancer = ([count[f"{name}_images"] for count in counts.values()] for name in CLASSES)
-        axes.barh(SPLITS, healthy, color=figures.BAND, label="healthy")
-        axes.barh(SPLITS, cancer, left=healthy, color=figures.INK, label="cancer")
+        names = [SPLIT_NAMES[split] for split in SPLITS]
+        axes.barh(names, healthy, color=figures.BAND, label="healthy")
+        axes.barh(names, cancer, left=healthy, color=figures.INK, label="cancer")
         axes.invert_yaxis()
         axes.set(xlabel="Images", title="Classes by split")
         axes.legend(loc="lower right")
-        widths = ", ".join(f"{split} ±{counts[split]['expected_half_width_of_auc']:.2f}" for split in SPLITS[1:])
-        figures.save(figure, path, f"{about}Interval to be expected around a ROC AUC of {ASSUMED_AUC}: {widths}.")
+        widths = ", ".join(
+            f"{SPLIT_NAMES[split]} ±{counts[split]['expected_half_width_of_auc']:.2f}" for split in SPLITS[1:]
+        )
+        figures.save(figure, path, f"{about}Expected interval around a ROC AUC of {ASSUMED_AUC}: {widths}.")

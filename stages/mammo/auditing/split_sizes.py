@@ -7,6 +7,7 @@ from mammo import scoring
 from mammo.auditing.findings import Finding
 from mammo.core.dataset import CLASSES, SPLITS, Dataset
 from mammo.core.errors import UserError
+from mammo.core.wording import SPLIT_NAMES
 
 import numpy as np
 
@@ -25,7 +26,9 @@ def refuse_missing_class(data: Dataset) -> None:
     for split in ("train", "test"):
         for label, name in enumerate(CLASSES):
             if not np.any((data.splits == split) & (data.labels == label)):
-                raise UserError(f"the {split} split has no image with label {label} ({name}): nothing can be scored")
+                raise UserError(
+                    f"the {SPLIT_NAMES[split]} split has no image with label {label} ({name}): nothing can be scored"
+                )
 
 
 def expected_half_width(positive: int, negative: int) -> float:

@@ -1,7 +1,8 @@
-"""Summarise the audit: metrics/audit.json, and the line that the stage prints."""
+"""Summarise the audit: metrics/audit.json, and the lines that the stage prints."""
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mammo.auditing import odd_scans
@@ -10,7 +11,42 @@ from mammo.auditing.findings import Finding
 from mammo.auditing.split_sizes import split_counts
 from mammo.core.dataset import CLASSES, SPLITS, Dataset
 from mammo.core.model_info import Verdict
+from mammo.core.wording import counted, in_words, with_split_named
 from mammo.scoring import Interval, as_json
+
+ONE_SPLIT_EACH = "set split.by: patient"
+NOUNS = {
+    "patient_in_several_splits": ("patient in several splits", "patients in several splits"),
+    "valid_image_of_training_patient": (
+        "validation image of a training patient",
+        "validation images of training patients",
+    ),
+    "test_image_of_training_patient": ("test image of a training patient", "test images of training patients"),
+    "same_image_across_splits": ("image that is in two splits", "images that are in two splits"),
+    "same_image": ("image that is twice in a split", "images that are twice in a split"),
+    "same_image_with_both_labels": ("image with both labels", "images with both labels"),
+    "patient_with_both_labels": ("patient with images of both labels", "patients with images of both labels"),
+    "inverted": ("inverted image", "inverted images"),
+    "marked": ("image with marks outside the breast", "images with marks outside the breast"),
+    "no_breast": ("image without a breast", "images without a breast"),
+}
+"""What is counted, by kind of finding; singular and plural."""
+REMEDIES = {
+    "patient_in_several_splits": ONE_SPLIT_EACH,
+    "valid_image_of_training_patient": ONE_SPLIT_EACH,
+    "test_image_of_training_patient": ONE_SPLIT_EACH,
+    "same_image_across_splits": "remove the copies, or give both the same patient",
+    "same_image": "remove the copies",
+    "same_image_with_both_labels": "correct the labels",
+    "patient_with_both_labels": "nothing to do if they show two breasts; otherwise correct the labels",
+    "patient_unknown": "set data.patient, or fill the column patient of labels.csv",
+    "inverted": "set preprocess.canonical.right_inverted: true",
+    "marked": "set preprocess.canonical.blacken_outside: true",
+    "no_breast": "remove those that are no mammograms",
+    "shortcut": "set augment.intensity_range above 0, so that brightness tells less",
+    "small_split": "add patients, or raise split.valid and split.test",
+}
+"""What to do about a kind of finding: a setting of params.yaml, where one helps."""
 
 
 def counts(
@@ -47,8 +83,13 @@ def counts(
     }
 
 
-def in_one_line(leak: Verdict, findings: Sequence[Finding]) -> str:
-    """Return the verdict and the number of findings of each kind."""
-    count = Counter(row.kind for row in findings)
-    listed = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in count.items()) or "nothing found"
-    return f"audit: {leak.sentence or 'no leak.'} Findings: {listed}."
+def for_terminal(leak: Verdict, findings: Sequence[Finding], table: Path, pictures: Path) -> str:
+    """Return the verdict and, below it, each kind of finding in words with what to do about it."""
+    verdict = f"audit: {leak.sentence or 'no leak.'}"
+    if not findings:
+        return f"{verdict} Nothing else was found."
+    count = Counter(row.kind for row in findings if row.image)
+    found = [(kind, counted(number, *NOUNS.get(kind, (in_words(kind),)))) for kind, number in count.items()]
+    found += [(row.kind, with_split_named(row.detail)) for row in findings if not row.image]
+    lines = [f"  {what} ({REMEDIES[kind]})" if kind in REMEDIES else f"  {what}" for kind, what in found]
+    return "\n".join([f"{verdict} Pictures are in {pictures}, details in {table}. Found:", *lines])

@@ -168,5 +168,7 @@ def load(prepared: Path) -> Dataset:
     images = np.load(path, mmap_mode="r")
     entries = read_index(prepared)
     if len(images) != len(entries):
-        raise UserError(f"{path} holds {len(images)} images, {prepared / 'index.csv'} {len(entries)} rows")
+        raise UserError(
+            f"{path} and {prepared / 'index.csv'} differ in length: {len(images)} and {len(entries)} images"
+        )
     return Dataset(images, entries)

@@ -11,6 +11,7 @@ from mammo.core import files, tables
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
+from mammo.core.wording import counted
 
 import numpy as np
 
@@ -88,7 +89,7 @@ class PredictedSplit:
         source = self.info.trained_on.source
         kind = "PHANTOMS (synthetic mammograms)" if source == "phantom" else f"Data: {source}"
         patients = len(set(self.data.patients[self.positions]))
-        text = f"{kind} · {len(self.positions)} test images of {patients} patients"
+        text = f"{kind} · {counted(len(self.positions), 'test image')} of {counted(patients, 'patient')}"
         return f"{self.info.audit.sentence} {text}" if self.info.audit.rank else text
 
 

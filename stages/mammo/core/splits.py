@@ -7,6 +7,7 @@ from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.randomness import seed_of
 from mammo.core.settings import Split
+from mammo.core.wording import SPLIT_NAMES
 
 
 def patients_by_class(entries: Iterable[Entry]) -> tuple[list[str], list[str]]:
@@ -46,7 +47,9 @@ def assign(entries: Sequence[Entry], split: Split) -> list[Entry]:
     for name in SPLITS:
         for label, word in enumerate(("healthy", "cancerous")):
             if not any(entry.split == name and entry.label == label for entry in assigned):
-                raise UserError(f"the {name} split has no {word} image: more images or other split settings are needed")
+                raise UserError(
+                    f"the {SPLIT_NAMES[name]} split has no {word} image: more images or other split settings are needed"
+                )
     return assigned
 
 

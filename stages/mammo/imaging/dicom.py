@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 from mammo.core.settings import Canonical
+from mammo.core.wording import counted
 from mammo.imaging import images
 from mammo.imaging.images import UnreadableError
 
@@ -135,7 +136,7 @@ def _check(dataset: Dataset) -> None:
     except Exception:
         raise UnreadableError("is damaged: its DICOM header lacks what describes the pixels") from None
     if frames != 1:
-        raise UnreadableError(f"holds {frames} frames (tomosynthesis or a sequence); one is expected")
+        raise UnreadableError(f"holds {counted(frames, 'frame')} (tomosynthesis or a sequence); one is expected")
     if colour:
         raise UnreadableError("is in colour; a mammogram is grey (MONOCHROME1 or MONOCHROME2)")
     if stored < 8:

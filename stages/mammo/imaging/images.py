@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 from mammo.core.settings import Canonical
+from mammo.core.wording import counted
 from mammo.imaging import canonical
 
 import cv2
@@ -121,7 +122,7 @@ def _opened(data: bytes) -> Image.Image:
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise UnreadableError(f"is damaged: {_reason(error)}") from error
     if frames > 1 and picture.format != "JPEG":
-        raise UnreadableError(f"holds {frames} frames; one is expected")
+        raise UnreadableError(f"holds {counted(frames, 'frame')}; one is expected")
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise UnreadableError(f"declares {width}×{height} pixels; at most {MAX_PIXELS:,} are read")

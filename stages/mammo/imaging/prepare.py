@@ -7,6 +7,7 @@ from mammo.core import parallel
 from mammo.core.dataset import Entry, new_array
 from mammo.core.errors import UserError
 from mammo.core.settings import Preprocess
+from mammo.core.wording import counted
 from mammo.imaging import images
 
 import cv2
@@ -65,10 +66,10 @@ def _report(unreadable: dict[str, str], on_unreadable: str) -> None:
     listing = "\n".join(f"  {image} {reason}" for image, reason in unreadable.items())
     if on_unreadable == "stop":
         raise UserError(
-            f"{len(unreadable)} images cannot be read:\n{listing}\n"
+            f"{counted(len(unreadable), 'image')} cannot be read:\n{listing}\n"
             "Fix or remove them, or set preprocess.on_unreadable: skip to go on without them."
         )
-    print(f"preprocess: {len(unreadable)} images skipped:\n{listing}")
+    print(f"preprocess: {counted(len(unreadable), 'image')} skipped:\n{listing}")
 
 
 def _keep(folder: Path, array: np.memmap, kept: Sequence[int]) -> None:

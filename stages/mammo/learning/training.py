@@ -13,6 +13,7 @@ from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.randomness import generator
 from mammo.core.settings import Augment, Train
+from mammo.core.wording import counted
 from mammo.learning import augmentation, checkpoint, networks
 from mammo.scoring import Cases, Interval, clustered_interval
 
@@ -25,6 +26,7 @@ import keras  # after networks, which silences TensorFlow
 import tensorflow as tf
 
 COLLAPSED_IQR = 0.01  # at or below it, the validation probabilities are nearly constant
+ENOUGH_EPOCHS = 12  # by then the specified network had learned with each of 20 seeds (docs/evidence.md)
 HISTORY = ("epoch", "split", "loss", "roc_auc", "accuracy")
 WARM_UP = 0.05  # share of the steps in which a cosine schedule raises the learning rate
 
@@ -333,6 +335,13 @@ def has_learned(training_auc: Interval, validation_iqr: float) -> bool:
     validation probabilities must exceed `COLLAPSED_IQR`.
     """
     return training_auc.low > 0.5 and validation_iqr > COLLAPSED_IQR
+
+
+def advice(epochs: int) -> str:
+    """Return what to change after a training of that many epochs in which the network has not learned."""
+    if epochs < ENOUGH_EPOCHS:
+        return f"It was trained for {counted(epochs, 'epoch')} only: raise train.epochs to {ENOUGH_EPOCHS} or more"
+    return "Try another train.seed or train.learning_rate"
 
 
 def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo.core import files
-from mammo.predicting.scans import shown
+from mammo.core.wording import shown
 
 from tqdm import tqdm
 

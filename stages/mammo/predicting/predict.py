@@ -1,12 +1,14 @@
 """Predict the probability of cancer for new images and DICOM files."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from mammo.core import parallel
+from mammo.core import files, parallel
 from mammo.core.model_info import ModelInfo
+from mammo.core.wording import shown
 from mammo.learning import model_folder, networks, novelty
 from mammo.predicting import heat_maps
 from mammo.predicting.answers import NOTICE, STRANGE, SUSPECTED, UNREADABLE, UNSUSPECTED, Answer
@@ -15,6 +17,25 @@ from mammo.reporting import heat_map_pictures
 
 import numpy as np
 
+LONGEST_NAME = 50  # characters of an image's name; at most 200 bytes of the 255 that a file name may have
+
+
+def is_named(path: Path) -> bool:
+    """Return whether a heat map may carry the file's name: not that of a DICOM file, which often names the patient."""
+    return path.suffix.lower() in files.IMAGE_SUFFIXES
+
+
+def picture_name(path: Path, number: str) -> str:
+    """Return the file name of a heat map: the number, which makes it unique, and the image's name.
+
+    Characters other than letters, digits, `.`, `-` and `_` become `_`, since other systems may not allow them.
+    """
+    if not is_named(path):
+        return f"{number}.png"
+    stem = unicodedata.normalize("NFC", path.stem)
+    safe = "".join(char if char.isalnum() or char in ".-_" else "_" for char in stem)
+    return f"{number}_{safe[:LONGEST_NAME]}.png"
+
 
 class Predictor:
     """A loaded model that predicts files."""
@@ -22,8 +43,7 @@ class Predictor:
     def __init__(self, model: Path, info: ModelInfo, threshold: float, heatmaps: Path | None = None) -> None:
         """Load MODEL/model.keras; heat maps are written to the folder `heatmaps`, if one is given.
 
-        Heat maps are numbered in the order of the files: names made from file names could reveal a patient's name or
-        coincide.
+        Heat maps have the number and the name of their image, e.g. `07_left.png`, see `picture_name`.
 
         Raises:
             UserError: the network cannot be read, or `info` does not describe it.
@@ -53,7 +73,7 @@ class Predictor:
                     self.unreadable += 1
                     yield Answer(scan.path, None, UNREADABLE, scan.warnings, scan.reason)
                 else:
-                    yield self._answer(scan, *next(outputs), f"{number:0{digits}}.png")
+                    yield self._answer(scan, *next(outputs), picture_name(scan.path, f"{number:0{digits}}"))
 
     def _outputs(self, pictures: list[np.ndarray]) -> Iterator[tuple[float, bool, np.ndarray | None]]:
         """Yield each image's probability of cancer, whether it is novel, and its heat map, if requested."""
@@ -74,6 +94,7 @@ class Predictor:
         answer = Answer(scan.path, probability, reading, warnings, scan.reason, calibrated=calibrated)
         if self._heatmaps is None or scan.image is None or heat is None:
             return answer
-        caption = f"Probability of cancer {probability:.4f}: {reading}. {self._about}"
+        named = f"{shown(scan.path.name)}. " if is_named(scan.path) else ""
+        caption = f"{named}Probability of cancer {probability:.4f}: {reading}. {self._about}"
         heat_map_pictures.write(self._heatmaps / name, scan.image, heat, caption)
         return replace(answer, heatmap=name)

@@ -5,7 +5,7 @@ from pathlib import Path
 from mammo.core import model_info
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
-from mammo.predicting.scans import shown
+from mammo.core.wording import counted, shown
 
 
 def read_model(model: Path, rule: str, despite_phantoms: bool) -> ModelInfo:
@@ -50,7 +50,7 @@ def new_folder(path: Path) -> None:
 def about(info: ModelInfo, rule: str) -> str:
     """Return the model's training data, threshold and recalibration in one line."""
     trained = info.trained_on
-    data = f"Model trained on {trained.images} images: {trained.in_words}"
+    data = f"Model trained on {counted(trained.images, 'image')}: {trained.in_words}"
     limit = f"Threshold {info.thresholds[rule]:.4f} of the probability ({rule}, locked on validation)"
     if not info.recalibration:
         return f"{data}. {limit}. This model has no recalibration: nothing is calibrated."

@@ -12,6 +12,7 @@ from pathlib import Path
 from mammo.core import files, parallel
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
+from mammo.core.wording import shown
 from mammo.imaging import dicom, images
 from mammo.imaging.appearance import appearance
 
@@ -53,7 +54,7 @@ def find(arguments: Sequence[str]) -> tuple[list[Path], int]:
     for argument in arguments:
         named = [argument] if os.path.lexists(argument) else sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
         if not named:
-            raise UserError(f"{shown(Path(argument))} does not exist")
+            raise UserError(f"{shown(argument)} does not exist")
         for path in map(Path, named):
             if path.is_dir():
                 inside = list(_below(path))
@@ -62,7 +63,7 @@ def find(arguments: Sequence[str]) -> tuple[list[Path], int]:
             else:
                 found.append(path)
     if not found:
-        raise UserError(f"no image or DICOM file in {', '.join(shown(Path(argument)) for argument in arguments)}")
+        raise UserError(f"no image or DICOM file in {', '.join(shown(argument) for argument in arguments)}")
     return found, others
 
 
@@ -133,8 +134,3 @@ def read_ahead(paths: Sequence[Path], info: ModelInfo) -> Iterator[Scan]:
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def shown(path: Path) -> str:
-    """Return a path as text that is safe to print: non-printable characters are escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(path))

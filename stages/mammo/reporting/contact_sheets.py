@@ -8,6 +8,7 @@ from typing import NamedTuple
 from mammo.core import parallel
 from mammo.core.errors import UserError
 from mammo.core.settings import Canonical, Phantoms
+from mammo.core.wording import counted
 from mammo.imaging import canonical, images
 from mammo.reporting import figures
 from mammo.sources.phantom.anatomy import DENSITIES, VIEWS, Patient, patient_of
@@ -91,7 +92,7 @@ def draw_before_and_after(paths: Sequence[Path], picture: Path) -> tuple[int, in
             panel.axis("off")
         for panel, pair in zip(panels.flat, hardest, strict=False):
             panel.imshow(np.hstack([pair.before, gap, pair.after]), cmap="gray", vmin=0, vmax=255)
-        caption = f"Left as delivered, right canonical: the hardest {len(hardest)} of {len(pairs)} images"
+        caption = f"Left as delivered, right canonical: the hardest {len(hardest)} of {counted(len(pairs), 'image')}"
         figures.save(figure, picture, caption)
     return len(pairs), sum(pair.inverted for pair in pairs), sum(pair.without_breast for pair in pairs)
 

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import matplotlib
@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from mammo.core import files
+from mammo.core.wording import shown
 from mammo.scoring import Interval, percent, rounded, with_interval
 
 import matplotlib.pyplot as plt
@@ -44,6 +45,23 @@ def save(figure: Figure, path: Path, caption: str) -> None:
     with files.written(path) as beside, beside.open("wb") as file:
         figure.savefig(file, format="png", metadata={"Software": None})
     plt.close(figure)
+
+
+def plain(text: str) -> str:
+    """Return text that Matplotlib draws as it is: a dollar sign begins no formula, other characters can be printed."""
+    return shown(text).replace("$", r"\$")
+
+
+def short_name(image: str, longest: int) -> str:
+    """Return an image's name to be drawn: without folder, extension and the suffix that the Kaggle set adds.
+
+    Of a name with more than `longest` characters, the middle is left out.
+    """
+    name = PurePosixPath(image).name.split("_png")[0].rsplit(".", 1)[0]
+    if len(name) > longest:
+        half = longest // 2
+        name = f"{name[:half]}…{name[half + 1 - longest :]}"
+    return plain(name)
 
 
 def _square(title: str, x: str, y: str) -> tuple[Figure, Axes]:
@@ -208,7 +226,7 @@ def two_rocs(
             axes.fill_between(
                 fpr, low, high, facecolor="none" if hatch else colour, edgecolor=colour, hatch=hatch, alpha=0.25, lw=0.6
             )
-            label = f"{letter}: {name}\nROC AUC {with_interval(auc.value, auc.low, auc.high)}"
+            label = f"{letter}: {plain(name)}\nROC AUC {with_interval(auc.value, auc.low, auc.high)}"
             axes.plot(fpr, tpr, color=colour, linestyle=dashes, linewidth=1.5, clip_on=False, label=label)
         axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="chance")
         axes.legend(loc="lower right", fontsize=7)

@@ -41,7 +41,7 @@ def write(path: Path, image: np.ndarray, heat: np.ndarray, caption: str) -> None
     times = -(-SMALLEST_PANEL // image.shape[1])
     height, width = (times * side for side in image.shape)
     font = ImageFont.load_default(14)
-    text = f"{caption} Right: what speaks for cancer, by its own scale; the peak is circled."
+    text = f"{caption} Right: the evidence for cancer, by its own scale; the peak is circled."
     lines = _wrapped(text, font, 2 * width - MARGIN)
     sheet = Image.new("RGB", (2 * width + MARGIN, height + 20 * len(lines) + 2 * MARGIN), "white")
     for left, panel in ((0, image), (width + MARGIN, overlay(image, heat))):
@@ -57,11 +57,16 @@ def write(path: Path, image: np.ndarray, heat: np.ndarray, caption: str) -> None
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Break text into lines of at most `width` pixels, between words or inside a word that is longer."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) <= width:
             lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
+            continue
+        lines.append("")
+        for char in word:
+            if font.getlength(lines[-1] + char) > width:
+                lines.append("")
+            lines[-1] += char
+    return lines if lines[0] else lines[1:]

@@ -1,12 +1,13 @@
 """Contact sheets of test images beside their heat maps."""
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from mammo.core.predictions import PredictedSplit
 from mammo.reporting import figures
 from mammo.reporting.heat_map_pictures import overlay, peak
+from mammo.scoring import rounded
 
 import numpy as np
 from matplotlib import pyplot
@@ -18,6 +19,7 @@ OUTCOMES = (("true positives", 1, 1), ("false negatives", 1, 0), ("false positiv
 SHEET, COLUMNS = 9, 3  # panels on a sheet, and side by side
 SHEET_WIDTH, GAP, HEADING = 9.0, 0.15, 0.22  # inches
 TITLE, CAPTION = 0.4, 0.45  # inches
+LONGEST_NAME = 36  # characters above a pair of images
 
 
 class Panel(NamedTuple):
@@ -39,8 +41,8 @@ def outcome_sheets(folder: Path, test: PredictedSplit, heat_maps: HeatMaps, lesi
     """
     outlined = "" if lesions is None else "; dotted: the lesion"
     caption = (
-        f"{test.description}\nRight of each image what speaks for cancer, brightest where most (every map by its own "
-        f"scale), its peak circled{outlined}. Number: probability of cancer."
+        f"{test.description}\nRight of each image the evidence for cancer, brightest where strongest (each map has its "
+        f"own scale), its peak circled{outlined}. Above: file and probability of cancer."
     )
     for outcome, actual, predicted in OUTCOMES:
         here = np.flatnonzero((test.labels == actual) & (test.predicted == predicted))
@@ -51,16 +53,12 @@ def outcome_sheets(folder: Path, test: PredictedSplit, heat_maps: HeatMaps, lesi
         positions = test.positions[shown]
         panels = []
         for place, position, heat in zip(shown, positions, heat_maps(positions), strict=True):
-            heading = f"{_short(test.data.entries[position].image)}   {test.probabilities[place]:.3f}"
+            name = figures.short_name(test.data.entries[position].image, LONGEST_NAME)
+            heading = f"{name}   {rounded(test.probabilities[place])}"
             lesion = None if lesions is None else lesions[position]
             panels.append(Panel(heading, test.data.images[position], heat, lesion))
         title = f"{outcome.capitalize()}: the {len(shown)} most certain of {len(here)}"
         contact_sheet(folder / f"{outcome.replace(' ', '_')}.png", title, panels, caption)
-
-
-def _short(image: str) -> str:
-    """Return a file's name without folder, extension and the suffix that the Kaggle set adds."""
-    return PurePosixPath(image).name.split("_png")[0].rsplit(".", 1)[0][:24]
 
 
 def contact_sheet(path: Path, title: str, panels: Sequence[Panel], caption: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo.core.errors import UserError
+from mammo.core.wording import SPLIT_NAMES, counted, in_words
 from mammo.reporting.run import Run, Score, as_written
 from mammo.scoring import percent, rounded, with_interval
 
@@ -76,8 +77,11 @@ def _environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
         "rounded": rounded,
         "as_written": as_written,
         "count": "{:,}".format,
+        "counted": counted,
+        "in_words": in_words,
         "one_line": lambda text: Markup(" ".join(text.split())),
     }
+    environment.globals["split_names"] = SPLIT_NAMES
     return environment
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from mammo.core import files, model_info, predictions
-from mammo.core.dataset import SPLITS
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.core.predictions import Prediction
 from mammo.core.settings import Params
+from mammo.core.wording import SPLIT_NAMES, in_words, with_split_named
 from mammo.scoring import TITLES
 from mammo.scoring.rounding import NO_BREAK
 
@@ -25,7 +24,6 @@ UNUSED = {"phantom": ("kaggle", "folder"), "kaggle": ("folder", "phantom"), "fol
 """Settings of `data` that have no effect, by source of the images."""
 BEST = {"brier": 0, "expected_calibration_error": 0, "intercept": 0, "slope": 1, "brier_skill": 1}
 """Measures of calibration, and their values for perfect probabilities."""
-SPLIT_NAMES = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 DIGITS = 12  # of the digest
 
 
@@ -253,14 +251,16 @@ class Run:
         """Leaks and warnings of the audit: image counts by kind, and descriptions of other findings."""
         serious = [row for row in self.findings if row["severity"] in ("leak", "warning")]
         images = Counter(row["kind"] for row in serious if row["image"])
-        said = [Warned(_words(row["kind"]), 0, _renamed(row["detail"])) for row in serious if not row["image"]]
-        return [Warned(_words(kind), number, "") for kind, number in images.items()] + said
+        said = [
+            Warned(in_words(row["kind"]), 0, with_split_named(row["detail"])) for row in serious if not row["image"]
+        ]
+        return [Warned(in_words(kind), number, "") for kind, number in images.items()] + said
 
     @property
     def finding_kinds(self) -> list[tuple[str, str, int]]:
         """Kind, severity and number of the audit's findings, the most severe first."""
         counts = Counter((row["kind"], row["severity"]) for row in self.findings)
-        return [(_words(kind), severity, number) for (kind, severity), number in counts.items()]
+        return [(in_words(kind), severity, number) for (kind, severity), number in counts.items()]
 
     # The data as delivered
 
@@ -374,16 +374,6 @@ def _flat(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
         else:
             numbers.append((key, entry))
     return numbers
-
-
-def _words(kind: str) -> str:
-    """Return a kind of finding in words, e.g. `validation image of training patient`."""
-    return " ".join(SPLIT_NAMES.get(part, part) for part in kind.split("_"))
-
-
-def _renamed(detail: str) -> str:
-    """Replace the split's key at the start of an audit detail by its full name."""
-    return re.sub(r"^(\w+)(?=:)", lambda match: SPLIT_NAMES.get(match[1], match[1]), detail)
 
 
 def _leaves(content: Mapping[str, Any], above: str) -> list[tuple[str, Any]]:

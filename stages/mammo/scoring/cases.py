@@ -3,6 +3,7 @@
 from typing import Any
 
 from mammo.core.errors import UserError
+from mammo.core.wording import SPLIT_NAMES
 
 import numpy as np
 
@@ -89,12 +90,13 @@ def _refuse_unusable(labels: np.ndarray, probabilities: np.ndarray, patients: np
         raise ValueError(f"{len(labels)} labels, {len(probabilities)} probabilities, {len(patients)} patients")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("labels must be 0 or 1")
+    name = SPLIT_NAMES.get(split, split)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise UserError(f"the {split} split has probabilities that are not numbers from 0 to 1: the network is broken")
+        raise UserError(f"the {name} split has probabilities that are not numbers from 0 to 1: the network is broken")
     for label, kind in ((0, "healthy"), (1, "cancer")):
         if not (labels == label).any():
             raise UserError(
-                f"the {split} split holds no {kind} image (label {label}): nothing can be scored on one class; "
+                f"the {name} split holds no {kind} image (label {label}): nothing can be scored on one class; "
                 "give it images of both classes"
             )
 

@@ -10,6 +10,7 @@ from mammo.core import predictions, revisions
 from mammo.core.errors import UserError
 from mammo.core.model_info import Verdict
 from mammo.core.predictions import Prediction
+from mammo.core.wording import counted
 from mammo.scoring import (
     Bootstrap,
     Cases,
@@ -145,7 +146,7 @@ def pair(a: Side, b: Side, common: bool = False) -> Paired:
     if any(alone.values()) and not common:
         only = " and ".join(f"{len(names)} only in {side}{_such_as(names)}" for side, names in alone.items() if names)
         raise UserError(
-            f"the test sets differ: {len(shared)} images are in both, {only}. "
+            f"the test sets differ: {counted(len(shared), 'image is', 'images are')} in both, {only}. "
             "Scores on different images cannot be compared; --common compares the shared ones"
         )
     rows = [_of_one_patient(a, b, image) for image in shared]
@@ -153,8 +154,8 @@ def pair(a: Side, b: Side, common: bool = False) -> Paired:
         other = [image for image, (x, y) in zip(shared, rows, strict=True) if getattr(x, what) != getattr(y, what)]
         if other:
             raise UserError(
-                f"{len(other)} images have another {what} in {a.name} than in {b.name}{_such_as(other)}: "
-                "these are not the same test set"
+                f"{counted(len(other), 'image has', 'images have')} another {what} in {a.name} than in {b.name}"
+                f"{_such_as(other)}: these are not the same test set"
             )
     sides: tuple[list[Prediction], list[Prediction]] = ([x for x, _ in rows], [y for _, y in rows])
     called = tuple(np.array([row.predicted for row in side]) for side in sides)
@@ -304,11 +305,11 @@ def _table(comparison: Comparison) -> list[list[str]]:
 
 
 def _about(comparison: Comparison) -> list[str]:
-    left = f"; {comparison.left_out} that only one side has are left out" if comparison.left_out else ""
+    left = f"; left out: {counted(comparison.left_out, 'image')} that only one side has" if comparison.left_out else ""
     return [
         f"A: {comparison.a}",
         f"B: {comparison.b}",
-        f"{comparison.images} test images of {comparison.patients} patients{left}",
+        f"{counted(comparison.images, 'test image')} of {counted(comparison.patients, 'patient')}{left}",
         *comparison.notes,
     ]
 

@@ -11,6 +11,7 @@ from mammo.core import parallel, tables
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.files import IMAGE_SUFFIXES
+from mammo.core.wording import counted
 
 LABELS = ("0", "1")
 LIST = "labels.csv"
@@ -46,7 +47,7 @@ def own(folder: Path, patient: str) -> list[Found]:
 
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} (data.folder) is not a folder")
+        raise UserError(f"{folder} is not a folder: set data.folder in params.yaml to the folder with your images")
     if (folder / LIST).is_file():
         return listed(folder, patient)
     if not any((folder / split).exists() for split in SPLITS) and _only_folder(folder) is None:
@@ -115,7 +116,7 @@ def listed(folder: Path, patient: str) -> list[Found]:
             faults.append(f"  line {line}: {fault}")
     if faults:
         listing = "\n".join(_first(faults))
-        raise UserError(f"{table} has {len(faults)} wrong rows:\n{listing}\nFix or remove them.")
+        raise UserError(f"{table} has {counted(len(faults), 'wrong row')}:\n{listing}\nFix or remove them.")
     if not found:
         raise UserError(f"{table} lists no image")
     return found

@@ -7,6 +7,7 @@ from itertools import count
 from mammo.core.errors import UserError
 from mammo.core.randomness import generator
 from mammo.core.settings import Phantoms
+from mammo.core.wording import counted
 from mammo.sources.phantom.anatomy import FIRST_PATIENT, SIDES, VIEWS, Patient, patient_of
 
 import cv2
@@ -78,8 +79,8 @@ def _taken(free: list[Patient], kind: str, number: int, suitable: Callable[[Pati
     taken = [patient for patient in free if suitable(patient)][:number]
     if len(taken) < number:
         raise UserError(
-            f"data.phantom.plant.{kind} is {number}, but only {len(taken)} patients are left to carry it: "
-            "lower it or raise data.phantom.patients"
+            f"data.phantom.plant.{kind} is {number}, but only {counted(len(taken), 'patient is', 'patients are')} "
+            "left to carry it: lower it or raise data.phantom.patients"
         )
     for patient in taken:
         free.remove(patient)

@@ -1,0 +1,36 @@
+"""Wording that messages, pages and pictures share: numbers with their nouns, names of splits, names of files."""
+
+import re
+from pathlib import Path
+
+from mammo.core.dataset import SPLITS
+
+SPLIT_NAMES = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
+"""Names for readers; files that git history compares keep the keys."""
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """Return a number with its noun: `1 image`, `1,200 images`.
+
+    Args:
+        number: not negative.
+        one: the noun, or the noun and what follows it, e.g. `image is`.
+        several: the plural, if it is not `one` with an s, e.g. `images are`.
+
+    """
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def in_words(key: str) -> str:
+    """Return a key of a table in words, e.g. `validation image of training patient`."""
+    return " ".join(SPLIT_NAMES.get(part, part) for part in key.split("_"))
+
+
+def with_split_named(detail: str) -> str:
+    """Return the detail of an audit finding with the split's name instead of its key, `valid: …`, at the start."""
+    return re.sub(r"^(\w+)(?=:)", lambda match: SPLIT_NAMES.get(match[1], match[1]), detail)
+
+
+def shown(text: str | Path) -> str:
+    """Return text, or a path, that is safe to print: non-printable characters are escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
