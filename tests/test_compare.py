@@ -10,6 +10,7 @@ from pathlib import Path
 from mammo import commands, scoring
 from mammo.core import files, predictions
 from mammo.core.errors import UserError
+from mammo.reporting import figures
 from mammo.scoring import Bootstrap, Cases, comparison
 
 import numpy as np
@@ -308,6 +309,31 @@ def test_the_terminal_shows_a_row_a_score_and_a_plain_sentence(project, capsys):
     assert ledger.startswith("Ledger, test images of workspace: 2 models have been scored on the same 80 test images: ")
     assert last.startswith(f"The ROC AUC of workspace is {auc.change.value:.3f} higher than that of main; ")
     assert last.endswith("of comparisons of equally good models.")
+
+
+def test_revisions_are_stated_with_commit_and_date_and_files_without(project, capsys, tmp_path):
+    sha, date = run(project, "git", "log", "-1", "--format=%H %cd", "--date=format:%Y-%m-%d %H:%M", "main").split(
+        " ", 1
+    )
+    assert commands.main(["compare", "main", "--picture", str(tmp_path / "two.png")]) == 0
+    first, second, _ = capsys.readouterr().out.split("\n", 2)
+    assert re.fullmatch(rf"A: main \(commit {sha[:7]} of {date.strip()}[+-]\d\d:\d\d\)", first)
+    assert second == "B: workspace"
+    assert commands.main(["compare", "--markdown", "main", "better"]) == 0
+    assert f"- {first}\n- B: better (commit " in capsys.readouterr().out
+    found = report(capsys, "main", "better")
+    assert found["commits"]["a"]["sha"] == sha and found["commits"]["a"]["date"] in first
+    assert found["commits"]["b"]["sha"] != sha
+    a = write(tmp_path / "a.csv", model(1.0, seed=1))
+    assert report(capsys, str(a), str(a))["commits"] == {"a": None, "b": None}
+
+
+def test_the_picture_of_two_revisions_has_their_commits_in_its_legend(project, monkeypatch, tmp_path):
+    labels = []
+    monkeypatch.setattr(figures, "save", lambda figure, *_: labels.extend(figure.axes[0].get_legend().get_texts()))
+    assert commands.main(["compare", "main", "better", "--picture", str(tmp_path / "two.png")]) == 0
+    a, b, _ = (text.get_text() for text in labels)
+    assert re.match(r"A: main\ncommit \w{7} of \d{4}-", a) and re.match(r"B: better\ncommit \w{7} of ", b)
 
 
 def of_one_score(p: float, value: float, low: float, high: float) -> comparison.Comparison:

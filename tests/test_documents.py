@@ -28,6 +28,7 @@ PHANTOMS = block("Phantoms")
 OLDER_RUNS = block("Comparing", 1)
 PREDICTING = block("Predicting and explaining")
 EXPLAINING = block("Where it looks")
+PAGE_OF_PLOTS = block("The page of plots")
 PROGRAMS = ("dvc", "git", "make", "mammo", "pip", "pytest", "python")
 
 
@@ -71,7 +72,7 @@ def test_the_runs_of_the_table_are_compared_in_a_clone_without_data(tmp_path: Pa
     output = shell(folder, OLDER_RUNS)
     assert re.search(rf"^Path +Metric +{first} +{second} +Change$", output, re.MULTILINE)
     assert re.search(r"^metrics/test.json +roc_auc.value +0\.\d+ +0\.\d+ +-?0\.\d+$", output, re.MULTILINE)
-    assert f"A: {first}\nB: {second}\n" in output
+    assert re.search(rf"^A: {first} \(commit {first} of .*\nB: {second} \(commit {second} of ", output, re.MULTILINE)
     page = (folder / "dvc_plots/index.html").read_text()
     assert all(f'"rev": "{revision}"' in page for revision in (first, second, "HEAD"))
 
@@ -122,6 +123,12 @@ def test_an_experiment_is_undone_from_the_cache(commands: list[str], workspace: 
     output = shell(workspace, commands)
     assert digests(workspace / "metrics") == before
     assert not {"train", "evaluate"} & set(ran(output))
+
+
+def test_the_page_of_plots_states_the_commit(workspace: Path) -> None:
+    commit = run(workspace, "git", "rev-parse", "HEAD").stdout[:7]
+    assert "dvc_plots/index.html" in shell(workspace, PAGE_OF_PLOTS)
+    assert f'{{"HEAD": "commit {commit} of ' in (workspace / "dvc_plots/index.html").read_text()
 
 
 def test_a_stage_is_run_alone(workspace: Path) -> None:

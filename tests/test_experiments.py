@@ -168,7 +168,8 @@ def test_a_branch_is_run_and_compared_with_main(after_grid: Path) -> None:
     assert re.search(r"^metrics/calibration.json +brier.value ", output, re.MULTILINE)
     page = (after_grid / "dvc_plots/index.html").read_text()
     assert '"rev": "main"' in page and '"rev": "workspace"' in page
-    assert "A: main\nB: workspace\n" in output
+    assert re.search(r"^A: main \(commit \w{7} of .*\)\nB: workspace$", output, re.MULTILINE)
+    assert '<script type="application/json" id="commits">{"main": "commit ' in page
 
 
 @pytest.mark.proof

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mammo import commands
 from mammo.core import files
+from mammo.reporting import plots_page
 from mammo.scoring import Bootstrap, Cases, net_benefit, pr_curve, reliability, roc_curve, scores
 
 import cv2
@@ -352,7 +355,7 @@ def test_legends_name_the_revisions(browser: Browser, pages: dict[int, Path]):
     )
     assert len(named) == len(CHARTS) + 1
     for chart, names in named.items():
-        assert [name for name in names if name not in ("train", "valid")] == list(REVISIONS), chart
+        assert [name for name in names if name not in ("training", "validation")] == list(REVISIONS), chart
     colours = browser.run(
         """[...document.querySelectorAll('main > div[id]')].map((each) =>
              [...each.querySelectorAll('.role-legend-symbol path')].slice(0, 3).map((path) =>
@@ -367,6 +370,36 @@ def test_legends_name_the_revisions(browser: Browser, pages: dict[int, Path]):
 def test_the_page_names_a_single_revision_and_its_data(browser: Browser, pages: dict[int, Path]):
     browser.open(pages[1])
     assert revisions(browser) == [f"workspace{DATA}"]
+
+
+def test_mammo_plots_states_commit_and_date_of_each_revision(browser: Browser, pages: dict[int, Path]):
+    folder = pages[3].parent.parent
+    evil = "</script><b>$x"  # a name that git allows
+    run("git", "tag", evil, REVISIONS[0], folder=folder)
+    mammo = (sys.executable, "-c", "import sys; from mammo.commands import main; sys.exit(main())", "plots")
+    said = run(*mammo, REVISIONS[0], REVISIONS[1], "--out", "stated", folder=folder)
+    assert said == "stated/index.html\n"
+    browser.open(folder / "stated/index.html")
+    for revision, line in zip(REVISIONS, revisions(browser), strict=False):
+        sha = run("git", "rev-parse", revision, folder=folder)[:7]
+        assert re.fullmatch(
+            rf"{revision}commit {sha} of \d{{4}}-\d\d-\d\d \d\d:\d\d[+-]\d\d:\d\d · {re.escape(DATA)}", line
+        )
+    assert browser.complaints() == []
+    run(*mammo, "--out", "stated", folder=folder)
+    browser.open(folder / "stated/index.html")
+    assert revisions(browser) == [f"workspace{DATA}"]
+    assert "<b>" not in plots_page.stated({evil: "commit 1"}) and json.loads(plots_page.stated({evil: "x"})) == {
+        evil: "x"
+    }
+
+
+def test_mammo_plots_refuses_what_is_no_revision_in_one_line(pages: dict[int, Path], monkeypatch, capsys):
+    monkeypatch.chdir(pages[3].parent.parent)
+    assert commands.main(["plots", "nowhere"]) == 1
+    assert capsys.readouterr().err.startswith("mammo plots: nowhere is not a revision of this repository")
+    assert commands.main(["plots", "--out", "plots/audit"]) == 1
+    assert "is an output of the pipeline" in capsys.readouterr().err
 
 
 def revisions(browser: Browser) -> list[str]:

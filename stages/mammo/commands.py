@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         _add_scores,
         _add_report,
+        _add_plots,
         _add_phantoms,
         _add_canonical,
         _add_compare,
@@ -78,6 +79,18 @@ def _add_report(commands: Any) -> None:
     command.add_argument("--revision", metavar="REV", help="a branch, tag or commit")
     command.add_argument("--out", type=Path, metavar="FILE.html", help="with REV; default: report-REV.html")
     command.set_defaults(run=_report, misused=command.error)
+
+
+def _add_plots(commands: Any) -> None:
+    command = commands.add_parser(
+        "plots",
+        help="the page of plots of the workspace or of revisions",
+        description="Write the page of `dvc plots show` or, with REV, of `dvc plots diff`, with the commit and date of "
+        "each revision. One REV is compared with the workspace.",
+    )
+    command.add_argument("revisions", nargs="*", metavar="REV", help="a branch, tag or commit")
+    command.add_argument("--out", type=Path, default=Path("dvc_plots"), metavar="FOLDER", help="default: %(default)s")
+    command.set_defaults(run=_plots)
 
 
 def _add_phantoms(commands: Any) -> None:
@@ -225,7 +238,7 @@ def _draw(paired: Any, compared: Any, picture: Path) -> None:
     judged = compared.changes[comparison.JUDGED]
     curves = [np.array(roc_curve(cases, Bootstrap(comparison.SEED)).rows) for cases in paired.cases]
     aucs = judged.a, judged.b
-    figures.two_rocs(picture, curves, paired.names, aucs, comparison.warnings(compared))
+    figures.two_rocs(picture, curves, comparison.titles(compared, "\n"), aucs, comparison.warnings(compared))
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -298,9 +311,21 @@ def _report(options: argparse.Namespace) -> int:
     quoted = ledger.quote_revision(options.revision)
     line = f"Ledger: {quoted['sentence']}" if quoted else ""
     files.write_text(out, pages.of_revision(page, options.revision, commit.sha, commit.date, line))
-    print(f"{out}: the report of {options.revision}, commit {commit.sha[:7]} of {commit.date}")
+    print(f"{out}: the report of {options.revision}, {commit.in_words}")
     if line:
         print(line)
+    return 0
+
+
+def _plots(options: argparse.Namespace) -> int:
+    from mammo.core import revisions
+    from mammo.reporting import plots_page
+
+    if not Path("dvc.yaml").is_file():
+        raise UserError("there is no dvc.yaml here: run from the top folder of the project")
+    if revisions.is_output(options.out):
+        raise UserError(f"--out {options.out}: this is an output of the pipeline; name another folder")
+    print(plots_page.write(options.revisions, options.out))
     return 0
 
 

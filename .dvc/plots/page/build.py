@@ -1,7 +1,7 @@
 """Build ../page.html, the template of `dvc plots show`, from layout.html and vega.js.
 
 After a change of layout.html: `python .dvc/plots/page/build.py`. With `--vega` it first makes vega.js and
-VEGA-LICENSES.txt anew from npm, at the versions below.
+VEGA-LICENSES.txt again from npm, at the versions below.
 """
 
 import json
@@ -42,7 +42,7 @@ def licence(package: Path) -> str:
 
 
 def page() -> str:
-    """The template: the layout with Vega inside, since DVC copies one file to wherever the page shall lie."""
+    """The template: the layout with Vega inside, since DVC copies one file, to wherever the page is written."""
     vega = (HERE / "vega.js").read_text(encoding="utf-8")
     return (HERE / "layout.html").read_text(encoding="utf-8").replace(PLACE, f"<script>\n{vega}</script>")
 

@@ -8,11 +8,12 @@ from typing import Literal
 
 from mammo.core import files, settings
 from mammo.core.errors import UserError
+from mammo.core.wording import SPLIT_NAMES
 
 import numpy as np
 from pydantic import Field
 
-SPLITS = ("train", "valid", "test")
+SPLITS = tuple(SPLIT_NAMES)
 CLASSES = ("healthy", "cancer")
 """Names of the labels 0 and 1."""
 COLUMNS = ("image", "label", "split", "patient", "sha256")

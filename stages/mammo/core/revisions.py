@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mammo.core.errors import UserError
 
+SHORT = 7  # digits of a commit
 LAST_STAGE = "evaluate"  # its results and all their dependencies must be up to date
 
 
@@ -16,6 +17,11 @@ class Commit(NamedTuple):
     sha: str
     date: str
     """Date and time in the time zone of its author, e.g. `2026-03-01 14:05+01:00`."""
+
+    @property
+    def in_words(self) -> str:
+        """The commit for readers, e.g. `commit 1a2b3c4 of 2026-03-01 14:05+01:00`."""
+        return f"commit {self.sha[:SHORT]} of {self.date}"
 
 
 def commit_of(revision: str) -> Commit:

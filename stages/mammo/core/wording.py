@@ -3,10 +3,8 @@
 import re
 from pathlib import Path
 
-from mammo.core.dataset import SPLITS
-
-SPLIT_NAMES = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
-"""Names for readers; files that git history compares keep the keys."""
+SPLIT_NAMES = {"train": "training", "valid": "validation", "test": "test"}
+"""The splits, each with its name for readers; files that git history compares keep the keys."""
 
 
 def counted(number: int, one: str, several: str = "") -> str:

@@ -48,8 +48,8 @@ def save(figure: Figure, path: Path, caption: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Return text that Matplotlib draws as it is: a dollar sign begins no formula, other characters can be printed."""
-    return shown(text).replace("$", r"\$")
+    """Return text that Matplotlib draws as it is: a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
 
 
 def short_name(image: str, longest: int) -> str:
@@ -61,7 +61,7 @@ def short_name(image: str, longest: int) -> str:
     if len(name) > longest:
         half = longest // 2
         name = f"{name[:half]}…{name[half + 1 - longest :]}"
-    return plain(name)
+    return plain(shown(name))
 
 
 def _square(title: str, x: str, y: str) -> tuple[Figure, Axes]:

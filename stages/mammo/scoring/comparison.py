@@ -10,6 +10,7 @@ from mammo.core import predictions, revisions
 from mammo.core.errors import UserError
 from mammo.core.model_info import Verdict
 from mammo.core.predictions import Prediction
+from mammo.core.revisions import Commit
 from mammo.core.wording import counted
 from mammo.scoring import (
     Bootstrap,
@@ -47,6 +48,7 @@ class Side(NamedTuple):
     """Whether the table names patients."""
     seeds: int | None = 1
     """Number of trainings with different seeds whose mean the probabilities are; None if a table does not say."""
+    commit: Commit | None = None  # of a revision
 
 
 class Paired(NamedTuple):
@@ -60,6 +62,7 @@ class Paired(NamedTuple):
     verdicts: tuple[Verdict | None, Verdict | None] = (None, None)
     notes: Sequence[str] = ()
     """What could not be computed or used."""
+    commits: tuple[Commit | None, Commit | None] = (None, None)
 
 
 class Comparison(NamedTuple):
@@ -75,6 +78,8 @@ class Comparison(NamedTuple):
     mcnemar: dict[str, float]
     verdicts: tuple[Verdict | None, Verdict | None] = (None, None)
     notes: Sequence[str] = ()
+    commits: tuple[Commit | None, Commit | None] = (None, None)
+    """Of sides that are revisions."""
 
 
 # --- Reading ---
@@ -102,7 +107,8 @@ def read(source: str) -> Side:
         rows = predictions.parse(PREDICTIONS.read_bytes(), f"{PREDICTIONS} of the workspace")
         return Side(source, _by_image(rows), verdicts.recorded(_of_workspace, source))
     rows = predictions.parse(revisions.read(PREDICTIONS, source), f"{PREDICTIONS} in {source}")
-    return Side(source, _by_image(rows), verdicts.recorded(lambda path: revisions.read(path, source), source))
+    verdict = verdicts.recorded(lambda path: revisions.read(path, source), source)
+    return Side(source, _by_image(rows), verdict, commit=revisions.commit_of(source))
 
 
 def _of_workspace(path: Path) -> bytes:
@@ -167,6 +173,7 @@ def pair(a: Side, b: Side, common: bool = False) -> Paired:
         sum(len(names) for names in alone.values()),
         (a.verdict, b.verdict),
         list(_notes(a, b, sides)),
+        (a.commit, b.commit),
     )
 
 
@@ -235,6 +242,7 @@ def compare(paired: Paired) -> Comparison:
         else {},
         verdicts=paired.verdicts,
         notes=paired.notes,
+        commits=paired.commits,
     )
 
 
@@ -304,11 +312,19 @@ def _table(comparison: Comparison) -> list[list[str]]:
     return [header, *rows]
 
 
+def titles(comparison: Comparison, before_commit: str = "") -> tuple[str, str]:
+    """Return the names of both sides; of a revision with commit and date, after `before_commit` or in brackets."""
+    titles = [comparison.a, comparison.b]
+    for side, commit in enumerate(comparison.commits):
+        if commit:
+            titles[side] += f"{before_commit}{commit.in_words}" if before_commit else f" ({commit.in_words})"
+    return titles[0], titles[1]
+
+
 def _about(comparison: Comparison) -> list[str]:
     left = f"; left out: {counted(comparison.left_out, 'image')} that only one side has" if comparison.left_out else ""
     return [
-        f"A: {comparison.a}",
-        f"B: {comparison.b}",
+        *(f"{letter}: {title}" for letter, title in zip("AB", titles(comparison), strict=True)),
         f"{counted(comparison.images, 'test image')} of {counted(comparison.patients, 'patient')}{left}",
         *comparison.notes,
     ]
@@ -361,6 +377,10 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "images": comparison.images,
         "patients": comparison.patients,
         "left_out": comparison.left_out,
+        "commits": {
+            side: None if commit is None else {"sha": commit.sha, "date": commit.date}
+            for side, commit in zip("ab", comparison.commits, strict=True)
+        },
         "scores": scores,
         "significantly_worse": significantly_worse(comparison),
         "notes": list(comparison.notes),
