@@ -95,7 +95,7 @@ def read(path: Path = settings.PARAMS) -> CrossValidation:
     """Read and check cv/params.yaml.
 
     Raises:
-        UserError: it or a section is missing, a key is unknown, a value has the wrong type or is out of range.
+        UserError: the file or a section is missing, a key is unknown, a value has the wrong type or is out of range.
 
     """
     content = settings.load_yaml(path)

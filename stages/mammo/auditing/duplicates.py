@@ -42,7 +42,7 @@ class Pair:
     kind: str
     """`same file`, `same pixels`, `near-duplicate` or `same exposure`."""
     likeness: float = 1.0
-    """Correlation of thumbnails; of fine detail after registration for `same exposure`."""
+    """Correlation of the thumbnails; for `same exposure`, correlation of fine detail after registration."""
     mirrored: bool = False
     """Left and right are exchanged."""
     inverted: bool = False

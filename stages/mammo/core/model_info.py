@@ -77,7 +77,7 @@ class Verdict(_Part):
 
     @model_serializer(mode="wrap")
     def _only_what_was_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write only the fields that were set: a verdict without a leak is `{"leaking": false}`."""
+        """Serialise only the fields that were set, so that a verdict without a leak is `{"leaking": false}`."""
         return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def seed_of(seed: int, purpose: str, *place: int | str) -> int:
-    """Return a 128-bit seed for one purpose at one place, independent of machine and order of calls.
+    """Return a 128-bit seed for one purpose and place; it does not depend on the machine or the order of calls.
 
     Args:
         seed: the seed in params.yaml.

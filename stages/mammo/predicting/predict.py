@@ -21,7 +21,7 @@ LONGEST_NAME = 50  # characters of an image's name; at most 200 bytes of the 255
 
 
 def is_named(path: Path) -> bool:
-    """Return whether a heat map may carry the file's name: not that of a DICOM file, which often names the patient."""
+    """Return whether a heat map may carry the file's name; the name of a DICOM file often contains the patient's."""
     return path.suffix.lower() in files.IMAGE_SUFFIXES
 
 

@@ -189,7 +189,7 @@ class Run:
 
     @property
     def explanation(self) -> tuple[list[Score], list[tuple[str, float]]]:
-        """Scores of the heat maps: those with an interval, and names and values of the others."""
+        """Scores of the heat maps that have an interval; names and values of those that have none."""
         scores, numbers = [], []
         for key, entry in _flat(self.metrics["explanation"]):
             if _has_interval(entry):

@@ -98,7 +98,7 @@ def quantile_levels(support: int) -> tuple[float, float]:
 
 
 def when_all_agree(patients: int) -> float:
-    """Return the lower 95 % bound of a proportion that was 1 in `patients` independent trials."""
+    """Return the lower 95 % bound of a proportion after `patients` independent trials that all succeeded."""
     return TAIL ** (1 / patients)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Picture:
-    """One file of the set: its patient and view, its place in the source, and its defect."""
+    """One image file of the set, with its patient, view, delivered split and planted defect."""
 
     patient: Patient
     side: str
