@@ -8,6 +8,7 @@ from typing import Any
 from mammo import scoring
 from mammo.core import dataset, files, model_info, predictions, settings, stage
 from mammo.core.predictions import PredictedSplit
+from mammo.core.wording import counted
 from mammo.learning import networks
 from mammo.predicting import heat_map_checks, heat_maps
 from mammo.reporting import figures, heat_map_sheets
@@ -57,6 +58,11 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     # Written last: this file marks a finished run, and DVC keeps the files of a failed stage.
     leak = info.audit.model_dump() if info.audit.rank else {}
     files.write_json(metrics / stage.HEADLINE.name, scoring.as_json({**leak, **headline}))
+    network_auc, brightness = scoring.as_json(headline["roc_auc"]), headline["shortcut_roc_auc"]
+    print(
+        f"evaluate: ROC AUC of {counted(len(positions), 'test image')} {scoring.with_interval(**network_auc)}, "
+        f"brightness baseline {scoring.with_interval(**brightness)}; pictures in {plots}"
+    )
 
 
 def score(cases: Cases, threshold: float, bootstrap: Bootstrap, shortcut: dict[str, float]) -> dict[str, Any]:

@@ -111,8 +111,12 @@ def test_the_threshold_is_the_one_locked_on_validation(evaluated: Path) -> None:
 
 def test_another_rule_takes_another_threshold(trained: Path, tmp_path: Path) -> None:
     folder = evaluate(trained, tmp_path, evaluate={"threshold": "half"})
-    assert run_stage("evaluate", *PATHS, folder=folder).returncode == 0
+    done = run_stage("evaluate", *PATHS, folder=folder)
+    assert done.returncode == 0
     content = files.read_json(folder / "metrics/test.json")
+    auc = content["roc_auc"]
+    said = f"evaluate: ROC AUC of 24 test images {auc['value']:.3f} ({auc['low']:.3f}–{auc['high']:.3f}), brightness"
+    assert done.stdout.startswith(said) and done.stdout.endswith("; pictures in plots\n")
     assert content["threshold"]["value"] == 0.5
     assert content["accuracy"] == content["accuracy_at_half"]
 

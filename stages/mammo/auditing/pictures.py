@@ -18,6 +18,7 @@ import numpy as np
 
 EXAMPLES = 12  # per picture
 LONGEST_NAME = 24  # characters above an image
+WIDTH = figures.SIZE[0]  # inches, of a figure with one pair of axes
 
 
 def draw(folder: Path, data: Dataset, findings: Sequence[Finding], features: np.ndarray, about: str) -> None:
@@ -68,8 +69,8 @@ def histograms(path: Path, data: Dataset, features: np.ndarray, caption: str) ->
     train = data.part("train")
     centres = (np.arange(HISTOGRAM_BINS) + 0.5) * 256 / HISTOGRAM_BINS
     with plt.rc_context(figures.STYLE):
-        figure, axes = plt.subplots(figsize=(5.2, 3.6))
-        figure.subplots_adjust(left=0.13, right=0.97, top=0.92, bottom=0.25)
+        figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
+        figure.subplots_adjust(left=0.16, right=0.97, top=0.92, bottom=0.25)
         for label, line in ((0, "--"), (1, "-")):
             mean = features[train[data.labels[train] == label], :HISTOGRAM_BINS].mean(axis=0)
             axes.plot(centres, mean, line, color=figures.INK, drawstyle="steps-mid", label=CLASSES[label])
@@ -82,8 +83,8 @@ def class_balance(path: Path, data: Dataset, about: str) -> None:
     """Draw the number of images of each class by split."""
     counts = {split: split_counts(data, split) for split in SPLITS}
     with plt.rc_context(figures.STYLE):
-        figure, axes = plt.subplots(figsize=(5.2, 2.6))
-        figure.subplots_adjust(left=0.17, right=0.97, top=0.88, bottom=0.33)
+        figure, axes = plt.subplots(figsize=(WIDTH, 2.8))
+        figure.subplots_adjust(left=0.2, right=0.96, top=0.89, bottom=0.34)
         healthy, cancer = ([count[f"{name}_images"] for count in counts.values()] for name in CLASSES)
         names = [SPLIT_NAMES[split] for split in SPLITS]
         axes.barh(names, healthy, color=figures.BAND, label="healthy")

@@ -84,7 +84,7 @@ def intensity_shortcut(auc: Interval, features: int) -> list[Finding]:
     if auc.low <= 0.5:
         return []
     detail = (
-        f"a random forest on {features} global intensity figures reaches a test ROC AUC of "
+        f"a random forest on {features} global intensity features reaches a test ROC AUC of "
         f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}) without seeing any anatomy"
     )
     return [Finding("shortcut", "warning", detail=detail)]

@@ -44,7 +44,8 @@ class TrainedOn(_Part):
     @property
     def in_words(self) -> str:
         """The source in words; phantoms are clearly marked as synthetic."""
-        return "phantoms (synthetic images)" if self.source == "phantom" else self.source
+        words = {"phantom": "phantoms (synthetic images)", "kaggle": "a Kaggle set", "folder": "own images"}
+        return words[self.source]
 
 
 class Verdict(_Part):

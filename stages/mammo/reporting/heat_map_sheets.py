@@ -41,8 +41,8 @@ def outcome_sheets(folder: Path, test: PredictedSplit, heat_maps: HeatMaps, lesi
     """
     outlined = "" if lesions is None else "; dotted: the lesion"
     caption = (
-        f"{test.description}\nRight of each image the evidence for cancer, brightest where strongest (each map has its "
-        f"own scale), its peak circled{outlined}. Above: file and probability of cancer."
+        f"{test.description}\nRight: evidence for cancer, brightest where strongest (each map has its own scale), peak "
+        f"circled{outlined}. Above: file, probability of cancer."
     )
     for outcome, actual, predicted in OUTCOMES:
         here = np.flatnonzero((test.labels == actual) & (test.predicted == predicted))
