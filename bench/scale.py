@@ -31,7 +31,7 @@ DRAWN = 100  # patients whose phantoms are varied
 PER_PATIENT = 3
 STAGES = {
     "preprocess": ("raw", "prepared", "metrics/preprocess.json"),
-    "audit": ("prepared", "gate.json", "metrics/audit.json", "audit.csv", "pictures"),
+    "audit": ("prepared", "gate.json", "metrics/audit.json", "audit.csv", "shortcut.csv", "pictures"),
     "train": ("prepared", "gate.json", "model", "history.csv", "metrics/train.json"),
 }
 

@@ -6,21 +6,21 @@ from mammo.auditing import leaks, names, odd_scans, shortcut, split_sizes, summa
 from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import Finding, worst_first, write_findings
 from mammo.auditing.pictures import draw
-from mammo.core import dataset, files, settings, stage
+from mammo.core import dataset, files, predictions, settings, stage
 from mammo.core.errors import UserError
 
 
-def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Path) -> None:
+def main(prepared: Path, gate: Path, metrics: Path, findings: Path, shortcut_table: Path, pictures: Path) -> None:
     """Search PREPARED for leakage, duplicates, odd scans and shortcuts.
 
     Write the verdict, which training requires, to GATE, counts to METRICS (JSON), one row per finding to FINDINGS
-    (CSV), one PNG per kind of finding to the folder PICTURES. A leak stops the pipeline unless audit.on_leak is `warn`;
-    so do images without a patient, unless audit.on_unknown_patients is `warn`.
+    (CSV), the test predictions of the brightness baseline to SHORTCUT_TABLE (CSV), one PNG per kind of finding to the
+    folder PICTURES. A leak stops the pipeline unless audit.on_leak is `warn`; so do images without a patient, unless
+    audit.on_unknown_patients is `warn`.
     """
     params = settings.read().audit
     data = dataset.load(prepared)
     about = dataset.read_about(prepared)
-    phantoms = about.source == "phantom"
     split_sizes.refuse_missing_class(data)
     pairs = same_images(data.images, [entry.sha256 for entry in data.entries])
     appearances, features = odd_scans.examine(data.images)
@@ -36,18 +36,19 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, pictures: Pa
             *(Finding("remark", "note", detail=remark) for remark in about.remarks),
             *split_sizes.small_or_unbalanced(data),
             *odd_scans.odd_scans(data, appearances),
-            *shortcut.intensity_shortcut(baseline, features.shape[1]),
+            *shortcut.intensity_shortcut(baseline, features.shape[1], about.images_without_patient),
         ]
     )
     leak = leaks.verdict(data, rows)
 
     files.write_json(metrics, summary.counts(data, rows, pairs, baseline, leak))
     write_findings(findings, rows)
-    draw(pictures, data, rows, features, "PHANTOMS (synthetic mammograms). " if phantoms else "")
+    predictions.write(shortcut_table, baseline.predictions)
+    draw(pictures, data, rows, features, "PHANTOMS (synthetic mammograms). " if about.source == "phantom" else "")
     files.write_json(gate, leak.model_dump())
     if leaks.stops(leak, params):
         raise UserError(leaks.message(leak, rows, findings, pictures))
-    print(summary.for_terminal(leak, rows, findings, pictures))
+    print(summary.for_terminal(leak, rows, baseline, about.images_without_patient, findings, pictures))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
 """Score, draw and explain the test split, with intervals and the threshold locked on validation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mammo import scoring
 from mammo.core import dataset, files, model_info, predictions, settings, stage
-from mammo.core.predictions import PredictedSplit
+from mammo.core.errors import UserError
+from mammo.core.predictions import PredictedSplit, Prediction
 from mammo.core.wording import counted
 from mammo.learning import networks
 from mammo.predicting import heat_map_checks, heat_maps
 from mammo.reporting import figures, heat_map_sheets
-from mammo.scoring import Bootstrap, Cases
+from mammo.scoring import Bootstrap, Cases, Interval
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
@@ -20,10 +21,11 @@ from sklearn.metrics import confusion_matrix
 CLASSES = ("healthy", "cancer")
 
 
-def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path, plots: Path) -> None:
+def main(prepared: Path, model: Path, shortcut: Path, history: Path, metrics: Path, plots: Path) -> None:
     """Score MODEL on the test split of PREPARED; write tables and pictures to the folders METRICS and PLOTS.
 
-    The scores include the brightness baseline of AUDIT. HISTORY is drawn, and heat maps show where the network looks.
+    The network is tested against the brightness baseline, whose predictions are in SHORTCUT. HISTORY is drawn, and heat
+    maps show where the network looks.
     """
     params = settings.read().evaluate
     bootstrap = Bootstrap(params.seed, params.resamples)
@@ -38,7 +40,8 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     cases = Cases(test.labels, probabilities, patients)
     recalibrated = None if test.calibrated is None else Cases(test.labels, test.calibrated, patients)
 
-    headline = score(cases, test.threshold, bootstrap, files.read_json(audit)["shortcut"]["roc_auc"])
+    baseline, change = compare_with_shortcut(test, cases, predictions.read(shortcut), shortcut, bootstrap)
+    headline = score(cases, test.threshold, bootstrap, baseline, change)
     curves = write_curves(plots, cases, recalibrated, bootstrap)
     write_scores(metrics, cases, recalibrated, info.thresholds, bootstrap, params.prevalence)
     write_predictions(plots, test, headline)
@@ -65,13 +68,33 @@ def main(prepared: Path, model: Path, audit: Path, history: Path, metrics: Path,
     )
 
 
-def score(cases: Cases, threshold: float, bootstrap: Bootstrap, shortcut: dict[str, float]) -> dict[str, Any]:
+def compare_with_shortcut(
+    test: PredictedSplit, cases: Cases, forest: Sequence[Prediction], table: Path, bootstrap: Bootstrap
+) -> tuple[Interval, dict[str, Any]]:
+    """Return the ROC AUC of the brightness baseline, and the network's change against it with interval and p.
+
+    Raises:
+        UserError: the `forest`'s predictions, of the file `table`, are not of the same test images.
+
+    """
+    if [(row.image, row.label) for row in forest] != [(row.image, row.label) for row in test.rows]:
+        raise UserError(f"{table} is not of the test images of data/prepared: run `dvc repro`")
+    known = Cases([row.label for row in forest], [row.probability for row in forest], [row.patient for row in forest])
+    called = np.array([row.predicted for row in forest])
+    change = scoring.paired_bootstrap(known, cases, called, test.predicted, bootstrap)["roc_auc"]
+    return change.a, {"roc_auc_change": change.change, "p": change.p}
+
+
+def score(
+    cases: Cases, threshold: float, bootstrap: Bootstrap, shortcut: Interval, change: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the content of metrics/test.json."""
     scores = scoring.scores(cases, threshold, bootstrap)
     return {
         "roc_auc": scores["roc_auc"],
         "shortcut_roc_auc": shortcut,
         **scores,
+        "against_shortcut": change,
         "if_images_were_independent": {
             "roc_auc_delong": scoring.delong_interval(cases),
             "roc_auc_bootstrap": scoring.image_scores(cases, threshold, bootstrap)["roc_auc"],

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mammo.core import dataset
+from mammo.core import dataset, predictions
 from mammo.core.settings import Canonical
 
 import numpy as np
@@ -75,6 +75,20 @@ def write_prepared(folder: Path, patients: int = 60, size: int = 40, contrast: f
     dataset.write_about(prepared, dataset.About(source="folder", canonical=Canonical(), images_without_patient=0))
     (folder / "data/gate.json").write_text('{"leaking": false}')
     return prepared
+
+
+def write_shortcut(folder: Path, prepared: str = "data/prepared") -> None:
+    """A plots/shortcut.csv as the audit writes it: probabilities by chance for the test images of `prepared`."""
+    random = np.random.default_rng(6)
+    rows = [
+        predictions.Prediction(
+            entry.image, entry.patient_key, entry.label, probability := random.random(), int(probability >= 0.5)
+        )
+        for entry in dataset.read_index(folder / prepared)
+        if entry.split == "test"
+    ]
+    (folder / "plots").mkdir(exist_ok=True)
+    predictions.write(folder / "plots/shortcut.csv", rows)
 
 
 TRAIN_PATHS = ("data/prepared", "data/gate.json", "data/model", "plots/history.csv", "metrics/train.json")

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 
@@ -10,21 +10,23 @@ from mammo.auditing import duplicates, leaks, names, shortcut, split_sizes, summ
 from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import COLUMNS, SEVERITIES, Finding
 from mammo.auditing.shortcut import brightness_features
-from mammo.core import files, model_info
+from mammo.core import files, model_info, predictions, splits
 from mammo.core.dataset import About, Dataset, Entry, write_about, write_index
 from mammo.core.errors import UserError
 from mammo.core.model_info import Verdict
 from mammo.core.randomness import generator
 from mammo.core.settings import Audit, Canonical
 from mammo.imaging.appearance import appearance, is_inverted, marks_and_body
+from mammo.scoring import with_interval
 
 import cv2
 import numpy as np
 import pytest
 from conftest import run_stage, write_params
+from sklearn.metrics import roc_auc_score
 
 SIZE = 224
-PATHS = ("prepared", "gate.json", "audit.json", "audit.csv", "audit")
+PATHS = ("prepared", "gate.json", "audit.json", "audit.csv", "shortcut.csv", "audit")
 
 
 @cache
@@ -66,9 +68,10 @@ def with_image(data: Dataset, image: np.ndarray, entry: Entry) -> Dataset:
 def prepared(data: Dataset, folder: Path) -> Path:
     """The set written as preprocess writes it."""
     folder.mkdir()
+    without_patient = sum(not entry.patient for entry in data.entries)
     np.save(folder / "images.npy", data.images)
     write_index(folder, data.entries)
-    write_about(folder, About(source="folder", canonical=Canonical(), images_without_patient=0))
+    write_about(folder, About(source="folder", canonical=Canonical(), images_without_patient=without_patient))
     return folder
 
 
@@ -333,12 +336,59 @@ def test_a_label_in_the_brightness_is_a_shortcut_and_a_hidden_one_is_none() -> N
         for image, entry in zip(data.images, data.entries, strict=True)
     ]
     auc = shortcut.brightness_baseline(data, np.array([brightness_features(image) for image in bright]), seed=1)
-    assert auc.low > 0.6
-    (finding,) = shortcut.intensity_shortcut(auc, 38)
-    assert finding.severity == "warning" and f"{auc.value:.3f}" in finding.detail
+    assert auc.test.low > 0.6 and auc.cross_validated and auc.cross_validated.low > 0.6
+    (finding,) = shortcut.intensity_shortcut(auc, 38, 0)
+    assert finding.severity == "warning"
+    assert f"a ROC AUC of {with_interval(*astuple(auc.cross_validated))} in 5-fold cross-val" in finding.detail
+    assert f"over all patients, {with_interval(*astuple(auc.test))} on the test split" in finding.detail
     even = shortcut.brightness_baseline(data, np.array([brightness_features(image) for image in data.images]), seed=1)
-    assert even.low < 0.5 < even.high
-    assert shortcut.intensity_shortcut(even, 38) == []
+    assert even.cross_validated and even.cross_validated.low < 0.5 < even.cross_validated.high
+    assert shortcut.intensity_shortcut(even, 38, 0) == []
+
+
+def test_the_bar_is_cross_validated_over_all_patients_and_not_one_split(warned) -> None:
+    """A forest per fold, fitted by hand without the fold's patients, gives the same pooled ROC AUC."""
+    data = clean(60)
+    features = np.array([brightness_features(image) for image in data.images])
+    fold = splits.folds(data.entries, 5, seed=4)
+    for patient in np.unique(data.patients):
+        assert len(set(fold[data.patients == patient])) == 1
+    sizes = [[np.sum((fold == number) & (data.labels == label)) for number in range(5)] for label in (0, 1)]
+    assert sizes == [[16] * 5, [8] * 5]
+    chances = np.zeros(len(fold))
+    for number in range(5):
+        known, tested = fold != number, fold == number
+        chances[tested] = shortcut.forest_probabilities(features[known], data.labels[known], features[tested], 4)
+    baseline = shortcut.brightness_baseline(data, features, seed=4)
+    assert baseline.cross_validated is not None
+    assert baseline.cross_validated.value == pytest.approx(roc_auc_score(data.labels, chances))
+    assert (splits.folds(list(reversed(data.entries)), 5, 4)[::-1] == fold).all()
+    metrics = files.read_json(warned[0] / "audit.json")["shortcut"]
+    assert metrics["folds"] == 5 and set(metrics["cross_validated_roc_auc"]) == {"value", "low", "high"}
+    assert "The bar, ROC AUC of brightness alone: " in warned[1].stdout
+    assert "in 5-fold cross-validation over all patients, " in warned[1].stdout
+
+
+def test_the_bar_says_what_its_folds_could_not_do(tmp_path: Path) -> None:
+    data = clean()
+    nobody = Dataset(data.images, [replace(entry, patient="") for entry in data.entries])
+    _, done = run(nobody, tmp_path)
+    assert "(60 images have no patient, so the folds cannot keep patients together)" in done.stdout
+    few = [replace(entry, patient="a" if entry.label else entry.patient) for entry in data.entries]
+    baseline = shortcut.brightness_baseline(Dataset(data.images, few), np.zeros((60, 38)), seed=1)
+    assert baseline.cross_validated is None
+    assert shortcut.in_words(baseline, 0).endswith("on the test split; too few patients for a cross-validation")
+
+
+def test_the_forests_test_predictions_are_kept(warned, leaking: Dataset) -> None:
+    rows = predictions.read(warned[0] / "shortcut.csv")
+    test = [entry for entry in leaking.entries if entry.split == "test"]
+    assert [(row.image, row.patient, row.label) for row in rows] == [
+        (entry.image, entry.patient, entry.label) for entry in test
+    ]
+    auc = files.read_json(warned[0] / "audit.json")["shortcut"]["roc_auc"]["value"]
+    assert roc_auc_score([row.label for row in rows], [row.probability for row in rows]) == pytest.approx(auc)
+    assert all(row.predicted == (row.probability >= 0.5) for row in rows)
 
 
 # What a leak does

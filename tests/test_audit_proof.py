@@ -46,7 +46,9 @@ def audited(data: Dataset, folder: Path) -> list[dict[str, str]]:
     about = About(source="folder", canonical=Canonical(), images_without_patient=0)
     write_about(folder / "prepared", about)
     write_params(folder, audit={"on_leak": "warn"})
-    done = run_stage("audit", "prepared", "gate.json", "audit.json", "audit.csv", "pictures", folder=folder)
+    done = run_stage(
+        "audit", "prepared", "gate.json", "audit.json", "audit.csv", "shortcut.csv", "pictures", folder=folder
+    )
     assert done.returncode == 0, done.stderr
     return files.read_csv(folder / "audit.csv", COLUMNS)
 

@@ -573,6 +573,28 @@ def test_scores_shows_every_entry_in_the_order_of_the_file(tmp_path, monkeypatch
     ]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "p", "verdict"),
+    [
+        (0.012, 0.098, 0.0004, "p <0.001: the network sees more than brightness."),
+        (-0.012, 0.122, 0.034, "p 0.034: this run does not show that the network sees more than brightness."),
+        (-0.2, -0.1, 0.002, "p 0.002: the network is worse than brightness alone."),
+    ],
+)
+def test_scores_ends_with_the_paired_test_against_brightness(low, high, p, verdict, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    score, change = {"value": 0.6, "low": 0.5, "high": 0.7}, {"value": (low + high) / 2, "low": low, "high": high}
+    content = {"roc_auc": score, "shortcut_roc_auc": score, "against_shortcut": {"roc_auc_change": change, "p": p}}
+    files.write_json(Path("metrics/test.json"), content)
+    assert commands.main(["scores"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == (
+        f"Network minus brightness baseline, paired on the same test images: {(low + high) / 2:+.3f} "
+        f"({low:+.3f} to {high:+.3f}), {verdict}"
+    )
+    assert lines[-3].split("  ")[0] == "network minus brightness baseline: p"
+
+
 def test_scores_without_a_finished_run_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert commands.main(["scores"]) == 1

@@ -11,14 +11,15 @@ from mammo.core import predictions as tables
 from mammo.core.errors import UserError
 from mammo.core.model_info import Recalibration
 from mammo.core.settings import ThresholdRule
+from mammo.scoring import Bootstrap, as_json, comparison, paired_bootstrap
 
 import numpy as np
 import pytest
-from conftest import run_stage, write_params
+from conftest import run_stage, write_params, write_shortcut
 from PIL import Image
 from sklearn import metrics as reference
 
-PATHS = ("data/prepared", "data/model", "metrics/audit.json", "plots/history.csv", "metrics", "plots")
+PATHS = ("data/prepared", "data/model", "plots/shortcut.csv", "plots/history.csv", "metrics", "plots")
 HEADLINE = (
     "roc_auc",
     "shortcut_roc_auc",
@@ -39,7 +40,7 @@ PICTURES = ("roc", "pr", "confusion", "calibration", "decision", "history")
 def evaluate(trained: Path, folder: Path, **sections: dict) -> Path:
     """Copy a finished training into `folder` and evaluate it there."""
     shutil.copytree(trained, folder, dirs_exist_ok=True)
-    files.write_json(folder / "metrics/audit.json", {"shortcut": {"roc_auc": {"value": 0.6, "low": 0.5, "high": 0.7}}})
+    write_shortcut(folder)
     write_params(folder, **sections)
     return folder
 
@@ -92,6 +93,25 @@ def test_the_scores_are_those_of_the_predictions(evaluated: Path) -> None:
     }
     for name, value in expected.items():
         assert content[name]["value"] == pytest.approx(value, abs=1e-12), name
+
+
+def test_the_network_is_tested_against_the_shortcut_as_mammo_compare_does(evaluated: Path, trained: Path) -> None:
+    content = files.read_json(evaluated / "metrics/test.json")
+    tables = (evaluated / "plots/shortcut.csv", evaluated / "plots/predictions.csv")
+    paired = comparison.pair(*(comparison.read(str(table)) for table in tables))
+    judged = paired_bootstrap(*paired.cases, *paired.predicted, Bootstrap(1, 200))["roc_auc"]
+    assert content["against_shortcut"] == as_json({"roc_auc_change": judged.change, "p": judged.p})
+    assert content["shortcut_roc_auc"] == as_json(judged.a)
+    assert judged.change.low > 0 and judged.p < 0.05  # by chance against a learned square
+
+
+def test_a_shortcut_of_other_images_is_refused(evaluated: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(evaluated, tmp_path / "other"))
+    table = folder / "plots/shortcut.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
+    done = run_stage("evaluate", *PATHS, folder=folder)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "plots/shortcut.csv is not of the test images of data/prepared: run `dvc repro`" in done.stderr
 
 
 def test_only_the_test_split_is_scored_each_image_once(evaluated: Path) -> None:

@@ -24,7 +24,7 @@ import imagecodecs
 import numpy as np
 import pydicom
 import pytest
-from conftest import ROOT, run_stage, write_params
+from conftest import ROOT, run_stage, write_params, write_shortcut
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -362,12 +362,12 @@ def evaluated(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "preprocess": {"size": [40, 40], "on_unreadable": "stop"},
     }
     write_params(folder, **sections)
-    files.write_json(folder / "metrics/audit.json", {"shortcut": {"roc_auc": {"value": 0.6, "low": 0.5, "high": 0.7}}})
     (folder / "plots").mkdir()
     (folder / "plots/history.csv").write_bytes((trained / "plots/history.csv").read_bytes())
     done = run_stage("preprocess", "data/raw", "data/prepared", "metrics/preprocess.json", folder=folder)
     assert done.returncode == 0, done.stderr
-    paths = ("data/prepared", "trained/model", "metrics/audit.json", "plots/history.csv", "metrics", "plots")
+    write_shortcut(folder)
+    paths = ("data/prepared", "trained/model", "plots/shortcut.csv", "plots/history.csv", "metrics", "plots")
     done = run_stage("evaluate", *paths, folder=folder)
     assert done.returncode == 0, done.stderr
     return folder

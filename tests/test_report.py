@@ -69,6 +69,8 @@ EXPLANATION = {
     "chance": {"value": 0.0625},
     "randomised_network": {"rank_correlation": {"value": -0.0312}, "images": 100},
 }
+AGAINST_SHORTCUT = {"roc_auc_change": {"value": 0.429, "low": 0.31, "high": 0.548}, "p": 0.0}
+CROSS_VALIDATED = {"cross_validated_roc_auc": {"value": 0.512, "low": 0.461, "high": 0.563}, "folds": 5}
 
 
 def picture(path: Path, width: int = 640, height: int = 480) -> None:
@@ -87,6 +89,8 @@ def write_run(folder: Path) -> Path:
     model_info.write(folder / "data/model", ModelInfo.model_validate(MODEL))
     (folder / "data/model/model.keras").write_bytes(b"weights")
     files.write_json(folder / "metrics/explanation.json", EXPLANATION)
+    change(folder / "metrics/test.json", against_shortcut=AGAINST_SHORTCUT)
+    change(folder / "metrics/audit.json", shortcut=CROSS_VALIDATED)
     picture(folder / "plots/decision.png")
     picture(folder / "plots/audit/splits.png")
     picture(folder / "plots/explanation/false_negatives.png", 1350, 900)
@@ -240,9 +244,9 @@ def intervals(point: dict[str, Any]) -> dict[str, Any]:
     return {key: scoring.Interval(**value) if isinstance(value, dict) else value for key, value in point.items()}
 
 
-def test_the_scores_stay_where_evaluate_wrote_them(reported: Path) -> None:
+def test_the_scores_stay_where_evaluate_wrote_them(reported: Path, tmp_path: Path) -> None:
     """Unlike the stages before it, which remove what no longer describes the workspace."""
-    assert (reported / "metrics/test.json").read_bytes() == (ROOT / "metrics/test.json").read_bytes()
+    assert (reported / "metrics/test.json").read_bytes() == (write_run(tmp_path) / "metrics/test.json").read_bytes()
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -322,14 +326,42 @@ def test_a_network_that_started_from_imagenet_and_was_averaged_is_said_to_have(r
 
 
 def test_a_network_no_better_than_brightness_or_the_majority_class_is_said_to_be(run: Path) -> None:
-    assert "The intervals do not overlap." in items(written(run)[0])[40]
+    assert "p <0.001: the network sees more than brightness." in items(written(run)[0])[40]
     score = {"value": 0.6, "low": 0.5, "high": 0.7}
-    change(run / "metrics/test.json", roc_auc=score, shortcut_roc_auc=score, accuracy=score)
+    paired = {"roc_auc_change": {"value": 0.0, "low": -0.01, "high": 0.01}, "p": 1.0}
+    change(run / "metrics/test.json", roc_auc=score, shortcut_roc_auc=score, accuracy=score, against_shortcut=paired)
     page, card = written(run)
     for text in (items(page)[40], card):
-        assert "The intervals overlap: this run does not show that the network sees more than brightness." in text
+        assert "paired on the same test images: +0.000 (-0.010 to +0.010), p 1.000: this run does not show that" in text
         assert "Accuracy, 0.600 (0.500–0.700), is not shown to be above that of always predicting the majority" in text
     assert "this run does not show that the network sees more than brightness" in section(page, "results")
+
+
+def test_overlapping_intervals_do_not_decide_what_a_paired_test_decides(run: Path) -> None:
+    """Commit 7251e32: +0.055, p < 0.001, with two intervals that overlap."""
+    network, forest = {"value": 0.638, "low": 0.6, "high": 0.68}, {"value": 0.583, "low": 0.54, "high": 0.63}
+    paired = {"roc_auc_change": {"value": 0.055, "low": 0.025, "high": 0.085}, "p": 0.0003}
+    change(run / "metrics/test.json", roc_auc=network, shortcut_roc_auc=forest, against_shortcut=paired)
+    page, card = written(run)
+    said = (
+        "Network minus brightness baseline, paired on the same test images: +0.055 (+0.025 to +0.085), p <0.001: "
+        "the network sees more than brightness."
+    )
+    assert said in section(page, "results") and said in card.replace("\\<", "<")
+    assert "doubtful" not in page.split('id="results"')[1].split("</section>")[0]
+
+
+def test_the_bar_is_named_first_with_what_its_folds_could_not_do(run: Path) -> None:
+    section_of = section(written(run)[0], "results")
+    bar = "its ROC AUC is 0.512 (0.461–0.563) in 5-fold cross-validation over all patients and"
+    assert bar in section_of and section_of.index(bar) < section_of.index("The network's is")
+    change(run / "metrics/audit.json", patients={"images_without_patient": 7})
+    assert "(7 images have no patient, so the folds cannot keep patients together)" in section(
+        written(run)[0], "results"
+    )
+    content = files.read_json(run / "metrics/audit.json")
+    files.write_json(run / "metrics/audit.json", {**content, "shortcut": {"roc_auc": content["shortcut"]["roc_auc"]}})
+    assert "cross-validation over all patients" not in section(written(run)[0], "results")
 
 
 def test_the_results_come_first_and_the_checklist_after_them(page: str) -> None:
@@ -337,7 +369,7 @@ def test_the_results_come_first_and_the_checklist_after_them(page: str) -> None:
     anchors = re.findall(r'<(?:h2|section)[^>]* id="([^"]*)"', page)
     assert anchors == [*order, "settings"]
     assert set(re.findall(r'href="#([^"]*)"', page)) <= set(anchors)
-    assert "The intervals do not overlap." in section(page, "results")
+    assert "the network sees more than brightness" in section(page, "results")
     assert "validation: 40 of 80 patients have cancer" in section(page, "audit")
     assert page.index('alt="ROC curve') < page.index('alt="Confusion matrix') < page.index('id="checklist"')
 

@@ -281,6 +281,10 @@ def _scores(options: argparse.Namespace) -> int:
     if SCORES.is_file() and HEADLINE.is_file():
         print(files.read_csv(SCORES, ("data",))[0]["data"], end="\n\n")
     _print_last_run(HEADLINE)
+    if change := files.read_json(HEADLINE).get("against_shortcut"):
+        from mammo.scoring import Interval, against_shortcut
+
+        print(f"\n{against_shortcut(Interval(**change['roc_auc_change']), change['p'])}")
     return 0
 
 

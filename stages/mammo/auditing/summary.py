@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mammo.auditing import odd_scans
+from mammo.auditing import odd_scans, shortcut
 from mammo.auditing.duplicates import KINDS, Pair
 from mammo.auditing.findings import Finding
+from mammo.auditing.shortcut import FOLDS, Baseline
 from mammo.auditing.split_sizes import split_counts
 from mammo.core.dataset import CLASSES, SPLITS, Dataset
 from mammo.core.model_info import Verdict
 from mammo.core.wording import counted, in_words, with_split_named
-from mammo.scoring import Interval, as_json
+from mammo.scoring import as_json
 
 ONE_SPLIT_EACH = "set split.by: patient"
 NOUNS = {
@@ -50,7 +51,7 @@ REMEDIES = {
 
 
 def counts(
-    data: Dataset, findings: Sequence[Finding], pairs: Sequence[Pair], baseline: Interval, leak: Verdict
+    data: Dataset, findings: Sequence[Finding], pairs: Sequence[Pair], baseline: Baseline, leak: Verdict
 ) -> dict[str, Any]:
     """Return the content of metrics/audit.json, by topic."""
     count = Counter(row.kind for row in findings)
@@ -79,17 +80,27 @@ def counts(
         "appearance": {
             kind: {name: odd[kind, label] for label, name in enumerate(CLASSES)} for kind in odd_scans.KINDS
         },
-        "shortcut": {"roc_auc": as_json(baseline)},
+        "shortcut": as_json(_of_shortcut(baseline)),
     }
 
 
-def for_terminal(leak: Verdict, findings: Sequence[Finding], table: Path, pictures: Path) -> str:
-    """Return the verdict and, below it, each kind of finding in words with what to do about it."""
+def _of_shortcut(baseline: Baseline) -> dict[str, Any]:
+    """Return the scores of the brightness baseline; the cross-validated one is left out if it cannot be computed."""
+    crossed = {"cross_validated_roc_auc": baseline.cross_validated, "folds": FOLDS} if baseline.cross_validated else {}
+    return {"roc_auc": baseline.test, **crossed}
+
+
+def for_terminal(
+    leak: Verdict, findings: Sequence[Finding], baseline: Baseline, without_patient: int, table: Path, pictures: Path
+) -> str:
+    """Return the verdict, each kind of finding in words with what to do about it, and the bar that brightness sets."""
     verdict = f"audit: {leak.sentence or 'no leak.'}"
+    bar = f"The bar, ROC AUC of brightness alone: {shortcut.in_words(baseline, without_patient)}."
+    bars = [] if any(row.kind == "shortcut" for row in findings) else [bar]
     if not findings:
-        return f"{verdict} Nothing else was found."
+        return "\n".join([f"{verdict} Nothing else was found.", *bars])
     count = Counter(row.kind for row in findings if row.image)
     found = [(kind, counted(number, *NOUNS.get(kind, (in_words(kind),)))) for kind, number in count.items()]
     found += [(row.kind, with_split_named(row.detail)) for row in findings if not row.image]
     lines = [f"  {what} ({REMEDIES[kind]})" if kind in REMEDIES else f"  {what}" for kind, what in found]
-    return "\n".join([f"{verdict} Pictures are in {pictures}, details in {table}. Found:", *lines])
+    return "\n".join([f"{verdict} Pictures are in {pictures}, details in {table}. Found:", *lines, *bars])

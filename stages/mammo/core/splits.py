@@ -9,6 +9,8 @@ from mammo.core.randomness import seed_of
 from mammo.core.settings import Split
 from mammo.core.wording import SPLIT_NAMES
 
+import numpy as np
+
 
 def patients_by_class(entries: Iterable[Entry]) -> tuple[list[str], list[str]]:
     """Return the patients without cancer and those with at least one image of cancer."""
@@ -51,6 +53,19 @@ def assign(entries: Sequence[Entry], split: Split) -> list[Entry]:
                     f"the {SPLIT_NAMES[name]} split has no {word} image: more images or other split settings are needed"
                 )
     return assigned
+
+
+def folds(entries: Sequence[Entry], number: int, seed: int) -> np.ndarray:
+    """Return the fold of every entry, (n,), from 0: each patient in one fold, both classes dealt out evenly.
+
+    The patients of each class are dealt out in the order of a hash of seed and patient. An image of an unknown patient
+    counts as a patient of its own, so folds cannot keep the images of unknown patients together.
+    """
+    place = {}
+    for members in patients_by_class(entries):
+        for rank, patient in enumerate(shuffled(members, seed, "fold")):
+            place[patient] = rank % number
+    return np.array([place[entry.patient_key] for entry in entries])
 
 
 def _split_of_patients(entries: Sequence[Entry], split: Split) -> dict[str, str]:

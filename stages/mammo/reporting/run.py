@@ -14,7 +14,7 @@ from mammo.core.model_info import ModelInfo
 from mammo.core.predictions import Prediction
 from mammo.core.settings import Params
 from mammo.core.wording import SPLIT_NAMES, in_words, with_split_named
-from mammo.scoring import TITLES
+from mammo.scoring import TITLES, Interval, against_shortcut
 from mammo.scoring.rounding import NO_BREAK
 
 import yaml
@@ -200,8 +200,20 @@ class Run:
 
     @property
     def beats_baseline(self) -> bool:
-        """Whether the interval of the network's ROC AUC lies above that of the brightness baseline."""
-        return self.scores["roc_auc"].low > self.scores["shortcut_roc_auc"].high
+        """Whether the network's ROC AUC is above that of the brightness baseline, by a paired test."""
+        return self.metrics["test"]["against_shortcut"]["roc_auc_change"]["low"] > 0
+
+    @property
+    def against_baseline(self) -> str:
+        """The paired test against the brightness baseline, in words."""
+        change = self.metrics["test"]["against_shortcut"]
+        return against_shortcut(Interval(**change["roc_auc_change"]), change["p"])
+
+    @property
+    def bar(self) -> Score | None:
+        """Cross-validated ROC AUC of the brightness baseline over all patients; None if it cannot be computed."""
+        entry = self.metrics["audit"]["shortcut"].get("cross_validated_roc_auc")
+        return _score("shortcut_roc_auc", entry) if entry else None
 
     @property
     def beats_majority(self) -> bool:

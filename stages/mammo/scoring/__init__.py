@@ -9,8 +9,9 @@ from mammo.scoring.intervals import NORMAL, Interval, Table, as_json
 from mammo.scoring.measures import COMPARED, TITLES, image_scores, resampled_auc, scores, share
 from mammo.scoring.paired import Change, mcnemar, paired_bootstrap
 from mammo.scoring.prevalence import at_prevalence
-from mammo.scoring.rounding import percent, rounded, with_interval
+from mammo.scoring.rounding import p_value, percent, rounded, with_interval
 from mammo.scoring.thresholds import locked_thresholds, operating_points
+from mammo.scoring.verdict import against_shortcut
 
 __all__ = [
     "COMPARED",
@@ -22,6 +23,7 @@ __all__ = [
     "Change",
     "Interval",
     "Table",
+    "against_shortcut",
     "agreement",
     "as_json",
     "at_prevalence",
@@ -35,6 +37,7 @@ __all__ = [
     "mcnemar",
     "net_benefit",
     "operating_points",
+    "p_value",
     "paired_bootstrap",
     "percent",
     "pr_curve",

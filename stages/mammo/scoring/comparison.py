@@ -23,6 +23,7 @@ from mammo.scoring import (
     single_trainings,
     verdicts,
 )
+from mammo.scoring.rounding import p_value as _p
 
 import numpy as np
 
@@ -287,10 +288,6 @@ def sentence(comparison: Comparison) -> str:
         share = f"only {share}" if judged.p >= 0.001 else "less than 0.1 %"
     joint = "; a" if judged.p < SIGNIFICANT else ", but a"
     return f"{start}{joint} difference this large appears in {share} of comparisons of equally good models."
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "<0.001"
 
 
 def _table(comparison: Comparison) -> list[list[str]]:

@@ -13,6 +13,8 @@ TITLES = {
     "roc_auc": "ROC AUC",
     "shortcut_roc_auc": "ROC AUC, brightness baseline",
     "patient_roc_auc": "ROC AUC per patient",
+    "against_shortcut": "network minus brightness baseline",
+    "roc_auc_change": "change in ROC AUC, paired",
     "average_precision": "average precision",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",

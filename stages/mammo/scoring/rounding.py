@@ -18,6 +18,11 @@ def percent(share: float) -> str:
     return f"{rounded(100 * share, 1).removesuffix('.0')}{NO_BREAK}%"
 
 
+def p_value(p: float) -> str:
+    """Format a p, e.g. `0.034` or `<0.001`."""
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
 def with_interval(value: float, low: float, high: float) -> str:
     """Format a score with its 95 % interval, e.g. `0.933 (0.860–0.988)` or `-0.120 (-0.250 to 0.010)`."""
     return f"{rounded(value)} ({rounded(low)}{'–' if low >= 0 else ' to '}{rounded(high)})"
