@@ -65,8 +65,8 @@ def _pattern_of_patient(pattern: str) -> str:
 class Plant(Settings):
     """Number of planted defects of each kind; 0 plants none and changes no byte.
 
-    No patient has two defects, so that the findings of the audit can be counted. The exception is `shortcut`, which
-    affects all images of class 1.
+    No patient has two defects, so that the findings of the audit can be counted. The exceptions are `shortcut`, which
+    affects all images of class 1, and `metadata`.
     """
 
     leaked_patients: Count = 0
@@ -83,13 +83,16 @@ class Plant(Settings):
     """Images (one per patient) with side and view written beside the breast, e.g. `R MLO`."""
     shortcut: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Increase of the exposure of class 1, as a share of 40 %: intensity then reveals the label."""
+    metadata: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the patients with cancer whose files come from another source: higher patient numbers, one breast only,
+    larger, blurred, inverted, with burned-in text, and saved as JPEG."""
 
 
 class Phantoms(Settings):
     """A set of phantoms. The images of a patient do not depend on the number of patients."""
 
     patients: Annotated[int, Field(ge=8, le=100_000)]
-    """Number of patients: a healthy one has both breasts in CC and MLO, one with cancer only the affected breast."""
+    """Number of patients; a healthy one has both breasts in CC and MLO."""
     seed: Count
     """Seed of all random numbers."""
     size: Annotated[int, Field(ge=64, le=2048)]
@@ -102,6 +105,8 @@ class Phantoms(Settings):
     """Greatest distance of a mass from the common position, mm, in each direction: sets the difficulty."""
     occult: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Share of cancers that look benign: they limit the ROC AUC to about 1 - occult / 2."""
+    both_breasts: bool = False
+    """Whether patients with cancer have both breasts too, the other one healthy; false: only the affected breast."""
     plant: Plant = Plant()
     """Planted defects."""
 

@@ -28,12 +28,13 @@ class Picture:
     number: int
     """Patient number in the file name."""
     defect: str = ""
-    """`near_duplicate`, `inverted`, `burned_in_text` or empty."""
+    """`near_duplicate`, `inverted`, `burned_in_text`, `other_source` or empty."""
 
     @property
     def path(self) -> str:
         """Path below data/raw, with forward slashes."""
-        return f"{self.split}/{self.label}/{self.number}_{self.side}_{self.view}.png"
+        suffix = "jpg" if self.defect == "other_source" else "png"
+        return f"{self.split}/{self.label}/{self.number}_{self.side}_{self.view}.{suffix}"
 
 
 def planned(settings: Phantoms) -> list[Picture]:
@@ -45,7 +46,7 @@ def planned(settings: Phantoms) -> list[Picture]:
     """
     order = generator(settings.seed, "phantom defects").permutation(settings.patients).tolist()
     free = [patient_of(settings, index) for index in order]
-    pictures = {patient.number: _pictures_of(patient) for patient in free}
+    pictures = {patient.number: _pictures_of(patient, settings.both_breasts) for patient in free}
     new_numbers = count(FIRST_PATIENT + settings.patients)
 
     def carriers(kind: str, suitable: Callable[[Patient], bool]) -> list[list[Picture]]:
@@ -63,14 +64,20 @@ def planned(settings: Phantoms) -> list[Picture]:
     for defect in ("inverted", "burned_in_text"):
         for own in carriers(defect, lambda _: True):
             own[0] = replace(own[0], defect=defect)
+    with_cancer = [patient for patient in free if patient.label]
+    for patient in with_cancer[: round(settings.plant.metadata * len(with_cancer))]:
+        number, affected = next(new_numbers), [own for own in pictures[patient.number] if own.label]
+        pictures[patient.number] = [replace(own, number=number, defect="other_source") for own in affected]
     return sorted((picture for own in pictures.values() for picture in own), key=lambda picture: picture.path)
 
 
-def _pictures_of(patient: Patient) -> list[Picture]:
-    """Return the pictures of a patient, without defects: both breasts if healthy, otherwise the affected breast."""
-    sides = (patient.side,) if patient.label else SIDES
+def _pictures_of(patient: Patient, both_breasts: bool) -> list[Picture]:
+    """Return the pictures of a patient, without defects; of one with cancer only the affected breast if not both."""
+    sides = SIDES if both_breasts or not patient.label else (patient.side,)
     return [
-        Picture(patient, side, view, patient.split, patient.label, patient.number) for side in sides for view in VIEWS
+        Picture(patient, side, view, patient.split, int(patient.label and side == patient.side), patient.number)
+        for side in sides
+        for view in VIEWS
     ]
 
 
@@ -89,11 +96,14 @@ def _taken(free: list[Patient], kind: str, number: int, suitable: Callable[[Pati
 
 def with_defect(image: np.ndarray, picture: Picture, shortcut: float) -> np.ndarray:
     """Apply the shortcut (a higher exposure of class 1) and the defect of the picture to its image."""
-    if picture.patient.label and shortcut:
+    if picture.patient.label and picture.side == picture.patient.side and shortcut:
         image = cv2.convertScaleAbs(image, alpha=1 + 0.4 * shortcut)
     if picture.defect == "near_duplicate":
         saved = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
         return cv2.convertScaleAbs(cv2.imdecode(saved, cv2.IMREAD_GRAYSCALE), alpha=0.95)
+    if picture.defect == "other_source":
+        larger = cv2.resize(cv2.GaussianBlur(image, (0, 0), 1.5), None, fx=1.25, fy=1.25)
+        return 255 - _with_text(larger, f"{picture.side} {picture.view}")
     if picture.defect == "inverted":
         return 255 - image
     if picture.defect == "burned_in_text":

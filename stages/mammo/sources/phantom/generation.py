@@ -1,6 +1,7 @@
 """Drawing of one synthetic mammogram, and of the whole set as PNG files in worker processes."""
 
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from mammo.sources.phantom.lesions import lesion
 
 import cv2
 import numpy as np
+
+UNCOMPRESSED = (cv2.IMWRITE_PNG_COMPRESSION, 0)  # else the size of a file would tell of the spicules in it
 
 
 def draw(settings: Phantoms, patient: Patient, side: str, view: str) -> tuple[np.ndarray, np.ndarray]:
@@ -41,16 +44,19 @@ def draw(settings: Phantoms, patient: Patient, side: str, view: str) -> tuple[np
     return np.clip(np.rint(np.where(below_skin > 0, value, 0) * 255), 0, 255).astype(np.uint8), mask
 
 
-def _write_png(path: Path, image: np.ndarray) -> None:
+def _write(path: Path, image: np.ndarray, how: Sequence[int] = ()) -> None:
+    """Write an image as the suffix of `path` says, PNG (with OpenCV's settings `how`) or JPEG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    path.write_bytes(cv2.imencode(path.suffix, image, how if path.suffix == ".png" else ())[1].tobytes())
 
 
-def _write(settings: Phantoms, folder: Path, picture: Picture) -> Entry:
+def _picture(settings: Phantoms, folder: Path, picture: Picture) -> Entry:
     image, mask = draw(settings, picture.patient, picture.side, picture.view)
     path = folder / picture.path
-    _write_png(path, with_defect(image, picture, settings.plant.shortcut))
-    _write_png(folder / "masks" / picture.path, mask)
+    delivered = with_defect(image, picture, settings.plant.shortcut)
+    _write(path, delivered, UNCOMPRESSED)
+    as_large = cv2.resize(mask, delivered.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    _write((folder / "masks" / picture.path).with_suffix(".png"), as_large)
     return Entry(picture.path, picture.label, picture.split, str(picture.number), files.sha256(path))
 
 
@@ -63,7 +69,7 @@ def _begin_worker() -> None:
 def generate(settings: Phantoms, folder: Path, workers: int) -> list[Entry]:
     """Draw the set: `folder/{train,valid,test}/{0,1}/<patient>_<side>_<view>.png`, 8-bit grey.
 
-    `folder/masks/` holds the mask of every image under the same path: 255 on the cancer, 0 elsewhere.
+    `folder/masks/` holds the mask of every image under the same path (always PNG): 255 on the cancer, 0 elsewhere.
 
     Args:
         settings: settings of the phantoms.
@@ -78,7 +84,7 @@ def generate(settings: Phantoms, folder: Path, workers: int) -> list[Entry]:
 
     """
     pictures = planned(settings)
-    write = partial(_write, settings, folder)
+    write = partial(_picture, settings, folder)
     if workers == 1:
         return list(parallel.progress(map(write, pictures), "drawing phantoms", len(pictures)))
     # spawn, because a fork of a process with threads (OpenCV, TensorFlow) can hang

@@ -107,7 +107,7 @@ def lesion(settings: Phantoms, patient: Patient, side: str, view: str) -> tuple[
     occult = side_random.uniform() < settings.occult
     brightness = side_random.uniform(0.24, 0.32)
     calcified = side_random.uniform() < 0.5
-    cancer = settings.lesions and patient.label == 1
+    cancer = settings.lesions and patient.label == 1 and side == patient.side
     x = PLACE[0] + side_random.uniform(-settings.spread, settings.spread)
     y = PLACE[1] + view_random.uniform(-settings.spread, settings.spread)
     mass = spiculated_mass(side_random, x, y)
