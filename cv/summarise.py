@@ -7,6 +7,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, not an installed copy
 
+from mammo import scoring
 from mammo.auditing import shortcut
 from mammo.auditing.shortcut import brightness_features
 from mammo.core import dataset, files, parallel, predictions, stage, tried
@@ -208,12 +209,9 @@ def tried_now(settings: CrossValidation, name: str, rows: Sequence[Prediction], 
 
 
 def holm(changes: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Add `p_holm`, p corrected for the number of comparisons (Holm 1979, Scand. J. Statist. 6:65)."""
-    corrected, least = {}, 0.0
-    for rank, (name, change) in enumerate(sorted(changes.items(), key=lambda item: item[1]["p"])):
-        least = max(least, min((len(changes) - rank) * change["p"], 1.0))
-        corrected[name] = {**change, "p_holm": least}
-    return {name: corrected[name] for name in changes}
+    """Add `p_holm`, p corrected for the number of comparisons."""
+    corrected = scoring.holm({name: change["p"] for name, change in changes.items()})
+    return {name: {**change, "p_holm": corrected[name]} for name, change in changes.items()}
 
 
 if __name__ == "__main__":

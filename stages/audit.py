@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mammo.auditing import leaks, names, odd_scans, shortcut, split_sizes, summary
+from mammo.auditing import leaks, metadata, names, odd_scans, shortcut, split_sizes, summary
 from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import Finding, worst_first, write_findings
 from mammo.auditing.pictures import draw
@@ -24,6 +24,7 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, shortcut_tab
     split_sizes.refuse_missing_class(data)
     pairs = same_images(data.images, [entry.sha256 for entry in data.entries])
     appearances, features = odd_scans.examine(data.images)
+    told = metadata.separations(data, dataset.read_delivered(prepared), appearances, params.seed)
     baseline = shortcut.brightness_baseline(data, features, params.seed)
 
     rows = worst_first(
@@ -37,11 +38,14 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, shortcut_tab
             *split_sizes.small_or_unbalanced(data),
             *odd_scans.odd_scans(data, appearances),
             *shortcut.intensity_shortcut(baseline, features.shape[1], about.images_without_patient),
+            *metadata.findings(told),
         ]
     )
     leak = leaks.verdict(data, rows)
 
-    files.write_json(metrics, summary.counts(data, rows, pairs, baseline, leak))
+    files.write_json(
+        metrics, summary.counts(data, rows, pairs, baseline, leak) | {"metadata": metadata.as_metrics(told)}
+    )
     write_findings(findings, rows)
     predictions.write(shortcut_table, baseline.predictions)
     draw(pictures, data, rows, features, "PHANTOMS (synthetic mammograms). " if about.source == "phantom" else "")
@@ -49,6 +53,8 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, shortcut_tab
     if leaks.stops(leak, params):
         raise UserError(leaks.message(leak, rows, findings, pictures))
     print(summary.for_terminal(leak, rows, baseline, about.images_without_patient, findings, pictures))
+    if warning := metadata.in_short(told):
+        print(warning)
 
 
 if __name__ == "__main__":

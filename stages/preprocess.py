@@ -14,7 +14,7 @@ from mammo.imaging import prepare
 
 
 def main(raw: Path, prepared: Path, metrics: Path) -> None:
-    """Decode the images of RAW into PREPARED/images.npy, index.csv and about.json; write counts to METRICS."""
+    """Decode RAW into PREPARED (images.npy, index.csv, files.csv, about.json); write counts to METRICS."""
     params = settings.read()
     source = params.data.source
     delivered = without(dataset.read_index(raw), params.data.exclude)

@@ -11,7 +11,7 @@ from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import COLUMNS, SEVERITIES, Finding
 from mammo.auditing.shortcut import brightness_features
 from mammo.core import files, model_info, predictions, splits
-from mammo.core.dataset import About, Dataset, Entry, write_about, write_index
+from mammo.core.dataset import About, Dataset, Delivered, Entry, write_about, write_delivered, write_index
 from mammo.core.errors import UserError
 from mammo.core.model_info import Verdict
 from mammo.core.randomness import generator
@@ -71,6 +71,8 @@ def prepared(data: Dataset, folder: Path) -> Path:
     without_patient = sum(not entry.patient for entry in data.entries)
     np.save(folder / "images.npy", data.images)
     write_index(folder, data.entries)
+    rows = [Delivered(entry.image, SIZE * SIZE, SIZE, SIZE, "PNG L") for entry in data.entries]
+    write_delivered(folder, rows)
     write_about(folder, About(source="folder", canonical=Canonical(), images_without_patient=without_patient))
     return folder
 
@@ -525,7 +527,7 @@ def test_findings_are_sorted_by_severity_and_the_files_name_each(warned) -> None
         "same_image_across_splits": 1,
     }
     drawn = {path.stem for path in (warned[0] / "audit").iterdir()}
-    assert drawn == {row["kind"] for row in rows if row["kind"] != "small_split"} | {"splits"}
+    assert drawn == {row["kind"] for row in rows if row["kind"] not in ("small_split", "metadata")} | {"splits"}
 
 
 def test_metrics_are_nested_scalars(warned) -> None:

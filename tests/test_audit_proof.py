@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mammo.auditing.findings import COLUMNS
 from mammo.core import files, splits
-from mammo.core.dataset import About, Dataset, Entry, write_about, write_index
+from mammo.core.dataset import About, Dataset, Delivered, Entry, write_about, write_delivered, write_index
 from mammo.core.randomness import generator
 from mammo.core.settings import Canonical, Phantoms, Plant, Split
 from mammo.imaging import images
@@ -45,6 +45,8 @@ def audited(data: Dataset, folder: Path) -> list[dict[str, str]]:
     write_index(folder / "prepared", data.entries)
     about = About(source="folder", canonical=Canonical(), images_without_patient=0)
     write_about(folder / "prepared", about)
+    rows = [Delivered(entry.image, 1, *data.images.shape[1:], "PNG L") for entry in data.entries]
+    write_delivered(folder / "prepared", rows)
     write_params(folder, audit={"on_leak": "warn"})
     done = run_stage(
         "audit", "prepared", "gate.json", "audit.json", "audit.csv", "shortcut.csv", "pictures", folder=folder

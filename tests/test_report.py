@@ -71,6 +71,18 @@ EXPLANATION = {
 }
 AGAINST_SHORTCUT = {"roc_auc_change": {"value": 0.429, "low": 0.31, "high": 0.548}, "p": 0.0}
 CROSS_VALIDATED = {"cross_validated_roc_auc": {"value": 0.512, "low": 0.461, "high": 0.563}, "folds": 5}
+METADATA = {
+    "patient_number": {"pixels_can_carry_it": False, "cases": 0},
+    "file_size": {
+        "value": 0.564,
+        "low": 0.522,
+        "high": 0.604,
+        "p_holm": 0.009,
+        "higher_with_cancer": True,
+        "pixels_can_carry_it": True,
+        "cases": 1200,
+    },
+}
 
 
 def picture(path: Path, width: int = 640, height: int = 480) -> None:
@@ -90,7 +102,7 @@ def write_run(folder: Path) -> Path:
     (folder / "data/model/model.keras").write_bytes(b"weights")
     files.write_json(folder / "metrics/explanation.json", EXPLANATION)
     change(folder / "metrics/test.json", against_shortcut=AGAINST_SHORTCUT)
-    change(folder / "metrics/audit.json", shortcut=CROSS_VALIDATED)
+    change(folder / "metrics/audit.json", shortcut=CROSS_VALIDATED, metadata=METADATA)
     picture(folder / "plots/decision.png")
     picture(folder / "plots/audit/splits.png")
     picture(folder / "plots/explanation/false_negatives.png", 1350, 900)
@@ -380,6 +392,13 @@ def test_a_warning_about_single_images_is_counted_and_none_is_said_to_be_none(ru
     assert "No breast: 2 found." in section(written(run)[0], "audit")
     (run / "plots/audit.csv").write_text(header + "inverted,note,a.png,,,\n")
     assert "None: the audit found no leak, no duplicate and no shortcut." in section(written(run)[0], "audit")
+
+
+def test_metadata_are_listed_with_what_they_tell_and_whether_pixels_can_carry_them(page: str) -> None:
+    audit = section(page, "audit")
+    assert "corrected for the 2 properties by Holm's method" in audit
+    assert "File size 0.564 (0.522–0.604) higher 0.009 1,200 yes" in audit
+    assert "Patient number cannot be checked 0 no" in audit
 
 
 # One rounding, one name

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mammo.core import files, settings
 from mammo.core.errors import UserError
@@ -64,6 +64,42 @@ def read_index(folder: Path) -> list[Entry]:
             raise UserError(f"{path}: label of {row['image']} is {row['label']!r}; allowed are 0 and 1")
         entries.append(Entry(row["image"], int(row["label"]), row["split"], row["patient"], row["sha256"]))
     return entries
+
+
+class Delivered(NamedTuple):
+    """The file of an image as it was delivered: a row of data/prepared/files.csv."""
+
+    image: str
+    """Path below data/raw, as in index.csv."""
+    bytes: int
+    """Size of the file."""
+    height: int
+    width: int
+    """Size of the image in pixels, before it is resized."""
+    encoding: str
+    """File format, colour mode and, of a JPEG, a hash of its quantisation tables, e.g. `JPEG L 3f2a9c01b7de`."""
+
+
+def write_delivered(prepared: Path, rows: Iterable[Delivered]) -> None:
+    """Write data/prepared/files.csv."""
+    files.write_csv(prepared / "files.csv", Delivered._fields, rows)
+
+
+def read_delivered(prepared: Path) -> list[Delivered]:
+    """Read data/prepared/files.csv, in the order of index.csv.
+
+    Raises:
+        UserError: the file is missing or malformed.
+
+    """
+    path = prepared / "files.csv"
+    try:
+        return [
+            Delivered(row["image"], int(row["bytes"]), int(row["height"]), int(row["width"]), row["encoding"])
+            for row in files.read_csv(path, Delivered._fields)
+        ]
+    except ValueError as error:
+        raise UserError(f"{path}: bytes, height and width must be whole numbers ({error})") from error
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ MARK_PEAK = 40  # grey levels above the background: marks are brighter, a faint 
 MARK_AREA = 4  # pixels of all marks together, at 224 × 224: the smallest burned-in text after resizing
 LARGEST_MARK = 0.04  # share of the image: a lead label with its box
 CLEARANCE = 2  # pixels between the breast and a mark: a bead on the skin is not a mark
+OUTLINE = 4  # pixels: width of the breast's outline, in which sharpness is measured
 LINE_LENGTH = 0.4  # share of the height or width, at least
 LINE_WIDTH = 10  # pixels, at most
 SMALLEST_BODY = 0.01  # share of the image: other body parts at the edge
@@ -28,6 +29,8 @@ class Appearance:
     """Whether there is burned-in text, a lead label, a bead or a line outside the breast."""
     breast: float
     """Share of the image that is covered by the body, 0 to 1."""
+    sharpness: float
+    """Mean absolute Laplacian along the outline of the body, grey levels per pixel²; 0 without a body."""
 
     @property
     def without_breast(self) -> bool:
@@ -44,7 +47,23 @@ def appearance(image: np.ndarray) -> Appearance:
     """
     inverted = is_inverted(image)
     marks, body = marks_and_body(255 - image if inverted else image)
-    return Appearance(inverted, int(marks.sum()) >= MARK_AREA, float(body.mean()))
+    return Appearance(inverted, int(marks.sum()) >= MARK_AREA, float(body.mean()), sharpness(image, body))
+
+
+def sharpness(image: np.ndarray, body: np.ndarray) -> float:
+    """Return the mean absolute Laplacian of an image along the outline of the body: higher for a sharper scan.
+
+    Over the whole image a focus measure (Pech-Pacheco et al. 2000, Proc. ICPR 3:314) would see the spicules of a cancer
+    instead of the scanner; a lesion does not reach the outline.
+
+    Args:
+        image: uint8, (height, width).
+        body: bool, (height, width).
+
+    """
+    kernel = np.ones((2 * OUTLINE + 1, 2 * OUTLINE + 1), np.uint8)
+    outline = body & (cv2.erode(body.astype(np.uint8), kernel, borderValue=1) == 0)
+    return float(np.abs(cv2.Laplacian(image, cv2.CV_64F))[outline].mean()) if outline.any() else 0.0
 
 
 def is_inverted(image: np.ndarray) -> bool:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mammo.core import parallel
-from mammo.core.dataset import Entry, new_array
+from mammo.core.dataset import Delivered, Entry, new_array, write_delivered
 from mammo.core.errors import UserError
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
+from mammo.imaging.delivered import delivered
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ COVERED = 64  # of 255: a pixel of which the lesion covers a quarter belongs to 
 
 
 def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, folder: Path) -> list[Entry]:
-    """Write `folder/images.npy` (uint8, n × height × width) and, if raw/masks exists, `folder/masks.npy`.
+    """Write `folder/images.npy` (uint8, n × height × width), files.csv and, if raw/masks exists, masks.npy.
 
     Images are decoded on all available cores directly into the file; memory does not grow with their number.
 
@@ -31,12 +32,15 @@ def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, fold
     """
     array = new_array(folder / "all.npy", len(entries), _size(preprocess))
 
+    rows: dict[str, Delivered] = {}
+
     def decode(first: int) -> dict[str, str]:
         reasons = {}
         for position in range(first, min(first + TOGETHER, len(entries))):
             try:
                 path = raw / entries[position].image
                 array[position] = images.read(path, _size(preprocess), preprocess.canonical)
+                rows[entries[position].image] = delivered(entries[position].image, path)
             except images.UnreadableError as error:
                 reasons[entries[position].image] = str(error)
         return reasons
@@ -49,6 +53,7 @@ def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, fold
     kept = [position for position, entry in enumerate(entries) if entry.image not in unreadable]
     _keep(folder, array, kept)
     readable = [entries[position] for position in kept]
+    write_delivered(folder, [rows[entry.image] for entry in readable])
     if (raw / "masks").is_dir():
         _masks(raw, readable, preprocess, folder / "masks.npy")
     return readable
@@ -88,7 +93,7 @@ def _masks(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, path: Pa
     """Write the lesion masks of phantoms (0 or 255) in the geometry of the images; no mask file means no lesion."""
     masks = new_array(path, len(entries), _size(preprocess))
     for position, entry in enumerate(entries):
-        file = raw / "masks" / entry.image
+        file = (raw / "masks" / entry.image).with_suffix(".png")
         mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) if file.is_file() else None
         if mask is not None:
             covered = images.move_along(mask, raw / entry.image, _size(preprocess), preprocess.canonical)

@@ -10,7 +10,7 @@ from typing import Any
 from mammo.core.errors import UserError
 from mammo.core.wording import SPLIT_NAMES, counted, in_words
 from mammo.reporting.run import Run, Score, as_written
-from mammo.scoring import percent, rounded, with_interval
+from mammo.scoring import p_value, percent, rounded, with_interval
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
@@ -82,6 +82,7 @@ def _environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
         "one_line": lambda text: Markup(" ".join(text.split())),
     }
     environment.globals["split_names"] = SPLIT_NAMES
+    environment.filters["p_value"] = p_value
     return environment
 
 

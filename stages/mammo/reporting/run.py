@@ -68,6 +68,21 @@ class Calibrated(NamedTuple):
     """None if the model has no recalibration."""
 
 
+class Property(NamedTuple):
+    """A property of files or patients, and how well it alone tells cancer from healthy."""
+
+    title: str
+    roc_auc: Score | None
+    """None if it cannot be checked."""
+    higher_with_cancer: bool
+    p: float
+    """Corrected for the number of properties by Holm's method."""
+    cases: int
+    """Number of patients or images with a known value."""
+    in_pixels: bool
+    """Whether the pixels can carry it."""
+
+
 class Warned(NamedTuple):
     """Findings of the audit that put the scores in doubt."""
 
@@ -291,6 +306,21 @@ class Run:
     def delivered_split(self) -> Mapping[str, Mapping[str, int]]:
         """Counts of the split in which the data were delivered, if another one was used; otherwise empty."""
         return self.metrics["preprocess"].get("delivered_split", {})
+
+    @property
+    def metadata(self) -> list[Property]:
+        """How well properties of files and patients alone tell cancer from healthy."""
+        return [
+            Property(
+                _title(key),
+                _score(key, entry) if _has_interval(entry) else None,
+                entry.get("higher_with_cancer", False),
+                entry.get("p_holm", 1.0),
+                entry["cases"],
+                entry["pixels_can_carry_it"],
+            )
+            for key, entry in self.metrics["audit"]["metadata"].items()
+        ]
 
     # Settings
 

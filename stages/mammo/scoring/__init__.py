@@ -7,7 +7,7 @@ from mammo.scoring.curves import net_benefit, pr_curve, roc_curve
 from mammo.scoring.delong import clustered_interval, delong_interval, delong_test
 from mammo.scoring.intervals import NORMAL, Interval, Table, as_json
 from mammo.scoring.measures import COMPARED, TITLES, image_scores, resampled_auc, scores, share
-from mammo.scoring.paired import Change, mcnemar, paired_bootstrap
+from mammo.scoring.paired import Change, against_chance, holm, mcnemar, paired_bootstrap
 from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import p_value, percent, rounded, with_interval
 from mammo.scoring.thresholds import locked_thresholds, operating_points
@@ -23,6 +23,7 @@ __all__ = [
     "Change",
     "Interval",
     "Table",
+    "against_chance",
     "against_shortcut",
     "agreement",
     "as_json",
@@ -31,6 +32,7 @@ __all__ = [
     "clustered_interval",
     "delong_interval",
     "delong_test",
+    "holm",
     "image_scores",
     "learned_recalibration",
     "locked_thresholds",

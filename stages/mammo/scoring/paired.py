@@ -1,5 +1,6 @@
 """Paired comparison of two classifiers: changes of scores with intervals and p."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +90,28 @@ def paired_bootstrap(
         error = float(np.std(drawn[~np.isnan(drawn)], ddof=1)) * (support / max(support - 1, 1)) ** 0.5
         changes[name] = tested(before, interval_of(b, name, second), error, support, stats.t(max(support - 1, 1)))
     return changes
+
+
+def against_chance(cases: Cases, bootstrap: Bootstrap) -> tuple[Interval, float]:
+    """Return the ROC AUC with its interval, and the two-sided p of the hypothesis that it is 0.5.
+
+    p is that of `paired_bootstrap` against a classifier whose ROC AUC is 0.5 in every resample. A ROC AUC below 0.5 is
+    not reflected: whoever reflects it may reflect the interval too, since both directions are tested.
+    """
+    resampled = all_scores(cases, cases.probabilities >= 1, bootstrap)["roc_auc"]
+    support = cases.support()
+    error = float(np.nanstd(resampled.resamples, ddof=1)) * (support / max(support - 1, 1)) ** 0.5
+    auc = interval(resampled, support)
+    return auc, tested(Interval(0.5, 0.5, 0.5), auc, error, support, stats.t(max(support - 1, 1))).p
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return p corrected for the number of tests (Holm 1979, Scand. J. Statist. 6:65), in the order of the input."""
+    corrected, least = {}, 0.0
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        least = max(least, min((len(p_values) - rank) * p, 1.0))
+        corrected[name] = least
+    return {name: corrected[name] for name in p_values}
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
