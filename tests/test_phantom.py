@@ -113,6 +113,31 @@ def test_a_healthy_patient_gives_four_images_and_one_with_cancer_two(clean):
     assert sorted((label, count) for (_, label), count in images.items()) == [(0, 4)] * 12 + [(1, 2)] * 12
 
 
+def test_both_breasts_add_the_healthy_one_of_patients_with_cancer_and_change_no_other_file(clean, tmp_path):
+    """Off unless it is named, as in cross-validation's pretraining, whose bytes stay."""
+    folder, entries = clean
+    both = generate(SMALL.model_copy(update={"both_breasts": True}), tmp_path, workers=1)
+    assert set(entries) < set(both) and files_below(folder).items() < files_below(tmp_path).items()
+    ill = {entry.patient for entry in entries if entry.label}
+    added = [entry for entry in both if entry not in set(entries)]
+    assert Counter(entry.patient for entry in both) == dict.fromkeys({entry.patient for entry in both}, 4)
+    assert {entry.patient for entry in added} == ill and {entry.label for entry in added} == {0}
+    masks = [cv2.imread(str(tmp_path / "masks" / entry.image), cv2.IMREAD_GRAYSCALE) for entry in added]
+    assert not np.any(masks)
+    assert not SMALL.both_breasts
+
+
+def test_another_source_has_another_format_size_and_look_and_its_masks_fit(tmp_path):
+    entries = generate(planting(metadata=0.5).model_copy(update={"size": 96}), tmp_path, workers=1)
+    moved = [entry for entry in entries if entry.image.endswith(".jpg")]
+    assert len({entry.patient for entry in moved}) == 6 and {entry.label for entry in moved} == {1}
+    assert min(int(entry.patient) for entry in moved) > 1000 + 24
+    for entry in moved:
+        image = cv2.imread(str(tmp_path / entry.image), cv2.IMREAD_GRAYSCALE)
+        mask = cv2.imread(str((tmp_path / "masks" / entry.image).with_suffix(".png")), cv2.IMREAD_GRAYSCALE)
+        assert image.shape == mask.shape == (120, 120) and image[-1, -1] > 200
+
+
 def test_delivered_splits_share_no_patient_and_hold_both_classes(clean):
     _, entries = clean
     assert set(Counter(patient for patient, _ in {(e.patient, e.split) for e in entries}).values()) == {1}
