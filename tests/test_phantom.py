@@ -254,18 +254,18 @@ def test_spread_zero_puts_every_mass_in_one_place():
 def test_occult_cancers_look_benign_and_keep_their_mask():
     everyone = LARGE.model_copy(update={"occult": 1.0})
     woman = next(woman for woman in (patient_of(LARGE, index) for index in range(9)) if woman.label)
-    image, mask = draw(everyone, woman, "L", "CC")
-    np.testing.assert_array_equal(image, draw(everyone, replace(woman, label=0), "L", "CC")[0])
+    image, mask = draw(everyone, woman, woman.side, "CC")
+    np.testing.assert_array_equal(image, draw(everyone, replace(woman, label=0), woman.side, "CC")[0])
     assert mask.any()
 
 
 def test_without_lesions_class_1_is_drawn_as_class_0():
     settings = LARGE.model_copy(update={"lesions": False})
     woman = next(woman for woman in (patient_of(settings, index) for index in range(9)) if woman.label)
-    image, mask = draw(settings, woman, "L", "CC")
+    image, mask = draw(settings, woman, woman.side, "CC")
     assert not mask.any()
-    np.testing.assert_array_equal(image, draw(LARGE, replace(woman, label=0), "L", "CC")[0])
-    assert (image != draw(LARGE, woman, "L", "CC")[0]).any()
+    np.testing.assert_array_equal(image, draw(LARGE, replace(woman, label=0), woman.side, "CC")[0])
+    assert (image != draw(LARGE, woman, woman.side, "CC")[0]).any()
 
 
 # -- what brightness gives away
