@@ -33,8 +33,8 @@ def main(raw: Path, out: Path) -> None:
     variant = settings.variants[name]
     state = stage.STATE / name / str(fold)
     prepared = crossvalidation.emptied(state / "prepared")
-    preprocess = crossvalidation.params(settings, name).preprocess
-    readable = prepare.decode_all(raw, dataset.read_index(raw), preprocess, prepared)
+    params = crossvalidation.params(settings, name)
+    readable = prepare.decode_all(raw, dataset.read_index(raw), params.preprocess, prepared)
     dataset.write_index(prepared, crossvalidation.assign(readable, fold, settings.folds, variant.settings.patients))
     data = dataset.load(prepared)
     fitted = {seed: fit(settings, name, seed, prepared, state) for seed in variant.seeds}
