@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from mammo.core import files
+from mammo.core import files, tables
 from mammo.core.errors import UserError
 
 TRIED = Path("cv/tried.csv")
@@ -44,7 +44,7 @@ def read(path: Path) -> list[Try]:
     if not path.is_file():
         return []
     tries: dict[tuple[str, str], Try] = {}
-    for line, row in files.read_numbered_csv(path, COLUMNS):
+    for line, row in tables.parse(path.read_bytes(), str(path), COLUMNS, COLUMNS).rows:
         try:
             auc = float(row["roc_auc"] or "")
         except ValueError:

@@ -11,7 +11,7 @@ from mammo.scoring.paired import Change, against_chance, holm, mcnemar, paired_b
 from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import p_value, percent, rounded, with_interval
 from mammo.scoring.thresholds import locked_thresholds, operating_points
-from mammo.scoring.verdict import against_shortcut
+from mammo.scoring.verdicts import against_shortcut
 
 __all__ = [
     "COMPARED",

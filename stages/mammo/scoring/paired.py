@@ -7,7 +7,7 @@ from typing import Any
 from mammo.scoring.bootstrap import Bootstrap
 from mammo.scoring.cases import Cases
 from mammo.scoring.intervals import TAIL, Interval, interval_of
-from mammo.scoring.measures import COMPARED, DECIDED, all_scores
+from mammo.scoring.measures import COMPARED, DECIDED, all_scores, resampled_auc
 
 import numpy as np
 from scipy import stats
@@ -98,10 +98,10 @@ def against_chance(cases: Cases, bootstrap: Bootstrap) -> tuple[Interval, float]
     p is that of `paired_bootstrap` against a classifier whose ROC AUC is 0.5 in every resample. A ROC AUC below 0.5 is
     not reflected: whoever reflects it may reflect the interval too, since both directions are tested.
     """
-    resampled = all_scores(cases, cases.probabilities >= 1, bootstrap)["roc_auc"]
+    resampled = resampled_auc(cases, bootstrap)
     support = cases.support()
     error = float(np.nanstd(resampled.resamples, ddof=1)) * (support / max(support - 1, 1)) ** 0.5
-    auc = interval(resampled, support)
+    auc = interval_of(cases, "roc_auc", resampled)
     return auc, tested(Interval(0.5, 0.5, 0.5), auc, error, support, stats.t(max(support - 1, 1))).p
 
 
