@@ -358,7 +358,7 @@ def _print_last_run(path: Path) -> None:
 
 def _rows(content: Mapping[str, Any], group: str = "") -> list[tuple[str, str, str]]:
     """Return name, value and interval of each score in the order of the file; groups are prefixes of the names."""
-    from mammo.scoring import TITLES
+    from mammo.scoring import TITLES, p_value
 
     rows = []
     for key, entry in content.items():
@@ -370,7 +370,7 @@ def _rows(content: Mapping[str, Any], group: str = "") -> list[tuple[str, str, s
             interval = f"95 % {_number(entry['low'])} to {_number(entry['high'])}" if known else ""
             rows.append((name, _number(entry["value"]), interval))
         else:
-            rows.append((name, _number(entry), ""))
+            rows.append((name, p_value(entry) if key == "p" else _number(entry), ""))
     return rows
 
 
