@@ -1,4 +1,4 @@
-"""Properties of a whole image: inverted, marks outside the breast, no breast, features of intensity."""
+"""Properties of a whole image: inverted, marks outside the breast, no breast."""
 
 from dataclasses import dataclass
 

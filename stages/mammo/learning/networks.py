@@ -143,7 +143,7 @@ def _refuse_unsuitable(name: str, weights: str, frozen: bool) -> None:
         raise UserError(f"train.weights is {weights!r}; baseline starts from none")
     if frozen and weights == "none":
         raise UserError("train.frozen is true, but train.weights is none: the frozen layers would be random")
-    allowed = {"compact": "none", LITE: "none, imagenet"}.get(name)
+    allowed = {LITE: "none, imagenet"}.get(name, None if name in backbones.BACKBONES else "none")
     if allowed and weights not in allowed.split(", ") and not weights.endswith(".keras"):
         allowed += f" and a .keras file in {WEIGHTS}"
         raise UserError(f"train.weights is {weights!r}; allowed for {name} are {allowed}")
