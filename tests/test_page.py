@@ -383,7 +383,7 @@ def test_mammo_plots_states_commit_and_date_of_each_revision(browser: Browser, p
     for revision, line in zip(REVISIONS, revisions(browser), strict=False):
         sha = run("git", "rev-parse", revision, folder=folder)[:7]
         assert re.fullmatch(
-            rf"{revision}commit {sha} of \d{{4}}-\d\d-\d\d \d\d:\d\d[+-]\d\d:\d\d · {re.escape(DATA)}", line
+            rf"{revision}commit\xa0{sha}\xa0of\xa0\d{{4}}-\d\d-\d\d\xa0\d\d:\d\d[+-]\d\d:\d\d · {re.escape(DATA)}", line
         )
     assert browser.complaints() == []
     run(*mammo, "--out", "stated", folder=folder)
