@@ -61,10 +61,10 @@ def main(prepared: Path, model: Path, shortcut: Path, history: Path, metrics: Pa
     # Written last: this file marks a finished run, and DVC keeps the files of a failed stage.
     leak = info.audit.model_dump() if info.audit.rank else {}
     files.write_json(metrics / stage.HEADLINE.name, scoring.as_json({**leak, **headline}))
-    network_auc, brightness = scoring.as_json(headline["roc_auc"]), headline["shortcut_roc_auc"]
+    network_auc, brightness = (scoring.with_interval(**vars(headline[key])) for key in ("roc_auc", "shortcut_roc_auc"))
     print(
-        f"evaluate: ROC AUC of {counted(len(positions), 'test image')} {scoring.with_interval(**network_auc)}, "
-        f"brightness baseline {scoring.with_interval(**brightness)}; pictures in {plots}"
+        f"evaluate: ROC AUC of {counted(len(positions), 'test image')} {network_auc}, brightness baseline {brightness}; "
+        f"pictures in {plots}"
     )
 
 

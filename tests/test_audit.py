@@ -17,7 +17,7 @@ from mammo.core.model_info import Verdict
 from mammo.core.randomness import generator
 from mammo.core.settings import Audit, Canonical
 from mammo.imaging.appearance import appearance, is_inverted, marks_and_body
-from mammo.scoring import with_interval
+from mammo.scoring import Interval, with_interval
 
 import cv2
 import numpy as np
@@ -492,13 +492,19 @@ def test_the_terminal_names_each_finding_in_words_the_pictures_and_the_setting_t
 
 def test_each_kind_of_finding_has_a_noun_with_its_plural() -> None:
     rows = [Finding("inverted", "note", "a"), Finding("marked", "note", "a"), Finding("marked", "note", "b")]
-    _, *lines = summary.for_terminal(Verdict(leaking=False), rows, Path("audit.csv"), Path("audit")).splitlines()
-    assert lines == [
+    baseline = shortcut.Baseline(None, Interval(0.5, 0.4, 0.6), [])
+
+    def told(findings: list[Finding]) -> list[str]:
+        said = summary.for_terminal(Verdict(leaking=False), findings, baseline, 0, Path("audit.csv"), Path("audit"))
+        return said.splitlines()
+
+    bar = f"The bar, ROC AUC of brightness alone: {shortcut.in_words(baseline, 0)}."
+    assert told(rows)[1:] == [
         "  1 inverted image (set preprocess.canonical.right_inverted: true)",
         "  2 images with marks outside the breast (set preprocess.canonical.blacken_outside: true)",
+        bar,
     ]
-    nothing = summary.for_terminal(Verdict(leaking=False), [], Path("audit.csv"), Path("audit"))
-    assert nothing == "audit: no leak. Nothing else was found."
+    assert told([]) == ["audit: no leak. Nothing else was found.", bar]
 
 
 def test_the_gate_is_read_back_as_it_was_written(warned, tmp_path: Path) -> None:

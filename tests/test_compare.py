@@ -447,7 +447,7 @@ def printed(capsys, *arguments: str) -> str:
 def test_a_leak_or_an_unchecked_state_is_named_before_all_else_in_every_form(verdicts, capsys):
     leak = "LEAKING (A: leaky): 9 of 24 test images show *a* patient who is also in training."
     unknown = "CANNOT BE CHECKED (B: unchecked): 9 of 80 images have no patient."
-    assert printed(capsys, "leaky", "clean").startswith(f"{leak}\n\nA: leaky\n")
+    assert printed(capsys, "leaky", "clean").startswith(f"{leak}\n\nA: leaky (commit ")
     assert printed(capsys, "leaky", "unchecked").startswith(f"{leak}\n\n{unknown}\n\n")
     assert printed(capsys, "unchecked", "leaky").startswith("LEAKING (B: leaky)")
     markdown = printed(capsys, "leaky", "clean", "--markdown")
@@ -459,7 +459,7 @@ def test_a_leak_or_an_unchecked_state_is_named_before_all_else_in_every_form(ver
     assert found["verdicts"] == {"a": LEAKING, "b": UNCHECKED}
     clean = report(capsys, "clean", "clean")
     assert (clean["warnings"], clean["verdicts"]["a"]) == ([], {"leaking": False})
-    assert printed(capsys, "clean", "clean").startswith("A: clean\n")
+    assert printed(capsys, "clean", "clean").startswith("A: clean (commit ")
 
 
 def test_an_older_run_whose_audit_counted_unknown_patients_cannot_be_checked(verdicts, capsys):

@@ -175,7 +175,9 @@ def called_at_the_threshold_of_validation(cv: Path, every: list[Entry]) -> None:
         ]
         assert abs(threshold - 0.5) > 0.001
     (cv / "work/third/0/valid.csv").unlink()
-    done = run(cv, sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "work", "metrics/again.json", "plots")
+    done = run(
+        cv, sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "work", "metrics/again.json", "plots", "tried.csv"
+    )
     assert done.stdout == (
         "summarise: both cannot be called at a locked threshold, so its table has no column predicted: third kept no "
         "predictions of validation images (`dvc repro` makes valid.csv)\n"

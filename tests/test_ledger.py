@@ -293,8 +293,8 @@ def resampled(tables: Sequence[Sequence[Prediction]], bootstrap: Bootstrap) -> t
     """Resampled AUCs of the models, and the number of patients that they depend on."""
     cases = []
     for rows in tables:
-        _, patients, labels, chances, _ = zip(*rows, strict=True)
-        cases.append(Cases(labels, chances, patients))
+        columns = zip(*((row.label, row.probability, row.patient) for row in rows), strict=True)
+        cases.append(Cases(*columns))
     return [resampled_auc(one, bootstrap).resamples for one in cases], cases[0].support()
 
 

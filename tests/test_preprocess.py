@@ -126,7 +126,7 @@ def test_a_delivered_split_that_is_replaced_is_said_with_both_sizes(tmp_path: Pa
     write_raw(tmp_path)
     write_settings(tmp_path)
     done = run_stage("preprocess", *PATHS, folder=tmp_path)
-    assert "the split as delivered (20 train, 20 valid, 20 test) was replaced" in done.stdout
+    assert "the split as delivered (20 training, 20 validation, 20 test) was replaced" in done.stdout
     assert "split.by: folder keeps it" in done.stdout
     counts = json.loads((tmp_path / "metrics/preprocess.json").read_text())
     assert counts["delivered_split"]["valid"] == {"healthy": 10, "cancer": 10, "patients": 10}
@@ -177,6 +177,7 @@ def test_skipping_goes_on_without_them_and_counts_them(tmp_path: Path) -> None:
         assert image in done.stdout
     assert sorted(path.name for path in (tmp_path / "data/prepared").iterdir()) == [
         "about.json",
+        "files.csv",
         "images.npy",
         "index.csv",
     ]
