@@ -63,8 +63,8 @@ def main(prepared: Path, model: Path, shortcut: Path, history: Path, metrics: Pa
     files.write_json(metrics / stage.HEADLINE.name, scoring.as_json({**leak, **headline}))
     network_auc, brightness = (scoring.with_interval(**vars(headline[key])) for key in ("roc_auc", "shortcut_roc_auc"))
     print(
-        f"evaluate: ROC AUC of {counted(len(positions), 'test image')} {network_auc}, brightness baseline {brightness}; "
-        f"pictures in {plots}"
+        f"evaluate: ROC AUC of {counted(len(positions), 'test image')} {network_auc}, brightness baseline "
+        f"{brightness}; pictures in {plots}"
     )
 
 
