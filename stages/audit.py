@@ -53,8 +53,6 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, shortcut_tab
     if leaks.stops(leak, params):
         raise UserError(leaks.message(leak, rows, findings, pictures))
     print(summary.for_terminal(leak, rows, baseline, about.images_without_patient, findings, pictures))
-    if warning := metadata.in_short(told):
-        print(warning)
 
 
 if __name__ == "__main__":

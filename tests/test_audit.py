@@ -485,7 +485,7 @@ def test_the_terminal_names_each_finding_in_words_the_pictures_and_the_setting_t
     lines = done.stdout.splitlines()
     assert lines[0].endswith("Pictures are in audit, details in audit.csv. Found:")
     assert "  1 test image of a training patient (set split.by: patient)" in lines
-    assert "  1 image that is in two splits (remove the copies, or give both the same patient)" in lines
+    assert "  1 image that is in two splits (list one of them in data.exclude, or give both the same patient)" in lines
     assert any(line.startswith("  validation: ") and "raise split.valid and split.test" in line for line in lines)
     assert "_" not in "".join(lines[1:])
 

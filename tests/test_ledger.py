@@ -144,7 +144,7 @@ def test_models_on_other_images_are_not_counted_with_these(project: Path) -> Non
     committed(project, model(8), "the same images again")
     found = content(project)
     assert (found["number"], found["other_test_images"]) == (6, {"models": 3, "sets": 3, "sharing": 2})
-    assert "On other test images: 3 models, 3 sets; 2 sets share images with these." in told(project, "ledger")
+    assert "On other test images: 3 models on 3 sets, of which 2 share images with these." in told(project, "ledger")
 
 
 def test_the_order_of_commits_changes_nothing(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_table_that_cannot_be_read_is_counted_apart(project: Path) -> None:
     write(project, model(5))
     found = content(project)
     assert (found["number"], found["unreadable"]) == (5, 2)
-    assert "2 versions of plots/predictions.csv could not be read and are not counted." in told(project, "ledger")
+    assert "2 versions of plots/predictions.csv could not be read; not counted." in told(project, "ledger")
 
 
 def test_a_shallow_clone_says_that_there_may_be_more(project: Path, tmp_path: Path) -> None:

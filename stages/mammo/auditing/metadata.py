@@ -143,7 +143,7 @@ def findings(found: Mapping[str, Separation | None]) -> list[Finding]:
             continue
         direction = "" if name in FITTED else f", {'higher' if one.higher_with_cancer else 'lower'} with cancer"
         auc = f"{one.roc_auc.value:.3f} ({one.roc_auc.low:.3f} to {one.roc_auc.high:.3f}){direction}"
-        detail = f"{TITLES[name]} alone tells the label: ROC AUC {auc}; {_meaning(name)}"
+        detail = f"the label can be told by {TITLES[name]} alone: ROC AUC {auc}; {_meaning(name)}"
         rows.append(Finding("metadata", "warning", detail=detail))
     return rows
 
@@ -155,14 +155,6 @@ def _meaning(name: str) -> str:
     if name == "images_of_patient":
         return "the pixels cannot carry it, but a score per patient is not that of patients with equally many images"
     return "the pixels cannot carry it, but the classes were collected apart, and what else differs may be a shortcut"
-
-
-def in_short(found: Mapping[str, Separation | None]) -> str:
-    """Return one line that names the properties that tell the label, the strongest first; empty if there is none."""
-    p_values = corrected(found)
-    telling = [(one.roc_auc.value, name) for name, one in found.items() if one and p_values[name] < SIGNIFICANT]
-    listed = ", ".join(f"{TITLES[name]} ({auc:.3f})" for auc, name in sorted(telling, reverse=True))
-    return f"Metadata alone tell the label, ROC AUC: {listed}." if listed else ""
 
 
 def as_metrics(found: Mapping[str, Separation | None]) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ from mammo.core.history import Version
 from mammo.core.predictions import Prediction
 from mammo.core.revisions import Commit
 from mammo.core.tried import Try
+from mammo.core.wording import counted
 from mammo.scoring import Bootstrap, Cases, Interval, resampled_auc, scores
 from mammo.scoring.comparison import PREDICTIONS, SEED, WORKSPACE
 
@@ -272,7 +273,8 @@ def _beside(ledger: Ledger) -> list[str]:
     if number := len(ledger.others):
         models = sum(len(other.models) for other in ledger.others)
         lines.append(
-            f"On other test images: {models} models, {number} sets; {ledger.sharing} sets share images with these."
+            f"On other test images: {counted(models, 'model')} on {counted(number, 'set')}, "
+            f"of which {ledger.sharing} {'shares' if ledger.sharing == 1 else 'share'} images with these."
         )
     for row in _tries(ledger):
         lines.append(
@@ -280,7 +282,7 @@ def _beside(ledger: Ledger) -> list[str]:
             f"{row['best']} with ROC AUC {scoring.rounded(row['roc_auc'])}."
         )
     if ledger.unreadable:
-        lines.append(f"{ledger.unreadable} versions of {PREDICTIONS} could not be read and are not counted.")
+        lines.append(f"{counted(ledger.unreadable, 'version')} of {PREDICTIONS} could not be read; not counted.")
     return lines
 
 
