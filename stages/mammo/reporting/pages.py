@@ -33,7 +33,7 @@ def page(run: Run) -> str:
 
     """
     environment = _environment()
-    environment.filters["score"] = _score_in_html
+    environment.filters |= {"score": _score_in_html, "unbroken": unbroken}
     environment.globals["picture"] = picture
     return _rendered(environment, "report.html", run=run, most_certain=MOST_CERTAIN, audit_captions=AUDIT_CAPTIONS)
 
@@ -46,7 +46,7 @@ def model_card(run: Run) -> str:
 
     """
     environment = _environment(markdown)
-    environment.filters["score"] = _score_in_words
+    environment.filters |= {"score": _score_in_words, "unbroken": str}
     try:
         metadata = yaml.safe_dump(hub_metadata(run), sort_keys=False, allow_unicode=True, width=10_000)
     except KeyError as error:
@@ -79,10 +79,10 @@ def _environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
         "count": "{:,}".format,
         "counted": counted,
         "in_words": in_words,
+        "p_value": p_value,
         "one_line": lambda text: Markup(" ".join(text.split())),
     }
     environment.globals["split_names"] = SPLIT_NAMES
-    environment.filters["p_value"] = p_value
     return environment
 
 
@@ -117,6 +117,14 @@ def _score_in_html(score: Score) -> Markup:
     """Return a score with its interval as HTML without line breaks."""
     value, interval = _score_in_words(score).split(" ", 1)
     return Markup('<span class="score"><b>{}</b> <span>{}</span></span>').format(value, interval)
+
+
+def unbroken(text: str) -> Markup:
+    """Return text as HTML whose scores, e.g. `0.562 (0.518–0.604)`, do not break across lines."""
+    parts = re.split(r"(\d\.\d+ \([^()]*\))", text)
+    return Markup("").join(
+        Markup('<span class="score">{}</span>').format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
 
 
 def picture(path: Path) -> Mapping[str, Any]:
