@@ -110,7 +110,7 @@ def test_a_grid_is_one_table_and_two_of_it_are_compared(grid: Grid) -> None:
         (row,) = re.findall(rf"\[{name}\] .*", grid.output)
         picked = json.loads(committed(grid.folder, grid.experiments[name]["rev"], "metrics/train.json"))
         assert f"{picked['valid']['roc_auc']['value']:.5g}" in row and str(rate) in row
-    assert "A: rate-1\nB: rate-2\n" in grid.output
+    assert re.search(r"^A: rate-1 \(commit .*\nB: rate-2 \(commit ", grid.output, re.MULTILINE)
     assert re.search(r"^ROC AUC  +[01]\.\d{3}", grid.output, re.MULTILINE)
 
 
