@@ -347,7 +347,7 @@ def test_the_kaggle_set_runs_to_the_end_and_its_files_in_a_folder_are_prepared_t
     assert read(workspace / "metrics/test.json")["patients"]["value"] == 10
     assert read(workspace / "metrics/test.json")["roc_auc"]["value"] > 0.9
     prepared = digests(workspace / "data/prepared")
-    assert set(prepared) == {"images.npy", "index.csv", "about.json"}
+    assert set(prepared) == {"images.npy", "index.csv", "files.csv", "about.json"}
     assert read(workspace / "data/prepared/about.json")["source"] == "kaggle"
     index = (workspace / "data/prepared/index.csv").read_text()
     assert len(index.splitlines()) == 101
