@@ -176,6 +176,30 @@ def test_what_the_run_cache_ignores_in_a_section_stands_beside_it(stage: str) ->
     assert {entry for entry in entries if "." in entry} == needed
 
 
+def test_what_the_run_cache_ignores_in_a_variant_stands_beside_it() -> None:
+    """For each variant of cross-validation, and for the phantoms that a network is pretrained on."""
+    settings = yaml.safe_load((ROOT / "cv/params.yaml").read_text())
+    stages = FOLDS["stages"]
+    for stage, section in (("fold", "variants"), ("finetune", "finetuned")):
+        for name, variant in settings[section].items():
+            entries = [
+                entry.replace("${item.variant}", name)
+                for entry in stages[stage]["params"]
+                if isinstance(entry, str) and "." in entry
+            ]
+            above = f"{section}.{name}.settings"
+            assert f"{above}.preprocess.size" in ignored(variant["settings"], above), (
+                "it would be that of ../params.yaml"
+            )
+            assert set(entries) >= ignored(variant["settings"], above)
+    entries = [entry for entry in stages["pretrain"]["params"] if isinstance(entry, str)]
+    named = {entry.replace("${pretraining.variant}", settings["pretraining"]["variant"]) for entry in entries}
+    variant = f"variants.{settings['pretraining']['variant']}.settings"
+    learned = settings["variants"][settings["pretraining"]["variant"]]["settings"]
+    assert named >= ignored(settings["pretraining"], "pretraining") | ignored(learned, variant)
+    assert {"work"} <= set(stages["summarise"]["deps"]), "another size is another work/, on which this stage depends"
+
+
 # Metrics and plots
 
 
