@@ -16,9 +16,12 @@ from mammo.scoring import Bootstrap, Cases, comparison
 import numpy as np
 import pytest
 from conftest import ROOT
+from documents import block, shell
 
 # DVC 3.67 uses a call that its own dependency pygtrie has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
+
+READERS = block("Comparing with readers")
 
 # Two cheap stages stand for the pipeline's: what evaluate depends on changes through train.
 PIPELINE = """
@@ -530,6 +533,25 @@ def test_a_reader_study_goes_through_as_it_is_and_says_what_it_cannot_tell(tmp_p
     ):
         assert said in text
     assert "accuracy" not in text and "McNemar p" not in text
+
+
+def test_a_table_of_many_readers_is_compared_as_docs_say_and_names_few_of_its_columns(tmp_path):
+    readers = [f"Reader{number:02}_POM" for number in range(1, 15)]
+    networks = ["AI_GMIC_top5_POM", "AI_DMVCNN_POM"]
+    random = np.random.default_rng(4)
+    rows = []
+    for case in range(60):
+        for side in "LR":
+            label = float(case < 20 and side == "L")
+            rows.append((case, side, label, *(random.normal(label, 1, 16).clip(-1, 2) + 1) / 3, f"{case}{side}"))
+    files.write_csv(tmp_path / "readers.csv", ("patient", "side", "label", *readers, *networks, "image"), rows)
+    said = shell(tmp_path, READERS)
+    assert said.count("120 test images of 60 patients") == len(READERS) == 2
+    assert (
+        "readers.csv:AI_DMVCNN_POM: columns that are not used: 'side', 'Reader01_POM', 'Reader02_POM', … (16 in all)"
+        in said
+    )
+    assert said.count("ROC AUC per patient") == 2
 
 
 def test_patients_of_one_table_serve_both_and_whole_numbers_may_be_written_as_floats(tmp_path, capsys):

@@ -9,15 +9,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import test_compare
 import test_experiments
 import test_folds
 import test_ledger
 import test_pipeline
+import test_validation
 from conftest import ROOT
 from documents import BLOCKS, PAGES, README, RUN, block, link_environment, shell
 from miniature import change, clone, digests, dvc, ran, run
 
-ELSEWHERE = (test_experiments, test_folds, test_ledger, test_pipeline)  # imported for the blocks that they run
+ELSEWHERE = (
+    test_compare,
+    test_experiments,
+    test_folds,
+    test_ledger,
+    test_pipeline,
+    test_validation,
+)  # imported for the blocks that they run
 MAKE, MAKE_TEST = block("Start")
 ACTIVATE = block("Start", 1)
 OWN_IMAGES = block("Your own images")

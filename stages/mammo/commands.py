@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_ledger,
         _add_predict,
         _add_explain,
+        _add_validate,
     ):
         add(commands)
     return parser
@@ -186,6 +187,29 @@ def _add_explain(commands: Any) -> None:
     command.set_defaults(run=_explain, misused=command.error, threshold=RULES[0], csv=None, json=False)
 
 
+def _add_validate(commands: Any) -> None:
+    command = commands.add_parser(
+        "validate",
+        help="a frozen model on another set",
+        description="Score a frozen model, with its locked thresholds and calibration, on another set: a folder with "
+        "labels.csv or the folders 0 (healthy) and 1 (cancer), or a table of predictions that the model made elsewhere "
+        "(image, label, probability and, if known, patient).",
+    )
+    command.add_argument("source", type=Path, metavar="FOLDER|PREDICTIONS.csv")
+    command.add_argument("--revision", metavar="REV", help="the model of a branch, tag or commit; default: data/model")
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("validation"),
+        metavar="FOLDER",
+        help="for page and tables; default: %(default)s",
+    )
+    command.add_argument(
+        "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
+    )
+    command.set_defaults(run=_validate)
+
+
 def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("data/model"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
@@ -272,6 +296,15 @@ def _explain(options: argparse.Namespace) -> int:
     if options.paths:
         return _predict(options)
     _print_last_run(LOOKS)
+    return 0
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from mammo.predicting import validation
+
+    if not Path("dvc.yaml").is_file():
+        raise UserError("there is no dvc.yaml here: run from the top folder of the project")
+    print(validation.run(options.source, options.out, options.revision, options.despite_phantoms))
     return 0
 
 

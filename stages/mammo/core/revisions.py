@@ -83,6 +83,29 @@ def read(path: Path, revision: str) -> bytes:
         raise UserError(f"{path} in {revision} could not be read: {' '.join(str(error).split())}") from error
 
 
+def fetch(path: Path, revision: str, target: Path) -> Path:
+    """Copy a file or folder of a revision to TARGET, in which it keeps its path; return the copy's path.
+
+    Raises:
+        UserError: the revision does not have it, or DVC tracks it and does not have it in its cache.
+
+    """
+    import dvc.api
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
+    from scmrepo.exceptions import SCMError
+
+    copy = target / path
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        dvc.api.DVCFileSystem(".", rev=revision).get(path.as_posix(), str(copy), recursive=True)
+    except (DvcException, SCMError, DataIndexDirError, OSError) as error:
+        raise UserError(
+            f"{path} of {revision} is not here: `dvc fetch --all-commits` brings it from the remote, if it was pushed"
+        ) from error
+    return copy
+
+
 def refuse_if_out_of_date(absent_is_fine: bool = False, last_stage: str = LAST_STAGE) -> None:
     """Raise an error if code, data or settings have changed since the results of the workspace were computed.
 

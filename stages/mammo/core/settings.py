@@ -1,6 +1,7 @@
 """The settings of params.yaml, typed and checked; an error names the key, its value and the allowed values."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -234,16 +235,30 @@ class Evaluate(Settings):
     """Share of images with cancer at which predictive values are computed; `none`: they are not."""
 
 
-class Params(Settings):
-    """Content of params.yaml."""
+def _named(sets: dict[str, str]) -> dict[str, str]:
+    for name in sets:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+            raise ValueError(f"names of letters, digits, '.', '-' and '_' (not {name!r})")
+    return sets
 
-    data: Data
-    split: Split
-    preprocess: Preprocess
-    audit: Audit
-    augment: Augment
-    train: Train
-    evaluate: Evaluate
+
+with warnings.catch_warnings():  # pydantic's own `validate` is deprecated; as a section's name it is the clearest
+    warnings.simplefilter("ignore")
+
+    class Params(Settings):
+        """Content of params.yaml."""
+
+        data: Data
+        split: Split
+        preprocess: Preprocess
+        audit: Audit
+        augment: Augment
+        train: Train
+        evaluate: Evaluate
+        validate: Annotated[dict[str, Annotated[str, Field(min_length=1)]], AfterValidator(_named)] = Field(
+            default_factory=dict
+        )  # type: ignore[assignment]
+        """Folder of each external set, by its name."""
 
 
 class _Loader(yaml.SafeLoader):

@@ -153,15 +153,13 @@ def history(path: Path, rows: Sequence[dict[str, str]], best_epoch: int, caption
         save(figure, path, caption)
 
 
-def calibration(path: Path, rows: np.ndarray, caption: str) -> None:
+def calibration(path: Path, rows: np.ndarray, caption: str, title: str = "Calibration, test images") -> None:
     """Draw the reliability curve, and that of recalibrated probabilities; rows as in plots/calibration.csv.
 
     Columns: probability, observed share, low, high, images and, if there is a recalibration, recalibrated probability.
     """
     with plt.rc_context(STYLE):
-        figure, axes = _square(
-            "Calibration, test images", "Predicted probability of cancer", "Observed share of cancer"
-        )
+        figure, axes = _square(title, "Predicted probability of cancer", "Observed share of cancer")
         probability, observed, low, high, _, *recalibrated = rows.T
         axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=0.8, linestyle="--", label="perfect")
         errors = np.array([observed - low, high - observed])
@@ -201,9 +199,14 @@ def decision(path: Path, rows: np.ndarray, caption: str) -> None:
 
 
 def two_rocs(
-    path: Path, curves: Sequence[np.ndarray], names: Sequence[str], aucs: Sequence[Interval], warnings: Sequence[str]
+    path: Path,
+    curves: Sequence[np.ndarray],
+    names: Sequence[str],
+    aucs: Sequence[Interval],
+    warnings: Sequence[str],
+    title: str = "ROC curves, the same test images",
 ) -> None:
-    """Draw the ROC curves of two models on the same images, readable without colour.
+    """Draw two ROC curves, by default of two models on the same images, readable without colour.
 
     Args:
         path: the PNG.
@@ -211,11 +214,12 @@ def two_rocs(
         names: names of the models.
         aucs: ROC AUC of each model.
         warnings: what is written above all else, e.g. that a model's splits leak.
+        title: of the picture.
 
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.2, 4.4), layout="constrained")
-        axes.set(title="ROC curves, the same test images", xlabel="1 − specificity", ylabel="Sensitivity")
+        axes.set(title=title, xlabel="1 − specificity", ylabel="Sensitivity")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         if warnings:
             text = "\n".join(textwrap.fill(line, 70) for line in warnings)

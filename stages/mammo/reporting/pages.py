@@ -32,10 +32,15 @@ def page(run: Run) -> str:
         UserError: a picture is missing, or the files belong to different runs.
 
     """
+    return rendered_page("report.html", run=run, most_certain=MOST_CERTAIN, audit_captions=AUDIT_CAPTIONS)
+
+
+def rendered_page(template: str, **values: Any) -> str:
+    """Return another page with the parts and the stylesheet of the report."""
     environment = _environment()
     environment.filters |= {"score": _score_in_html, "unbroken": unbroken}
     environment.globals["picture"] = picture
-    return _rendered(environment, "report.html", run=run, most_certain=MOST_CERTAIN, audit_captions=AUDIT_CAPTIONS)
+    return _rendered(environment, template, **values)
 
 
 def model_card(run: Run) -> str:

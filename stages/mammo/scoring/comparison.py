@@ -34,6 +34,7 @@ SEED = 1  # of the bootstrap: results of a comparison are reproducible
 SIGNIFICANT = 0.05
 JUDGED = "roc_auc"  # the score of the conclusion and of --fail-if-worse: one test, so no multiple testing
 EXAMPLES = 3
+MANY = 6  # columns; more are not all named
 
 
 class Side(NamedTuple):
@@ -188,7 +189,9 @@ def _notes(a: Side, b: Side, rows: tuple[Sequence[Prediction], Sequence[Predicti
     """Yield what the tables lack, and what that means."""
     for side, own in zip((a, b), rows, strict=True):
         if side.ignored:
-            yield f"{side.name}: columns that are not used: {', '.join(map(repr, side.ignored))}"
+            others = f", … ({len(side.ignored)} in all)" if len(side.ignored) > MANY else ""
+            named = side.ignored[: EXAMPLES if others else MANY]
+            yield f"{side.name}: columns that are not used: {', '.join(map(repr, named))}{others}"
         if any(row.predicted is None for row in own):
             yield f"{side.name} has no column predicted: only scores of the ranking are computed, and no McNemar test"
     unknown = sum(row.patient == row.image for row in rows[0])

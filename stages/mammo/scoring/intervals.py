@@ -113,18 +113,20 @@ def of_area(value: float, ill: int, healthy: int) -> float:
     return value * (1 - value) * (1 + pairs * ((1 - value) / (2 - value) + value / (1 + value))) / (ill * healthy)
 
 
-def _lower_limit(value: float, variance: Callable[[float], float]) -> float:
-    """Return the smallest t with |value - t| <= NORMAL * sqrt(variance(t)), by bisection."""
+def _lower_limit(value: float, variance: Callable[[float], float], normal: float) -> float:
+    """Return the smallest t with |value - t| <= normal * sqrt(variance(t)), by bisection."""
     outside, inside = 0.0, value
     while outside < (middle := (outside + inside) / 2) < inside:
-        if (value - middle) ** 2 > NORMAL**2 * variance(middle):
+        if (value - middle) ** 2 > normal**2 * variance(middle):
             outside = middle
         else:
             inside = middle
     return inside
 
 
-def interval(resampled: Resampled, support: int, variance: Callable[[float], float] | None = None) -> Interval:
+def interval(
+    resampled: Resampled, support: int, variance: Callable[[float], float] | None = None, normal: float = NORMAL
+) -> Interval:
     """Return the score interval of a score in [0, 1].
 
     Args:
@@ -132,6 +134,7 @@ def interval(resampled: Resampled, support: int, variance: Callable[[float], flo
         support: number of patients that determine its precision.
         variance: variance of a score of a given value with one image per patient; it must be the same for t and 1 - t.
             By default, that of a proportion among `support` patients.
+        normal: quantile of the normal distribution; by default that of a 95 % interval.
 
     """
     value = resampled.value
@@ -148,8 +151,8 @@ def interval(resampled: Resampled, support: int, variance: Callable[[float], flo
         ratio_of_variances = float(np.var(drawn)) * support / (support - 1) / one_image(value)
         wrong = min(value, 1 - value) * support
         factor = (wrong * ratio_of_variances + PRIOR) / (wrong + PRIOR)
-    low = _lower_limit(value, lambda at: factor * one_image(at))
-    high = 1 - _lower_limit(1 - value, lambda at: factor * one_image(at))
+    low = _lower_limit(value, lambda at: factor * one_image(at), normal)
+    high = 1 - _lower_limit(1 - value, lambda at: factor * one_image(at), normal)
     return Interval(value, low, max(high, value))
 
 
@@ -161,13 +164,13 @@ def percentile_interval(resampled: Resampled, support: int) -> Interval:
     return Interval(resampled.value, min(low, resampled.value), max(high, resampled.value))
 
 
-def interval_of(cases: Cases, name: str, resampled: Resampled) -> Interval:
-    """Return the score interval of the score `name` of the cases."""
+def interval_of(cases: Cases, name: str, resampled: Resampled, normal: float = NORMAL) -> Interval:
+    """Return the score interval of the score `name` of the cases, by default of 95 %."""
     if name not in AREAS:
-        return interval(resampled, cases.support(name))
+        return interval(resampled, cases.support(name), normal=normal)
     each = cases.per_patient() if name == "patient_roc_auc" else cases
     ill, healthy = each.support("sensitivity"), each.support("specificity")
-    return interval(resampled, min(ill, healthy), lambda at: of_area(at, ill, healthy))
+    return interval(resampled, min(ill, healthy), lambda at: of_area(at, ill, healthy), normal)
 
 
 def intervals(cases: Cases, scored: Mapping[str, Resampled]) -> dict[str, Interval]:

@@ -91,6 +91,33 @@ def tree(folder: Path, patient: str) -> list[Found]:
     return found
 
 
+def classes(folder: Path, patient: str) -> list[Found]:
+    """Find the images of `{0,1}/…` or `{train,valid,test}/{0,1}/…`, at any depth, without their splits.
+
+    Raises:
+        UserError: a class folder contains another file, or an image is outside of them.
+
+    """
+    found, faults = [], []
+    for path in _files_below(folder):
+        place = path.relative_to(folder)
+        inside = place.parts[1:] if place.parts[0] in SPLITS else place.parts
+        if len(inside) < 2 or inside[0] not in LABELS:
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                faults.append(f"{place} is not in one of the folders 0 and 1")
+        elif (fault := _fault_of(path)) is not None:
+            faults.append(f"{place} {fault}")
+        else:
+            name = place.as_posix()
+            found.append(Found(path, Entry(name, int(inside[0]), "", _patient_of(patient, name), "")))
+    if faults or not found:
+        listed = "; ".join(_first(faults)) or "it holds no image in them"
+        raise UserError(
+            f"{folder} is not laid out as {{0,1}}/ or {_TREE}, and has no {LIST} (image,label[,patient]): {listed}"
+        )
+    return found
+
+
 def listed(folder: Path, patient: str) -> list[Found]:
     """Read the images listed in `folder/labels.csv`, to be stored under `<split>/<label>/` (`train` without a split).
 

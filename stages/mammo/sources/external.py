@@ -1,0 +1,70 @@
+"""Images of another set, on which a finished model is validated; they have labels but need no split."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mammo.core import files
+from mammo.core.dataset import SPLITS, Entry
+from mammo.core.errors import UserError
+from mammo.core.wording import counted
+from mammo.sources import own
+
+EXAMPLES = 3
+
+
+class Images(NamedTuple):
+    """The images of another set."""
+
+    paths: Sequence[Path]
+    entries: Sequence[Entry]
+    """In the order of the paths, each with the hash of its file."""
+
+
+def images(folder: Path, patient: str) -> Images:
+    """Find the images of another set.
+
+    Args:
+        folder: contains `labels.csv`, or the folders `0` and `1`, or these in `train`, `valid` and `test`.
+        patient: pattern whose group 1 in the file name is the patient, unless labels.csv has the column `patient`.
+
+    Raises:
+        UserError: the folder has none of these forms or holds images of one class only, or a file cannot be read.
+
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder")
+    found = own.listed(folder, patient) if (folder / own.LIST).is_file() else own.classes(folder, patient)
+    entries = [Entry(**{**vars(one.entry), "sha256": _hash(one.path)}) for one in found]
+    for label, kind in enumerate(("healthy", "cancer")):
+        if not any(entry.label == label for entry in entries):
+            raise UserError(f"{folder} holds no {kind} image (label {label}): nothing can be scored on one class")
+    return Images([one.path for one in found], entries)
+
+
+def _hash(path: Path) -> str:
+    try:
+        return files.sha256(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def shared_with(own_set: Sequence[Entry], other: Sequence[Entry]) -> str:
+    """Return in one sentence which images of another set are not new to a model; empty if all are.
+
+    An image is not new if its file, or another image of its patient, is in the model's own set, in whatever split.
+    """
+    hashes = {entry.sha256: entry.split for entry in own_set}
+    patients = {entry.patient: entry.split for entry in own_set if entry.patient}
+    same = [entry for entry in other if entry.sha256 in hashes]
+    known = [entry for entry in other if entry.sha256 not in hashes and entry.patient in patients]
+    parts = []
+    for entries, what in ((same, "is also in"), (known, "shows a patient of")):
+        if entries:
+            splits = [hashes.get(entry.sha256) or patients[entry.patient] for entry in entries]
+            where = ", ".join(f"{splits.count(name)} {name}" for name in SPLITS if name in splits)
+            named = ", ".join(entry.image for entry in entries[:EXAMPLES]) + (", …" if len(entries) > EXAMPLES else "")
+            several = {"is also in": "are also in", "shows a patient of": "show a patient of"}[what]
+            phrase = counted(len(entries), f"image {what}", f"images {several}")
+            parts.append(f"{phrase} the set that the model was made from ({where}): {named}")
+    return "; ".join(parts)

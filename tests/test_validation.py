@@ -1,0 +1,331 @@
+"""A frozen model on another set: what changes, what drifts, and what is no other set at all."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mammo.core import model_info, settings
+from mammo.core.model_info import ModelInfo, Recalibration
+from mammo.scoring import Bootstrap, Cases, scores
+from mammo.scoring.unpaired import SHIFTED, unpaired_changes
+from mammo.scoring.validation import External, Rules, validated
+from mammo.sources import phantom
+
+import cv2
+import numpy as np
+import pytest
+from documents import block, shell
+from miniature import Run, asked, change, commit, dvc, git, read, run
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, roc_auc_score
+
+FEW = Bootstrap(1, 200)
+VALIDATING = block("Validation on another set")
+AS_A_STAGE = block("As a stage")
+
+
+def women(seed: int, ill: int = 40, healthy: int = 80, auc: float = 0.8, shift: float = 0.0) -> External:
+    """Three images of each woman; their logits are normal, correlated within a woman, and moved by `shift`."""
+    random = np.random.default_rng(seed)
+    label = np.repeat(np.arange(ill + healthy) < ill, 3).astype(int)
+    names = np.repeat([f"{seed}-{number}" for number in range(ill + healthy)], 3)
+    logits = random.normal(0, 0.6, ill + healthy).repeat(3) + random.normal(0, 0.8, len(label))
+    logits += np.sqrt(2) * stats.norm.ppf(auc) * label + shift
+    return External(label, 1 / (1 + np.exp(-logits)), names, None)
+
+
+def called(one: External, threshold: float = 0.7) -> np.ndarray:
+    return (one.probabilities >= threshold).astype(int)
+
+
+def changed(a: External, b: External, bootstrap: Bootstrap = FEW) -> dict[str, Any]:
+    return unpaired_changes(a.cases, b.cases, called(a), called(b), bootstrap)
+
+
+def test_changes_are_differences_of_the_scores_with_the_limits_of_independent_samples() -> None:
+    a, b = women(1, auc=0.9), women(2, auc=0.7)
+    found = changed(a, b)
+    assert tuple(found) == SHIFTED
+    before, after = (scores(side.cases, 0.7, FEW) for side in (a, b))
+    for name, one in found.items():
+        x, y = before[name], after[name]
+        assert (one.a, one.b) == (x, y)
+        assert one.change.value == y.value - x.value
+        low = one.change.value - ((y.value - y.low) ** 2 + (x.high - x.value) ** 2) ** 0.5
+        high = one.change.value + ((y.high - y.value) ** 2 + (x.value - x.low) ** 2) ** 0.5
+        assert (one.change.low, one.change.high) == pytest.approx((low, high), abs=1e-12)
+    assert found["roc_auc"].change.value == pytest.approx(
+        roc_auc_score(b.labels, b.probabilities) - roc_auc_score(a.labels, a.probabilities), abs=1e-12
+    )
+    assert found["roc_auc"].p < 0.01
+
+
+def test_p_is_below_5_percent_exactly_where_the_interval_leaves_0_out() -> None:
+    seen = set()
+    for seed in range(12):
+        for one in changed(women(seed), women(100 + seed, 20, 40, auc=0.7)).values():
+            outside = one.change.low > 0 or one.change.high < 0
+            assert (one.p < 0.05) is outside
+            seen.add(outside)
+    assert seen == {True, False}
+
+
+def test_the_same_scores_on_both_sets_are_no_change() -> None:
+    a = women(1)
+    b = External(a.labels, a.probabilities, np.char.add(a.patients, "b"), None)
+    assert {(one.change.value, one.p) for one in changed(a, b).values()} == {(0.0, 1.0)}
+
+
+def test_with_two_women_of_a_kind_nothing_is_significant() -> None:
+    one = changed(women(1, auc=0.99), women(2, ill=2, healthy=2, auc=0.01))["roc_auc"]
+    assert one.p >= 0.5
+
+
+@pytest.mark.proof
+def test_two_sets_of_one_population_differ_in_one_study_of_twenty() -> None:
+    """400 studies at each ROC AUC; the interval is conservative near 1."""
+    for auc, least in ((0.75, 0.03), (0.9, 0.01), (0.98, 0.0)):
+        hits = dict.fromkeys(SHIFTED, 0)
+        for seed in range(400):
+            for name, one in changed(women(seed, auc=auc), women(10_000 + seed, 30, 60, auc=auc)).items():
+                hits[name] += one.p < 0.05
+        print(auc, {name: count / 400 for name, count in hits.items()})
+        assert all(least * 400 <= count <= 0.08 * 400 for count in hits.values()), hits
+
+
+# What is computed
+
+
+@pytest.fixture(scope="module")
+def info(first: Run) -> ModelInfo:
+    return model_info.read(first.folder / "data/model")
+
+
+def of(external: External, internal: External, info: ModelInfo, prevalence: float | str = "none") -> dict[str, Any]:
+    rules = Rules("half", prevalence, FEW)
+    return validated(external, Cases(internal.labels, internal.probabilities, internal.patients), info, rules)
+
+
+def test_a_planted_drift_of_the_probabilities_is_measured_and_recalibrated_away(info: ModelInfo) -> None:
+    random = np.random.default_rng(3)
+    true = random.normal(-0.5, 1.5, 1500)
+    labels = (random.random(1500) < 1 / (1 + np.exp(-true))).astype(int)
+    patients = np.array([f"p{number // 3}" for number in range(1500)])
+    drifted = External(labels, 1 / (1 + np.exp(-(2 * true + 1.5))), patients, None)
+    known = info.model_copy(update={"recalibration": Recalibration(intercept=-0.75, slope=0.5)})
+    content = of(drifted, women(1), known)
+    assert content["calibration"]["slope"].value == pytest.approx(0.5, abs=0.1)
+    assert content["calibration"]["slope"].high < 1 and content["calibration"]["intercept"].high < 0
+    assert content["recalibrated"]["slope"].value == pytest.approx(1, abs=0.2)
+    here = content["recalibrated_here"]
+    patients_ill = set(patients[labels == 1])
+    each = [len(patients_ill), len(set(patients)) - len(patients_ill)]
+    assert here["learned_on"]["value"] == sum(round(0.2 * number) for number in each)
+    assert here["before"]["intercept"].high < 0
+    assert here["after"]["intercept"].low < 0 < here["after"]["intercept"].high
+    assert here["after"]["slope"].low < 1 < here["after"]["slope"].high
+    assert content["calibration"]["brier"].value == pytest.approx(brier_score_loss(labels, drifted.probabilities))
+    line = LogisticRegression(C=np.inf).fit((2 * true + 1.5)[:, None], labels)
+    assert content["calibration"]["slope"].value == pytest.approx(line.coef_[0, 0], abs=1e-3)
+
+
+def test_another_prevalence_alone_changes_neither_ranking_nor_sensitivity(info: ModelInfo) -> None:
+    internal, external = women(1, 100, 100), women(2, 30, 300)
+    content = of(external, internal, info, prevalence=0.006)
+    assert all(entry["p"] > 0.01 for entry in content["change"].values())
+    assert content["images"] == {"healthy": 900, "cancer": 90}
+    assert content["patients"] == {"value": 330}
+    assert content["calibration"]["intercept"].high < 0, "the share of cancer fell, so probabilities are too high"
+    at = content["operating_points"]["at_prevalence"]
+    point = content["operating_points"]["half"]
+    sensitivity, specificity = point["sensitivity"].value, point["specificity"].value
+    recalled = 0.006 * sensitivity + 0.994 * (1 - specificity)
+    assert at["half"]["ppv"].value == pytest.approx(0.006 * sensitivity / recalled)
+    assert at["half"]["recall_rate"].value == pytest.approx(recalled)
+    assert at["half"]["cancers_found_per_1000"].value == pytest.approx(6 * sensitivity)
+
+
+def test_where_patients_are_too_few_no_recalibration_is_learned(info: ModelInfo) -> None:
+    assert "recalibrated_here" not in of(women(2, 1, 9), women(1), info)
+
+
+# On images
+
+
+def draw(folder: Path, clone: Path, patients: int = 24, brighter: float = 0.0, prefix: str = "other") -> Path:
+    """Another set of phantoms like those of the clone, with labels.csv; the patients' numbers have a prefix."""
+    params = settings.read(clone / "params.yaml").data.phantom
+    folder.mkdir(parents=True)
+    entries = phantom.generate(params.model_copy(update={"seed": 7, "patients": patients}), folder, 1)
+    shutil.rmtree(folder / "masks")
+    if brighter:
+        for entry in entries:
+            image = cv2.imread(str(folder / entry.image), cv2.IMREAD_GRAYSCALE).astype(float)
+            cv2.imwrite(str(folder / entry.image), (image * (1 - brighter) + 255 * brighter).astype(np.uint8))
+    listed(folder, [(entry.image, entry.label, prefix + entry.patient) for entry in entries])
+    return folder
+
+
+def listed(folder: Path, rows: list[tuple[str, int, str]]) -> None:
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "label", "patient"), *rows])
+
+
+def rows_of(folder: Path) -> list[tuple[str, int, str]]:
+    with (folder / "labels.csv").open() as file:
+        return [(row["image"], int(row["label"]), row["patient"]) for row in csv.DictReader(file)]
+
+
+def validate(clone: Path, *arguments: Any, **how: Any) -> str:
+    done = run(clone, "mammo", "validate", *map(str, arguments), "--despite-phantoms", **how)
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_set_named_in_params_is_scored_by_dvc_and_diffed_like_the_rest(workspace: Path, tmp_path: Path) -> None:
+    place = draw(tmp_path / "another hospital", workspace)
+    said = shell(workspace, AS_A_STAGE, {**os.environ, "HOSPITAL": str(place)})
+    assert "Running stage 'validate@hospital'" in said and "Running stage 'train'" not in said
+    assert "validate: hospital: ROC AUC" in said
+
+    found = read(workspace / "metrics/validate/hospital.json")
+    answers = json.loads(run(workspace, "mammo", "predict", str(place), "--json", "--despite-phantoms").stdout)[
+        "images"
+    ]
+    probability = {Path(one["file"]).resolve(): one["probability"] for one in answers}
+    rows = rows_of(place)
+    labels, values = [label for _, label, _ in rows], [probability[(place / image).resolve()] for image, _, _ in rows]
+    assert found["roc_auc"]["value"] == pytest.approx(roc_auc_score(labels, values), abs=1e-12)
+    threshold = read(workspace / "metrics/test.json")["threshold"]["value"]
+    assert found["threshold"]["value"] == threshold
+    hits = np.array(values)[np.array(labels) == 1] >= threshold
+    assert found["sensitivity"]["value"] == pytest.approx(hits.mean())
+    own = read(workspace / "metrics/test.json")["roc_auc"]
+    assert found["change"]["roc_auc"]["internal"] == own
+    assert found["change"]["roc_auc"]["change"]["value"] == pytest.approx(found["roc_auc"]["value"] - own["value"])
+
+    changes = asked(workspace, "metrics", "diff")["metrics/validate/hospital.json"]
+    assert changes["roc_auc.value"]["new"] == pytest.approx(found["roc_auc"]["value"], abs=1e-5)
+    drawn = asked(workspace, "plots", "show")["data"]
+    for curve in ("roc", "calibration"):
+        assert any(f"plots/validate/hospital/{curve}.csv" in name for name in drawn), sorted(drawn)
+    page = (workspace / "report/validate/hospital.html").read_text()
+    assert "External validation on hospital" in page and "trained on phantoms" in page
+    assert "report/validate" not in git(workspace, "status", "--porcelain", "--untracked-files=all")
+
+    commit(workspace, "validated")
+    image = next(place.rglob("*.png"))
+    image.write_bytes(cv2.imencode(".png", np.zeros((96, 96), np.uint8))[1].tobytes())
+    assert "validate@hospital" in dvc(workspace, "status"), "a changed external image is noticed"
+
+
+def test_the_command_writes_page_and_tables_beside_the_pipeline(first: Run, tmp_path: Path) -> None:
+    place = draw(tmp_path / "set", first.folder)
+    said = validate(first.folder, place, "--out", tmp_path / "out")
+    assert "ROC AUC" in said and str(tmp_path / "out/validation.html") in said
+    content = read(tmp_path / "out/scores.json")
+    again = validate(first.folder, tmp_path / "out/predictions.csv", "--out", tmp_path / "table")
+    assert "CANNOT BE CHECKED: a table has no image files" in again
+    table = read(tmp_path / "table/scores.json")
+    assert table == {key: value for key, value in content.items() if key != "novel"}, "the same scores from the table"
+    validate(first.folder, place, "--revision", "HEAD", "--out", tmp_path / "revision")
+    assert read(tmp_path / "revision/scores.json") == content
+    assert git(first.folder, "status", "--porcelain") == ""
+
+
+def test_the_commands_of_the_page_run_as_they_stand_there(workspace: Path) -> None:
+    draw(workspace / "hospital", workspace)
+    trained_on_images(workspace)
+    said = shell(workspace, VALIDATING[:1])
+    shutil.copy(workspace / "validation/predictions.csv", workspace / "hospital.csv")
+    again = shell(workspace, VALIDATING[1:])
+    line = next(line for line in said.splitlines() if "ROC AUC" in line)
+    assert line.removeprefix("hospital") in again
+
+
+def trained_on_images(clone: Path) -> None:
+    """Let the clone's model say that it was trained on mammograms: one of phantoms refuses."""
+    path = clone / "data/model/model.json"
+    path.chmod(0o644)
+    content = read(path)
+    content["trained_on"]["source"] = "folder"
+    path.unlink()
+    path.write_text(json.dumps(content))
+
+
+def test_planted_brightness_and_prevalence_are_named(first: Run, tmp_path: Path) -> None:
+    place = draw(tmp_path / "bright", first.folder, brighter=0.5)
+    healthy = [row for row in rows_of(place) if not row[1]]
+    ill = [row for row in rows_of(place) if row[1]][:8]
+    listed(place, [*healthy, *ill])
+    said = validate(first.folder, place, "--out", tmp_path / "out")
+    count = len(healthy) + len(ill)
+    assert f"brighter than every training image: {count} images of {count}" in said
+    content = read(tmp_path / "out/scores.json")
+    assert content["images"] == {"healthy": len(healthy), "cancer": 8}
+    assert content["calibration"]["intercept"]["high"] < 0 or content["novel"]["value"] > 0.5
+
+
+def test_a_set_without_patients_cannot_be_checked(first: Run, tmp_path: Path) -> None:
+    place = draw(tmp_path / "set", first.folder)
+    count = len(rows_of(place))
+    listed(place, [(image, label, "") for image, label, _ in rows_of(place)])
+    said = validate(first.folder, place, "--out", tmp_path / "out")
+    assert f"CANNOT BE CHECKED: {count} of {count} images (100" in said
+    assert "CANNOT BE CHECKED" in (tmp_path / "out/validation.html").read_text()
+
+
+@pytest.mark.parametrize("what", ["image", "patient"])
+def test_a_set_with_images_or_patients_of_training_stops_and_says_which(
+    workspace: Path, tmp_path: Path, what: str
+) -> None:
+    place = draw(tmp_path / "set", workspace)
+    rows = rows_of(place)
+    if what == "image":
+        known = next((workspace / "data/raw/train/1").glob("*.png"))
+        shutil.copy(known, place / rows[0][0])
+        expected = f"1 image is also in the set that the model was made from (1 train): train/{rows[0][1]}/{rows[0][0]}"
+    else:
+        patient = next((workspace / "data/raw/train/1").glob("*.png")).name.partition("_")[0]
+        listed(place, [(*rows[0][:2], patient), *rows[1:]])
+        expected = "1 image shows a patient of the set that the model was made from (1 train)"
+    said = validate(workspace, place, "--out", tmp_path / "out", fails=True)
+    assert expected in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    change(workspace, audit={"on_leak": "warn"})
+    said = validate(workspace, place, "--out", tmp_path / "out")
+    assert said.startswith("LEAKING: ")
+    assert "LEAKING" in (tmp_path / "out/validation.html").read_text()
+
+
+def test_what_is_no_external_set_is_one_line(first: Run, tmp_path: Path) -> None:
+    clone, place = first.folder, draw(tmp_path / "set", first.folder)
+    one_class = Path(shutil.copytree(place, tmp_path / "one"))
+    listed(one_class, [row for row in rows_of(place) if row[1]])
+    broken = Path(shutil.copytree(place, tmp_path / "broken"))
+    (broken / rows_of(place)[0][0]).write_text("no image")
+    (tmp_path / "empty").mkdir()
+    for arguments, words in (
+        ((tmp_path / "nowhere",), "is not a folder"),
+        ((tmp_path / "empty",), "is not laid out as {0,1}/"),
+        ((one_class,), "holds no healthy image"),
+        ((broken,), "cannot be read"),
+        ((clone / "plots/predictions.csv",), "show a patient of the set that the model was made from (48 test)"),
+        ((clone / "metrics/test.json",), "lacks the column"),
+        ((place, "--revision", "nonsense"), "nonsense is not a revision"),
+        ((place, "--out", "metrics"), "metrics"),
+    ):
+        said = validate(clone, *arguments, fails=True)
+        assert words in said and said.count("\n") == 1, said
+
+
+def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path) -> None:
+    from conftest import run_stage, write_params
+
+    write_params(tmp_path, validate={"../x": "y"})
+    done = run_stage("validate", "a", "b", "c", "m/x.json", "p", "r.html", folder=tmp_path)
+    assert done.returncode == 1 and "names of letters, digits" in done.stderr and done.stderr.count("\n") == 1
