@@ -35,7 +35,7 @@ def main(number: int) -> None:
     with tempfile.TemporaryDirectory() as work:
         folder, what = material.tree(Path(work), settings.read(ROOT / "params.yaml"))
         material.raw(folder, Path(work) / "raw", number)
-        paths, _ = scans.find([work + "/raw"])
+        paths = scans.find([work + "/raw"]).paths
         starts = [cold(paths[0]) for _ in range(STARTS)]
         info = request.read_model(MODEL, "half", despite_phantoms=True)
         predictor = Predictor(MODEL, info, info.thresholds["half"])

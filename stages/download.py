@@ -1,5 +1,7 @@
 """Put a set of mammograms into data/raw, as delivered, with an index: phantoms, from Kaggle, or the user's own."""
 
+import os
+import shlex
 from pathlib import Path
 
 from mammo.core import dataset, files, parallel, settings, stage
@@ -7,10 +9,13 @@ from mammo.core.errors import UserError
 from mammo.core.wording import counted
 from mammo.sources import own, phantom
 
+LINKED = "data/own/linked"  # ignored by git
 
-def main(folder: Path, raw: Path) -> None:
-    """Put the images of `data.source` and index.csv into RAW; FOLDER holds the user's own images."""
+
+def main(raw: Path) -> None:
+    """Put the images of `data.source` and index.csv into RAW; the user's own images are in `data.folder`."""
     data = settings.read().data
+    folder = Path(data.folder)  # read here: on the command line, a shell would run a name such as $(reboot)
     remarks: list[str] = []
     if data.source == "kaggle":
         found = from_kaggle(data.kaggle, data.patient)
@@ -31,6 +36,11 @@ def main(folder: Path, raw: Path) -> None:
     print(f"download: {counted(len(entries), 'image')} of {counted(patients, 'known patient')} in {raw}")
     for remark in remarks:
         print(f"download: {remark}")
+    if data.source == "folder" and own.names_home(data.folder):
+        print(
+            "download: data.folder names a home directory, and git would publish it in params.yaml and dvc.lock. "
+            f"Before you commit: ln -s {shlex.quote(str(folder.resolve()))} {LINKED}, and set data.folder: {LINKED}"
+        )
     if unknown := sum(not entry.patient for entry in entries):
         print(
             f"download: {unknown:,} of {counted(len(entries), 'image')} have no patient, so leakage cannot be checked. "
@@ -62,7 +72,7 @@ def keep_apart(folder: Path, raw: Path) -> None:
         UserError: one of the folders contains the other.
 
     """
-    own_images, target = folder.resolve(), raw.resolve()
+    own_images, target = Path(os.path.realpath(folder)), raw.resolve()  # Path.resolve raises an error for a loop
     if own_images.is_relative_to(target) or target.is_relative_to(own_images):
         raise UserError(f"{folder} (data.folder) and {raw}, which this stage replaces, must not contain each other")
 

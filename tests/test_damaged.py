@@ -134,7 +134,7 @@ info = ModelInfo.model_construct(
     preprocess=Input(size=(224, 224), canonical=steps),
     training_intensity={"percentile_0": 0.0, "percentile_100": 255.0},
 )
-for path in scans.find([sys.argv[1]])[0]:
+for path in scans.find([sys.argv[1]]).paths:
     begun = time.process_time()
     scan = scans.read(path, info)
     megabytes = peak()

@@ -22,16 +22,30 @@ from typing import Any
 from mammo.core import files, stage
 from mammo.core.dataset import read_index
 from mammo.sources import kaggle
+from mammo.sources import own as own_images
 
 import download as download_stage
+import miniature
 import psutil
 import pytest
 import yaml
 from kaggle_server import HANDLE, STORAGE, TOKEN, Answer, Behaviour, environment, serve
 
 PROJECT = Path(__file__).parents[1]
-COMMAND = [sys.executable, str(PROJECT / "stages" / "download.py"), "data/own", "data/raw"]
+COMMAND = [sys.executable, str(PROJECT / "stages" / "download.py"), "data/raw"]
 CLASSES = [f"{split}/{label}" for split in ("train", "valid", "test") for label in "01"]
+
+HOSTILE = [
+    "my scans",
+    "$(touch run)",
+    "a'b\"c",
+    "`touch run`; touch run",
+    "${data.source}",
+    "-rf",
+    "a*?[b]",
+    " a ",
+    "a\\b",
+]
 
 Run = subprocess.CompletedProcess
 
@@ -55,9 +69,9 @@ Download = Callable[..., Run]
 def download(place: Path, capfd: pytest.CaptureFixture[str]) -> Download:
     """Run the stage in `place` as `as_process` does, but without the second that a new Python takes."""
 
-    def run(folder: str = "data/own", variables: Mapping[str, str] | None = None) -> Run:
+    def run(variables: Mapping[str, str] | None = None) -> Run:
         with pytest.MonkeyPatch.context() as patch, contextlib.chdir(place):
-            patch.setattr(sys, "argv", ["download.py", folder, "data/raw"])
+            patch.setattr(sys, "argv", ["download.py", "data/raw"])
             for name in set(os.environ) - set(variables or os.environ):
                 patch.delenv(name)
             for name, value in (variables or {}).items():
@@ -68,7 +82,7 @@ def download(place: Path, capfd: pytest.CaptureFixture[str]) -> Download:
             except SystemExit as end:
                 code = end.code
         out, err = capfd.readouterr()
-        return Run(["download.py", folder, "data/raw"], code, out, err)
+        return Run(["download.py", "data/raw"], code, out, err)
 
     return run
 
@@ -239,6 +253,22 @@ def spoil_circle(own: Path) -> None:
     (own / "train/0/again").symlink_to(own / "train")
 
 
+def spoil_twice(own: Path) -> None:
+    make_tree(own)
+    shutil.rmtree(own / "train/1")
+    (own / "train/1").symlink_to(own / "train/0")
+
+
+def spoil_lost_folder(own: Path) -> None:
+    make_tree(own)
+    (own / "train/0/archive").symlink_to("/mnt/unmounted/archive")
+
+
+def spoil_pipe(own: Path) -> None:
+    make_tree(own)
+    os.mkfifo(own / "train/0/16.png")
+
+
 def spoil_name(own: Path) -> None:
     make_tree(own)
     Path(os.fsdecode(os.fsencode(own) + b"/train/0/caf\xe9.png")).write_bytes(b"x")
@@ -255,6 +285,9 @@ def spoil_name(own: Path) -> None:
         (spoil_no_image, "train/0/15.dcm is none of .jpg .jpeg .png .pgm .tif .tiff"),
         (spoil_broken_link, "train/0/16.png leads nowhere (a broken link)"),
         (spoil_circle, "data/own/train/0/again is a link to a folder around it"),
+        (spoil_twice, "data/own/train/1 is the same folder as data/own/train/0"),
+        (spoil_lost_folder, "data/own/train/0/archive leads nowhere (a broken link)"),
+        (spoil_pipe, "train/0/16.png is not a regular file"),
         (spoil_name, "has a name that is not UTF-8"),
     ],
 )
@@ -277,10 +310,80 @@ def test_own_images_must_not_lie_where_the_stage_writes(download: Download, plac
     make_tree(place / folder)
     (place / "data/state").mkdir(parents=True, exist_ok=True)
     (place / "data/state/lock").touch()  # every stage holds it while it runs
+    configure(place, source="folder", folder=folder)
     before = sorted(place.rglob("*"))
-    run = download(folder)
+    run = download()
     assert run.returncode == 1 and "must not contain each other" in run.stderr
     assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_folder_may_have_any_name(download: Download, place: Path, name: str) -> None:
+    make_tree(place / name)
+    configure(place, source="folder", folder=name)
+    run = download()
+    assert run.returncode == 0, run.stderr
+    assert len(index(place)) == len(CLASSES)
+
+
+def test_dvc_runs_no_word_of_a_folders_name_and_notices_its_changes(place: Path) -> None:
+    """With the project's own stage: its command, its dependency on the folder, and its parameters."""
+    pipeline = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
+    (place / "stages").symlink_to(PROJECT / "stages")
+    stage = pipeline["stages"]["download"] | {"deps": ["${data.folder}"]}
+    (place / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"download": stage}}))
+    miniature.run(place, "git", "init", "--quiet")
+    miniature.run(place, "dvc", "init", "--quiet")
+    for name in ("$(touch run)", 'my scans\' "best"; touch run'):
+        make_tree(place / name)
+        configure(place, source="folder", folder=name)
+        assert miniature.ran(miniature.dvc(place, "repro")) == ["download"]
+        assert miniature.ran(miniature.dvc(place, "repro")) == []
+        make(place / name, "train/0/99_new.png")
+        assert miniature.ran(miniature.dvc(place, "repro")) == ["download"]
+        assert len(index(place)) == len(CLASSES) + 1
+        assert not (place / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_named"),
+    [("{home}/scans", True), ("../anna/scans", True), ("data/own", False), ("{out}", False)],
+)
+def test_a_home_directory_in_the_settings_is_said_with_what_to_do(
+    download: Download, place: Path, monkeypatch: pytest.MonkeyPatch, folder: str, is_named: bool
+) -> None:
+    home = place.parent / f"{place.name}-homes" / "anna"
+    make_tree(home / "scans")
+    make_tree(place / "data/own")
+    make_tree(place / "data/other")
+    (place.parent / "anna").symlink_to(home) if folder.startswith("..") else None
+    monkeypatch.setenv("HOME", str(home))
+    folder = folder.format(home=home, out=place / "data/other")
+    configure(place, source="folder", folder=folder)
+    run = download()
+    said = "data.folder names a home directory, and git would publish it in params.yaml and dvc.lock"
+    assert (said in run.stdout + run.stderr) is is_named
+    if is_named:
+        assert f"ln -s {(place / folder).resolve()} data/own/linked, and set" in run.stdout
+        assert own_images.names_home("/home/bea/scans") and own_images.names_home("C:\\Users\\bea\\scans")
+        assert not own_images.names_home("/data/scans")
+
+
+def test_a_link_in_the_projects_folder_hides_where_the_images_are(place: Path) -> None:
+    home = place.parent / f"{place.name}-home"
+    make_tree(home / "scans")
+    (place / "data/own/linked").symlink_to(home / "scans")
+    pipeline = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
+    (place / "stages").symlink_to(PROJECT / "stages")
+    stage = pipeline["stages"]["download"] | {"deps": ["${data.folder}"]}
+    (place / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"download": stage}}))
+    miniature.run(place, "git", "init", "--quiet")
+    miniature.run(place, "dvc", "init", "--quiet")
+    configure(place, source="folder", folder="data/own/linked")
+    assert miniature.ran(miniature.dvc(place, "repro")) == ["download"]
+    assert "data/own/linked" in (place / "dvc.lock").read_text() and home.name not in (place / "dvc.lock").read_text()
+    make(home / "scans", "train/0/99_new.png")
+    assert miniature.ran(miniature.dvc(place, "repro")) == ["download"]
 
 
 # The user's own folder as a list.
@@ -462,6 +565,9 @@ def test_a_list_that_is_not_utf8_is_refused(download: Download, place: Path, own
         ({"patient": "(\\d+"}, "allowed is a regular expression (missing ), unterminated subpattern"),
         ({"patient": "\\d+"}, "a regular expression with one group, the patient (it has 0)"),
         ({"folder": ""}, "data.folder is ''"),
+        ({"folder": "~/scans"}, "data.folder is '~/scans'; allowed is a path without ~, which nothing here expands"),
+        ({"folder": "s3://bucket/scans"}, "allowed is a folder of this machine, no address"),
+        ({"folder": "data/own\nrm"}, "allowed is a path without control characters and line breaks"),
     ],
 )
 def test_wrong_settings_are_refused(download: Download, place: Path, data: dict, words: str) -> None:

@@ -94,7 +94,10 @@ def test_a_stage_reads_what_stages_before_it_write_and_says_so(stage: str) -> No
         assert str(networks.WEIGHTS) in data
         data.remove(str(networks.WEIGHTS))
     written = earlier | {str(Path(name).parent) for name in earlier}
-    assert data == {"${data.folder}"} if stage == "download" else data <= written
+    if stage == "download":  # read from params.yaml, since on the command line a shell would run it
+        assert data == {"${data.folder}"} and "data" in entry["params"]
+        data = set()
+    assert data <= written
     named = data | set(outputs(stage))
     assert all(dep in paths or str(Path(dep).parent) in paths for dep in data)
     assert set(paths) <= named | {str(Path(name).parent) for name in named}

@@ -540,11 +540,53 @@ def test_files_are_found_in_a_fixed_order_and_nothing_else_is_opened(tmp_path: P
     (tmp_path / "series").write_bytes(bytes(128) + b"DICM")
     (tmp_path / "9.1.2").write_bytes(bytes(128) + b"DICM")
     os.mkfifo(tmp_path / "pipe")
-    found, others = scans.find([str(tmp_path)])
-    names = [str(path.relative_to(tmp_path)) for path in found]
+    found = scans.find([str(tmp_path)])
+    names = [str(path.relative_to(tmp_path)) for path in found.paths]
     assert names == ["9.1.2", "a.png", "series", "b/10.jpg", "b/2.PNG"]
-    assert others == 3
-    assert scans.find([str(tmp_path / "**/*.jpg")])[0] == [tmp_path / "b/10.jpg"]
+    assert len(found.others) == 3
+    assert not found.missed and not found.repeated
+    assert scans.find([str(tmp_path / "**/*.jpg")]).paths == [tmp_path / "b/10.jpg"]
+
+
+def test_a_folder_that_cannot_be_entered_is_named_with_code_3_and_a_linked_one_is_read(
+    trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "scans/2024").mkdir(parents=True)
+    (tmp_path / "archive").mkdir()
+    cv2.imwrite(str(tmp_path / "archive/x.png"), np.random.default_rng(1).integers(0, 255, (64, 64), np.uint8))
+    (tmp_path / "scans/linked").symlink_to("../archive")
+    (tmp_path / "scans/twice").symlink_to("../archive")
+    model = ("--model", trained / "data/model", "--threshold", "half")
+    fine = mammo("scans", *model, "--json", folder=tmp_path)
+    assert (fine.returncode, len(json.loads(fine.stdout)["images"])) == (0, 1), fine.stderr
+    assert "mammo predict: scans/twice is the same folder as scans/linked; its files are read once" in fine.stderr
+    (tmp_path / "scans/around").symlink_to(".")
+    (tmp_path / "scans/2023").symlink_to("/mnt/unmounted/2023")
+    reasons = {
+        "scans/2023": "leads nowhere (a broken link)",
+        "scans/around": "is a link to a folder around it",
+    }
+    for pattern in ("scans", "scans/**"):
+        done = mammo(pattern, *model, "--json", folder=tmp_path)
+        assert done.returncode == 3, done.stderr
+        rows = json.loads(done.stdout)["images"]
+        assert {row["file"]: row["reason"] for row in rows} == {**reasons, "scans/linked/x.png": ""}
+        assert {row["file"] for row in rows if row["reading"] == "unreadable"} == set(reasons)
+        for name, reason in reasons.items():
+            assert f"mammo predict: {name} {reason}\n" in done.stderr
+    done = mammo("scans/2023", *model, folder=tmp_path)
+    assert done.returncode == 3 and "scans/2023" in done.stdout and "Traceback" not in done.stderr
+    sheet = contact_sheet(tmp_path, "scans")
+    assert sheet.returncode == 3 and "mammo canonical: scans/2023 leads nowhere (a broken link)\n" in sheet.stderr
+    assert sheet.stdout.startswith("1 of 1 image read")
+
+
+def contact_sheet(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `mammo canonical sheet.png …`."""
+    code = "import sys; from mammo.commands import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "stages")}
+    command = [sys.executable, "-c", code, "canonical", "sheet.png", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_a_pipe_or_a_folder_named_like_an_image_holds_nothing_up(tmp_path: Path) -> None:

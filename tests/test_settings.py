@@ -129,7 +129,7 @@ def test_every_stage_checks_every_section_before_it_does_anything(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    paths = [Path(word) for word in PIPELINE["stages"][stage]["cmd"].replace("${data.folder}", "data/own").split()[2:]]
+    paths = [Path(word) for word in PIPELINE["stages"][stage]["cmd"].split()[2:]]
     mistakes: list[dict[str, Any]] = [
         {"data": {"source": "internet"}},
         {"split": {"seeds": 1}},

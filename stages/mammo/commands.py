@@ -5,13 +5,14 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
 from mammo.core.errors import UserError
 from mammo.core.settings import ThresholdRule
 from mammo.core.stage import HEADLINE
-from mammo.core.wording import counted
+from mammo.core.wording import counted, shown
 
 RULES = get_args(ThresholdRule)
 LOOKS = Path("metrics/explanation.json")
@@ -21,6 +22,7 @@ TABLE_HELP = (
     "a revision, or anyone's table FILE.csv with image, label, probability and, if known, patient and predicted; "
     "FILE.csv:COLUMN takes the probabilities from that column"
 )
+UNREADABLE_CODES = "exit codes: 0 success; 1 error; 2 wrong usage; 3 some files or folders unreadable, the others done"
 EXIT_CODES = "exit codes: 0 success; 1 error, or worse with --fail-if-worse; 2 wrong usage"
 
 
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `mammo` with `argv` (default: the command line) and return the exit code.
 
     0: success; 1: error, with a message on standard error, or worse with `--fail-if-worse`; 2: wrong usage; 3: some
-    files of `predict` are unreadable.
+    files or folders of `predict` are unreadable.
     """
     options = _parser().parse_args(argv)
     try:
@@ -155,7 +157,7 @@ def _add_predict(commands: Any) -> None:
         "predict",
         help="the probability of cancer for new images or DICOM files",
         description="Score images (JPEG, PNG, PGM, TIFF) and DICOM files with a trained model. For research only.",
-        epilog="exit codes: 0 success; 1 error; 2 wrong usage; 3 some files unreadable, the others done",
+        epilog=UNREADABLE_CODES,
     )
     command.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
     _model_options(command)
@@ -179,7 +181,7 @@ def _add_explain(commands: Any) -> None:
         help="heat maps, and how often they peak in lesions",
         description="With PATH: the same as `mammo predict PATH --heatmaps FOLDER`. "
         f"Without: show {LOOKS}, the scores of the last run's heat maps, as a table.",
-        epilog="exit codes: 0 success; 1 error; 2 wrong usage; 3 some files unreadable, the others done",
+        epilog=UNREADABLE_CODES,
     )
     command.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
     command.add_argument("--out", type=Path, dest="heatmaps", metavar="FOLDER", help="new folder for the heat maps")
@@ -269,25 +271,28 @@ def _predict(options: argparse.Namespace) -> int:
     from mammo.predicting import answers, request, scans
 
     info = request.read_model(options.model, options.threshold, options.despite_phantoms)
-    paths, others = scans.find(options.paths)
+    found = scans.find(options.paths)
     if options.heatmaps:
         request.new_folder(options.heatmaps)
     from mammo.predicting.predict import Predictor  # imports TensorFlow, so after the checks
 
     predictor = Predictor(options.model, info, info.thresholds[options.threshold], options.heatmaps)
-    predicted = predictor.predict(paths)
+    predicted = chain(map(answers.of_missed, found.missed), predictor.predict(found.paths))
     about = request.about(info, options.threshold)
     if info.audit.sentence:
         answers.warn(info.audit.sentence)
-    if others:
-        answers.warn(f"{counted(others, 'file')} skipped: no image suffix")
+    if found.others:
+        answers.warn(f"{counted(len(found.others), 'file')} skipped: no image suffix")
+    for again, before in found.repeated:
+        answers.warn(f"{shown(again)} is the same folder as {shown(before)}; its files are read once")
     if options.csv:
         answers.write_csv(predicted, options.csv, about)
     elif options.json:
         answers.print_json(predicted, {"notice": answers.NOTICE, "model": about})
     else:
-        answers.print_table(predicted, about, paths, bool(options.heatmaps))
-    return 3 if predictor.unreadable else 0
+        names = [*(miss.path for miss in found.missed), *found.paths]
+        answers.print_table(predicted, about, names, bool(options.heatmaps))
+    return 3 if predictor.unreadable or found.missed else 0
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -425,10 +430,12 @@ def _canonical(options: argparse.Namespace) -> int:
     from mammo.predicting.scans import find
     from mammo.reporting import contact_sheets
 
-    paths, _ = find(options.paths)
-    number, inverted, without = contact_sheets.draw_before_and_after(paths, options.picture)
+    found = find(options.paths)
+    for path, reason in found.missed:
+        print(f"mammo canonical: {shown(path)} {reason}", file=sys.stderr)
+    number, inverted, without = contact_sheets.draw_before_and_after(found.paths, options.picture)
     print(
-        f"{number} of {counted(len(paths), 'image')} read: {inverted} inverted, {without} without a breast. "
+        f"{number} of {counted(len(found.paths), 'image')} read: {inverted} inverted, {without} without a breast. "
         f"The hardest are drawn in {options.picture}."
     )
-    return 0
+    return 3 if found.missed else 0

@@ -1,6 +1,7 @@
 """The settings of params.yaml, typed and checked; an error names the key, its value and the allowed values."""
 
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,6 +51,17 @@ def _pinned(handle: str) -> str:
             "owner/name/versions/N with N from 1 (without a version the same handle would be other images tomorrow)"
         )
     return handle
+
+
+def _folder(path: str) -> str:
+    """Raise an error for a path that DVC or the stages could not take literally."""
+    if path.startswith("~"):
+        raise ValueError("a path without ~, which nothing here expands (./~ is a folder of that name)")
+    if "://" in path:
+        raise ValueError("a folder of this machine, no address: DVC would ask the network for it")
+    if any(unicodedata.category(char) == "Cc" for char in path):
+        raise ValueError("a path without control characters and line breaks")
+    return path
 
 
 def _pattern_of_patient(pattern: str) -> str:
@@ -117,7 +129,7 @@ class Data(Settings):
 
     source: Literal["phantom", "kaggle", "folder"]
     kaggle: Annotated[str, AfterValidator(_pinned)]
-    folder: Annotated[str, Field(min_length=1)]
+    folder: Annotated[str, Field(min_length=1), AfterValidator(_folder)]
     patient: Annotated[str, AfterValidator(_pattern_of_patient)]
     exclude: list[str] = Field(default_factory=list)
     """Images to leave out, named as in index.csv."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo.core import files
+from mammo.core.folders import Missed
 from mammo.core.wording import shown
 
 from tqdm import tqdm
@@ -35,6 +36,11 @@ class Answer:
     """File name of its heat map; empty if there is none."""
     calibrated: float | None = None
     """Recalibrated probability; None also where the model has no recalibration."""
+
+
+def of_missed(missed: Missed) -> Answer:
+    """Return the answer for a folder that could not be entered."""
+    return Answer(missed.path, None, UNREADABLE, (), missed.reason)
 
 
 def print_table(answers: Iterable[Answer], description: str, paths: Sequence[Path], heatmaps: bool = False) -> None:

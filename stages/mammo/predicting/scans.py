@@ -1,6 +1,5 @@
 """Find new files, decode them like preprocessing, and compare them with the training images."""
 
-import glob
 import os
 import stat
 from collections import deque
@@ -8,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from mammo.core import files, parallel
+from mammo.core import files, folders, parallel
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.core.wording import shown
@@ -37,40 +37,59 @@ class Scan:
     """Why it could not be read."""
 
 
-def find(arguments: Sequence[str]) -> tuple[list[Path], int]:
-    """Return the files that the arguments name, and the number of files in the folders that are not images.
+class FoundScans(NamedTuple):
+    """What `find` found."""
 
-    Files are in the order of the arguments, then by name. A file named as an argument is always included. From a
-    folder, at any depth, files with an image or DICOM extension are included, and files without an extension (or with a
-    numeric one, as at the end of a UID) that have a DICOM header. Hidden files and folders are skipped, links to
-    folders are not followed.
+    paths: list[Path]
+    """Files to read, in the order of the arguments, then by name."""
+    others: list[Path]
+    """Files in the folders that are not images."""
+    missed: list[folders.Missed]
+    """Folders that could not be entered."""
+    repeated: list[tuple[Path, Path]]
+    """Folders that were not entered again, each with the path by which it was entered."""
+
+
+def find(arguments: Sequence[str]) -> FoundScans:
+    """Find the files that the arguments name.
+
+    A file named as an argument is always included. From a folder, at any depth, files with an image or DICOM extension
+    are included, and files without an extension (or with a numeric one, as at the end of a UID) that have a DICOM
+    header. Hidden files and folders are skipped, links are followed.
 
     Raises:
         UserError: an argument matches nothing, or there is no image at all.
 
     """
-    found: list[Path] = []
-    others = 0
+    found = FoundScans([], [], [], [])
     for argument in arguments:
-        named = [argument] if os.path.lexists(argument) else sorted(glob.glob(argument, recursive=True))  # noqa: PTH207
-        if not named:
+        named, missed = [Path(argument)], list[folders.Missed]()
+        if not os.path.lexists(argument):
+            named, missed = folders.matching(argument)
+        if not named and not missed:
             raise UserError(f"{shown(argument)} does not exist")
-        for path in map(Path, named):
-            if path.is_dir():
-                inside = list(_below(path))
-                taken = [file for file in inside if _is_image(file)]
-                found, others = found + taken, others + len(inside) - len(taken)
-            else:
-                found.append(path)
-    if not found:
+        found.missed.extend(missed)
+        for path in named:
+            _add(path, found)
+    if not found.paths and not found.missed:
         raise UserError(f"no image or DICOM file in {', '.join(shown(argument) for argument in arguments)}")
-    return found, others
+    return found
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+def _add(path: Path, found: FoundScans) -> None:
+    """Add a file, or what is in a folder, to `found`."""
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError:  # reading it gives the reason
+        is_folder = False
+    if not is_folder:
+        found.paths.append(path)
+        return
+    inside = folders.walk(path)
+    for file in inside.files:
+        (found.paths if _is_image(file) else found.others).append(file)
+    found.missed.extend(inside.missed)
+    found.repeated.extend(inside.repeated)
 
 
 def _is_image(path: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from mammo.core import parallel, tables
+from mammo.core import folders, parallel, tables
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.files import IMAGE_SUFFIXES
@@ -18,9 +18,12 @@ LIST = "labels.csv"
 LISTED = 20
 """Maximum number of faults that are listed; the others are counted."""
 
+PIECE = 1 << 20  # bytes that are copied at once
+
 COLUMNS = ("image", "label", "patient", "split")
 """Columns of labels.csv; the last two may be missing."""
 
+_HOMES = re.compile(r"/home/[^/]+|/Users/[^/]+|[A-Za-z]:[\\/]Users[\\/][^\\/]+")
 _NOT_DATA = ("README.md", "Thumbs.db", "desktop.ini", "__MACOSX")
 _TREE = "{train,valid,test}/{0,1}/"
 
@@ -46,16 +49,19 @@ def own(folder: Path, patient: str) -> list[Found]:
         UserError: the folder has neither form, or has faults, which are listed.
 
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: set data.folder in params.yaml to the folder with your images")
-    if (folder / LIST).is_file():
-        return listed(folder, patient)
-    if not any((folder / split).exists() for split in SPLITS) and _only_folder(folder) is None:
-        raise UserError(
-            f"{folder} (data.folder) holds neither labels.csv (image,label[,patient][,split]) nor the folders {_TREE}; "
-            "data/own/README.md has both forms"
-        )
-    return tree(folder, patient)
+    try:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: set data.folder in params.yaml to the folder with your images")
+        if (folder / LIST).is_file():
+            return listed(folder, patient)
+        if not any((folder / split).exists() for split in SPLITS) and _only_folder(folder) is None:
+            raise UserError(
+                f"{folder} (data.folder) holds neither labels.csv (image,label[,patient][,split]) nor the folders "
+                f"{_TREE}; data/own/README.md has both forms"
+            )
+        return tree(folder, patient)
+    except OSError as error:
+        raise UserError(f"{error.filename} (data.folder) cannot be read: {error.strerror}") from error
 
 
 def tree(folder: Path, patient: str) -> list[Found]:
@@ -157,6 +163,14 @@ def remarks(folder: Path) -> list[str]:
     return [f"columns of {LIST} that are not used: {', '.join(map(repr, ignored))}"] if ignored else []
 
 
+def names_home(folder: str) -> bool:
+    """Return whether a path, as the user wrote it, names a home directory, and so perhaps a person."""
+    path, home = PurePath(folder), Path.home()
+    if path.is_absolute():
+        return path.is_relative_to(home) or bool(_HOMES.match(folder))
+    return bool(_HOMES.match(folder)) or (".." in path.parts and home.name in path.parts)
+
+
 def copy(found: Sequence[Found], folder: Path) -> list[Entry]:
     """Copy the images to `folder` under the names of their entries, on all available cores.
 
@@ -172,16 +186,26 @@ def copy(found: Sequence[Found], folder: Path) -> list[Entry]:
     """
 
     def copied(one: Found) -> Entry:
-        try:
-            content = one.path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{one.path} cannot be read: {error.strerror}") from error
         target = folder / one.entry.image
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        return replace(one.entry, sha256=hashlib.sha256(content).hexdigest())
+        seen = hashlib.sha256()
+        with target.open("wb") as file:
+            for piece in _pieces(one.path):
+                seen.update(piece)
+                file.write(piece)
+        return replace(one.entry, sha256=seen.hexdigest())
 
     return list(parallel.each(copied, found, "copy"))
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """Yield the content of a file in pieces, so that its size does not decide about memory."""
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _table(folder: Path) -> tables.Table:
@@ -231,6 +255,8 @@ def _fault_of(path: Path) -> str | None:
     try:
         if path.is_file():
             return None
+        if path.exists():
+            return "is not a regular file"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return "leads nowhere (a broken link)" if path.is_symlink() else "does not exist"
@@ -246,27 +272,27 @@ def _first(faults: Sequence[str]) -> list[str]:
     return [*faults[:LISTED], *([f"and {more} more"] if more > 0 else [])]
 
 
-def _is_data(path: Path) -> bool:
-    return not path.name.startswith(".") and path.name not in _NOT_DATA
+def _is_data(name: str) -> bool:
+    return folders.is_visible(name) and name not in _NOT_DATA
 
 
 def _only_folder(folder: Path) -> Path | None:
     """Return the only folder in `folder` if it wraps the whole tree, as in many archives; otherwise None."""
-    folders = [path for path in folder.iterdir() if path.is_dir() and _is_data(path)]
-    return folders[0] if len(folders) == 1 and (folders[0] / SPLITS[0]).is_dir() else None
+    inside = [path for path in folder.iterdir() if _is_data(path.name) and path.is_dir()]
+    return inside[0] if len(inside) == 1 and (inside[0] / SPLITS[0]).is_dir() else None
 
 
-def _files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield the files below a folder, sorted within each folder; links to folders are followed."""
-    here = folder.resolve()
-    if here in above:
-        raise UserError(f"{folder} is a link to a folder around it")
-    try:
-        content = [(path, path.is_dir()) for path in sorted(folder.iterdir()) if _is_data(path)]
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror}") from error
-    for path, is_folder in content:
-        if is_folder:
-            yield from _files_below(path, (*above, here))
-        else:
-            yield path
+def _files_below(folder: Path) -> list[Path]:
+    """Return the files below a folder; links to folders are followed.
+
+    Raises:
+        UserError: a folder cannot be entered, or is below `folder` more than once: its images would have two labels or
+            be in two splits.
+
+    """
+    inside = folders.walk(folder, _is_data)
+    faults = [f"{path} {reason}" for path, reason in inside.missed]
+    faults += [f"{path} is the same folder as {before}" for path, before in inside.repeated]
+    if faults:
+        raise UserError("; ".join(_first(faults)))
+    return inside.files
