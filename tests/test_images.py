@@ -118,7 +118,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "text": (b"patient,label\n1,0\n" * 50, "is not a JPEG, PNG, PGM or TIFF image"),
         "cut JPEG": (jpeg[: len(jpeg) // 2], "truncated"),
         "cut PNG": (png[: len(png) // 2], "damaged"),
-        "cut TIFF": (tiff[: len(tiff) // 2], "is not a JPEG"),
+        "cut TIFF": (tiff[: len(tiff) // 2], "is damaged: the TIFF has no complete directory"),
         "JPEG header alone": (jpeg[:20], "JPEG"),
         "flipped PNG": (bytes(flipped), "damaged"),
         "one grey": (encoded(Image.new("L", (640, 640), 17), "PNG"), "has no contrast: every pixel is 17"),

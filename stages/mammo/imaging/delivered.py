@@ -4,18 +4,17 @@ import hashlib
 from pathlib import Path
 
 from mammo.core.dataset import Delivered
-from mammo.imaging.images import FORMATS
-
-from PIL import Image
+from mammo.imaging import images
 
 DIGITS = 12  # of the hash of the quantisation tables
 
 
 def delivered(image: str, path: Path) -> Delivered:
     """Return the properties of the readable image file `path`, called `image` in the index; decodes no pixel."""
-    with Image.open(path, formats=FORMATS) as picture:
+    content = images.content(path)
+    with images.opened(content) as picture:
         width, height = picture.size
         encoding = [picture.format or "", picture.mode]
         if tables := getattr(picture, "quantization", None):
             encoding.append(hashlib.sha256(repr(sorted(tables.items())).encode()).hexdigest()[:DIGITS])
-    return Delivered(image, path.stat().st_size, height, width, " ".join(encoding))
+    return Delivered(image, len(content), height, width, " ".join(encoding))

@@ -2,30 +2,30 @@
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from mammo.core.settings import Canonical
 from mammo.core.wording import counted
-from mammo.imaging import canonical
+from mammo.imaging import canonical, codestreams, headers, limits, netpbm
+from mammo.imaging.limits import MAX_PIXELS, MIN_SIDE, DamagedError, UnreadableError
 
 import cv2
 import numpy as np
 from PIL import Image
 
-MAX_PIXELS = 100_000_000  # a full-field mammogram has 5 to 30 million; more is a damaged or malicious file
-MIN_SIDE = 32  # pixels; smaller images cannot show a breast
+__all__ = ["MAX_PIXELS", "MIN_SIDE", "UnreadableError"]
+
 FORMATS = ("JPEG", "PNG", "PPM", "TIFF")
 PLAIN = Canonical()
+JPEG, TIFF = b"\xff\xd8", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # first bytes
+STRIP = 256  # rows that are converted at a time: further arrays of the whole image would double the memory
 
 # Warnings of Pillow are either reported here as errors with the file's name or do not affect the pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # Exceptions that Pillow raises for damaged files of these formats.
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError, MemoryError)
-
-
-class UnreadableError(Exception):
-    """The file cannot be read as an image; the text is the reason."""
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError)
 
 
 def read(path: Path, size: tuple[int, int], steps: Canonical = PLAIN) -> np.ndarray:
@@ -44,14 +44,20 @@ def read(path: Path, size: tuple[int, int], steps: Canonical = PLAIN) -> np.ndar
         uint8, (height, width).
 
     Raises:
-        UnreadableError: missing, empty, another format, truncated, several frames, too small or large, no contrast.
+        UnreadableError: missing, empty, another format, truncated, several frames, no contrast, or beyond `limits`.
+        MemoryError: there is not enough memory to decode it.
 
     """
+    return decode(content(path), size, steps)
+
+
+def content(path: Path) -> bytes:
+    """Return the bytes of an image file; raise UnreadableError if it cannot be opened or has too many."""
     try:
-        data = Path(path).read_bytes()
+        limits.check_bytes(Path(path).stat().st_size)
+        return Path(path).read_bytes()
     except OSError as error:
         raise UnreadableError(f"cannot be opened: {error.strerror}") from error
-    return decode(data, size, steps)
 
 
 def decode(data: bytes, size: tuple[int, int], steps: Canonical = PLAIN) -> np.ndarray:
@@ -96,38 +102,72 @@ def resized(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(grey, (width, height), interpolation=interpolation)
 
 
+def in_one_pass(data: bytes) -> bool:
+    """Return whether the cost of decoding is known from the first bytes: a PNG, or a JPEG that is not progressive.
+
+    Raises:
+        UnreadableError: it is a JPEG beyond `limits`.
+
+    """
+    return data.startswith(headers.PNG) or (data.startswith(JPEG) and codestreams.jpeg(data).baseline)
+
+
 def _grey(data: bytes, size: tuple[int, int]) -> np.ndarray:
     if not data:
         raise UnreadableError("is empty (0 bytes)")
-    picture = _opened(data)
-    if picture.format == "JPEG" and picture.mode in ("L", "RGB"):
-        return _jpeg(data, picture.size, size)
+    if data.startswith(JPEG):
+        stream = codestreams.jpeg(data)
+        if stream.components in (1, 3) and stream.bits == 8:
+            limits.check_size(stream.width, stream.height, stream.components)
+            return _jpeg(data, stream, size)
+    if netpbm.is_netpbm(data):
+        return _of_netpbm(netpbm.read(data))
+    picture = opened(data)
     try:
         picture.load()
         if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-            return _wide(np.asarray(picture))
+            return _wide(lambda first, last: np.asarray(picture.crop((0, first, picture.width, last))), picture.height)
         if picture.mode == "P":
             picture = picture.convert("RGB")
         return np.asarray(picture.convert("L"))
     except _DAMAGE as error:
-        raise UnreadableError(f"is damaged: {_reason(error)}") from error
+        need = len(data) + 8 * picture.width * picture.height
+        raise DamagedError(f"is damaged: {_reason(error)}", need) from error
 
 
-def _opened(data: bytes) -> Image.Image:
+def _of_netpbm(samples: np.ndarray) -> np.ndarray:
+    if samples.ndim == 3:
+        return np.asarray(Image.fromarray(samples).convert("L"))
+    return samples if samples.dtype == np.uint8 else _wide(lambda first, last: samples[first:last], len(samples))
+
+
+def opened(data: bytes) -> Image.Image:
+    """Return a picture whose pixels are not decoded yet; its header is within `limits`.
+
+    Raises:
+        UnreadableError: another format, a damaged header, several frames, or beyond `limits`.
+
+    """
+    if data.startswith(JPEG):
+        data = codestreams.jpeg(data).plain or data
+    elif data.startswith(headers.PNG):
+        headers.check_png(data)
+    elif data.startswith(TIFF):
+        headers.check_tiff(data)
+    elif netpbm.is_netpbm(data):
+        netpbm.header(data)
+    else:
+        raise UnreadableError("is not a JPEG, PNG, PGM or TIFF image")
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
         frames = getattr(picture, "n_frames", 1)
     except Image.UnidentifiedImageError as error:
         raise UnreadableError("is not a JPEG, PNG, PGM or TIFF image") from error
     except (*_DAMAGE, Image.DecompressionBombError) as error:
-        raise UnreadableError(f"is damaged: {_reason(error)}") from error
-    if frames > 1 and picture.format != "JPEG":
+        raise DamagedError(f"is damaged: {_reason(error)}", len(data)) from error
+    if frames > 1:
         raise UnreadableError(f"holds {counted(frames, 'frame')}; one is expected")
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise UnreadableError(f"declares {width}×{height} pixels; at most {MAX_PIXELS:,} are read")
-    if min(width, height) < MIN_SIDE:
-        raise UnreadableError(f"is {width}×{height} pixels; at least {MIN_SIDE}×{MIN_SIDE} are needed")
+    limits.check_size(*picture.size, len(picture.getbands()), 4 if picture.mode in ("I", "F") else 1)
     return picture
 
 
@@ -135,11 +175,11 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _jpeg(data: bytes, declared: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+def _jpeg(data: bytes, stream: codestreams.Jpeg, size: tuple[int, int]) -> np.ndarray:
     # The decoder fills missing data with grey and reports success, so check the end marker here.
     if b"\xff\xd9" not in data[-1024:]:
         raise UnreadableError("is truncated: the end of the JPEG is missing")
-    reduction = min(declared[0] // size[1], declared[1] // size[0])
+    reduction = min(stream.width // size[1], stream.height // size[0])
     flag = cv2.IMREAD_GRAYSCALE
     for factor, reduced in (
         (8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
@@ -151,18 +191,39 @@ def _jpeg(data: bytes, declared: tuple[int, int], size: tuple[int, int]) -> np.n
             break
     grey = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     if grey is None:
-        raise UnreadableError("is damaged: the JPEG cannot be decoded")
+        need = 8 * stream.width * stream.height * stream.components
+        raise DamagedError("is damaged: the JPEG cannot be decoded", need)
     return grey
 
 
-def _wide(values: np.ndarray) -> np.ndarray:
-    """Scale grey values of more than 8 bits from their range to 0 to 255, float32."""
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise UnreadableError("holds values that are not finite numbers")
-    low, high = values.min(), values.max()
-    return ((values - low) * (255 / ((high - low) or 1))).astype(np.float32)
+def _wide(rows: Callable[[int, int], np.ndarray], height: int) -> np.ndarray:
+    """Scale grey values of more than 8 bits from their range to 0 to 255, float32, a strip of rows at a time.
+
+    Args:
+        rows: returns the values from one row up to another.
+        height: number of rows.
+
+    """
+    strips = [(first, min(first + STRIP, height)) for first in range(0, height, STRIP)]
+    lows, highs = [], []
+    for first, last in strips:
+        values = rows(first, last)
+        if not np.isfinite(values).all():
+            raise UnreadableError("holds values that are not finite numbers")
+        lows.append(float(values.min()))
+        highs.append(float(values.max()))
+    low, high = min(lows), max(highs)
+    scaled = np.empty((height, rows(0, 1).shape[1]), np.float32)
+    for first, last in strips:
+        scaled[first:last] = (rows(first, last).astype(np.float64) - low) * (255 / ((high - low) or 1))
+    return scaled
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
-    return values if values.dtype == np.uint8 else np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    """Round to uint8, a strip of rows at a time."""
+    if values.dtype == np.uint8:
+        return values
+    rounded = np.empty(values.shape, np.uint8)
+    for first in range(0, len(values), STRIP):
+        rounded[first : first + STRIP] = np.clip(np.rint(values[first : first + STRIP]), 0, 255)
+    return rounded
