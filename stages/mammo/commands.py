@@ -268,16 +268,19 @@ def _draw(paired: Any, compared: Any, picture: Path) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from mammo.imaging.readers import Readers
     from mammo.predicting import answers, request, scans
 
     info = request.read_model(options.model, options.threshold, options.despite_phantoms)
     found = scans.find(options.paths)
     if options.heatmaps:
         request.new_folder(options.heatmaps)
+    readers = Readers()
+    readers.start_for(found.paths)  # loads its libraries while TensorFlow is loaded
     from mammo.predicting.predict import Predictor  # imports TensorFlow, so after the checks
 
     predictor = Predictor(options.model, info, info.thresholds[options.threshold], options.heatmaps)
-    predicted = chain(map(answers.of_missed, found.missed), predictor.predict(found.paths))
+    predicted = chain(map(answers.of_missed, found.missed), predictor.predict(found.paths, readers))
     about = request.about(info, options.threshold)
     if info.audit.sentence:
         answers.warn(info.audit.sentence)

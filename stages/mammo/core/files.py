@@ -12,6 +12,9 @@ from typing import Any
 
 from mammo.core.errors import UserError
 
+ONE_PASS_SUFFIXES = (".jpg", ".jpeg", ".png")
+"""Suffixes of image files whose cost of decoding is known from their header, but for progressive JPEG."""
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".tif", ".tiff")
 """Suffixes of image files; DICOM suffixes are in `imaging.dicom`."""
 

@@ -127,8 +127,8 @@ def _pictures(content: bytes) -> int:
     return 1
 
 
-def jpeg2000(data: bytes) -> tuple[int, int, bytes]:
-    """Return height, width and the codestream of a JPEG 2000 or HTJ2K image, taken out of its boxes.
+def jpeg2000(data: bytes) -> tuple[int, int]:
+    """Return height and width of a JPEG 2000 or HTJ2K image, with or without the boxes of a JP2 file.
 
     Raises:
         UnreadableError: it has no header, several components, or more parts than `limits` allow.
@@ -150,29 +150,36 @@ def jpeg2000(data: bytes) -> tuple[int, int, bytes]:
     tiles = math.ceil((right - tiles_left) / wide) * math.ceil((bottom - tiles_top) / high)
     limits.at_most(tiles, limits.MAX_TILES_2000, "tiles in its compressed pixels")
     _check_coding(stream, min(wide, width), min(high, height), tiles)
-    return height, width, stream
+    return height, width
 
 
 def _out_of_boxes(data: bytes) -> bytes:
     """Return the codestream of a JP2 file (T.800 I.4), or the data themselves if they are one."""
     if not data.startswith(BOXES_2000):
         return data
-    place = 0
-    for _ in range(limits.MAX_SEGMENTS):
-        if place + 8 > len(data):
-            break
+    for kind, content in _boxes(data):
+        if kind == b"jp2h" and any(inner == b"pclr" for inner, _ in _boxes(content)):
+            raise UnreadableError("has a palette in its compressed pixels, which a mammogram never has")
+        if kind == b"jp2c":
+            return content
+    raise UnreadableError("is damaged: the compressed pixels have no header")
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = number = 0
+    while place + 16 <= len(data):
+        number += 1
+        limits.at_most(number, limits.MAX_SEGMENTS, "or more boxes")
         length, kind = struct.unpack_from(">I4s", data, place)
         content = place + 8
-        if length == 1 and content + 8 <= len(data):
+        if length == 1:
             length = struct.unpack_from(">Q", data, content)[0]
             content += 8
         end = place + length if length else len(data)
         if end < content:
-            break
-        if kind == b"jp2c":
-            return data[content:end]
+            return
+        yield kind, data[content:end]
         place = end
-    raise UnreadableError("is damaged: the compressed pixels have no header")
 
 
 def _check_coding(stream: bytes, width: int, height: int, tiles: int) -> None:

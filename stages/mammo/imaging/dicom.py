@@ -1,13 +1,12 @@
 """Reader of DICOM files: the pixels as a radiologist's screen displays them; patient data are never read."""
 
-import struct
 import warnings
 from pathlib import Path
 
 from mammo.core.settings import Canonical
 from mammo.core.wording import counted
-from mammo.imaging import images
-from mammo.imaging.images import UnreadableError
+from mammo.imaging import codestreams, dicom_limits, images, limits
+from mammo.imaging.limits import DamagedError, UnreadableError
 
 import imagecodecs
 import numpy as np
@@ -26,6 +25,7 @@ from pydicom.uid import (
 
 SUFFIXES = (".dcm", ".dicom")
 MARK_AT, MARK = 128, b"DICM"  # PS3.10: a preamble of 128 bytes, then the prefix DICM
+NEED = 16  # bytes of memory per pixel while decoding
 CODED = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
 
 # Only these tags are read; none contains a name, number, date or text about a patient.
@@ -103,15 +103,16 @@ def read(path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> 
 
 def _opened(path: Path) -> Dataset:
     try:
+        file = dicom_limits.BoundedFile(path)
         syntax = read_file_meta_info(path).get("TransferSyntaxUID")
         if syntax == DeflatedExplicitVRLittleEndian:  # a few kilobytes may inflate to any size
             raise UnreadableError("is a deflated DICOM file, which is not supported: save it uncompressed")
-        return dcmread(path, specific_tags=TAGS)
+        return dcmread(file, specific_tags=TAGS)
     except InvalidDicomError:
         raise UnreadableError("is not a DICOM file: the prefix DICM is missing") from None
     except OSError as error:
         raise UnreadableError(f"cannot be opened: {error.strerror or 'reading fails'}") from None
-    except UnreadableError:
+    except (UnreadableError, MemoryError):
         raise
     except Exception:  # damaged bytes can cause any exception in pydicom
         raise UnreadableError("is damaged: its DICOM header cannot be read") from None
@@ -141,61 +142,27 @@ def _check(dataset: Dataset) -> None:
         raise UnreadableError("is in colour; a mammogram is grey (MONOCHROME1 or MONOCHROME2)")
     if stored < 8:
         raise UnreadableError(f"has {stored}-bit pixels (a mask?); at least 8 bits are needed")
-    if rows * columns > images.MAX_PIXELS:
-        raise UnreadableError(f"declares {columns}×{rows} pixels; at most {images.MAX_PIXELS:,} are read")
-    if min(rows, columns) < images.MIN_SIDE:
-        raise UnreadableError(f"is {columns}×{rows} pixels; at least {images.MIN_SIDE}×{images.MIN_SIDE} are needed")
+    limits.check_size(columns, rows, 1, 2)
     if syntax in CODED:
-        _check_codestream(_frame(dataset), rows, columns)
+        dicom_limits.check_frame(_frame(dataset), syntax, rows, columns)
     elif syntax != RLELossless and len(data) < (expected := rows * columns * allocated // 8):
         raise UnreadableError(f"is truncated: {len(data):,} of {expected:,} bytes of pixels")
-
-
-def _check_codestream(frame: bytes, rows: int, columns: int) -> None:
-    """Check that the JPEG, JPEG-LS or JPEG 2000 data are complete and have the size given in the header."""
-    # Decoders allocate memory for the size in the codestream, and fill missing data at its end with grey.
-    if b"\xff\xd9" not in frame[-1024:]:
-        raise UnreadableError("is truncated: the end of the compressed pixels is missing")
-    declared = _codestream_size(frame)
-    if declared is None:
-        raise UnreadableError("is damaged: the compressed pixels have no header")
-    if declared != (rows, columns):
-        raise UnreadableError(
-            f"is damaged: header and compressed pixels differ in size: {columns}×{rows}, {declared[1]}×{declared[0]}"
-        )
-
-
-def _codestream_size(frame: bytes) -> tuple[int, int] | None:
-    """Return height and width from the header of a JPEG or JPEG-LS (SOFn) or JPEG 2000 (SIZ); None without one."""
-    try:
-        if (start := frame.find(b"\xff\x4f\xff\x51")) >= 0 and not frame.startswith(b"\xff\xd8"):
-            right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-            return bottom - top, right - left
-        place = 2
-        while frame[place] == 0xFF:
-            kind = frame[place + 1]
-            if kind == 0xF7 or (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)):
-                height, width = struct.unpack_from(">2H", frame, place + 5)
-                return height, width
-            place += 1 if kind == 0xFF else 2 + struct.unpack_from(">H", frame, place + 2)[0]
-    except (struct.error, IndexError):
-        pass
-    return None
 
 
 def _shown(dataset: Dataset) -> np.ndarray:
     """Return the pixels after modality and VOI transformation, dense tissue bright, (rows, columns)."""
     try:
-        coded = dataset.file_meta.TransferSyntaxUID in CODED
+        coded = dataset.file_meta.TransferSyntaxUID in (*CODED, RLELossless)
         stored = _decoded(dataset) if coded else pixel_array(dataset)
         padding = _padding(stored, dataset)
         values = _viewed(_modality(stored, dataset), dataset)
     except MemoryError:
-        raise UnreadableError("needs more memory than is available") from None
+        raise
     except Exception:  # each decoder raises its own exceptions
         syntax = dataset.file_meta.TransferSyntaxUID
         name = syntax.name if syntax.is_transfer_syntax else "unknown transfer syntax"
-        raise UnreadableError(f"is damaged: its pixels cannot be decoded ({name})") from None
+        need = NEED * int(dataset.Rows) * int(dataset.Columns)
+        raise DamagedError(f"is damaged: its pixels cannot be decoded ({name})", need) from None
     if stored.shape != (dataset.Rows, dataset.Columns):
         raise UnreadableError("is damaged: header and pixels differ in size")
     if dataset.PhotometricInterpretation == "MONOCHROME1":
@@ -206,6 +173,7 @@ def _shown(dataset: Dataset) -> np.ndarray:
 
 
 def _frame(dataset: Dataset) -> bytes:
+    codestreams.fragments(dataset.PixelData)
     try:
         return next(generate_frames(dataset.PixelData, number_of_frames=1))
     except Exception:
@@ -215,7 +183,12 @@ def _frame(dataset: Dataset) -> bytes:
 def _decoded(dataset: Dataset) -> np.ndarray:
     """Return the stored values of a compressed frame, signed or unsigned as the DICOM header specifies."""
     syntax, frame = dataset.file_meta.TransferSyntaxUID, _frame(dataset)
-    if syntax in JPEG2000TransferSyntaxes:
+    if syntax == RLELossless:
+        # The output is bounded by its size here: pydicom lets 2 bytes become 128 without an end.
+        shape, kind = (int(dataset.Rows), int(dataset.Columns)), f"u{int(dataset.BitsAllocated) // 8}"
+        values = np.empty(shape, kind)
+        imagecodecs.dicomrle_decode(frame, values.dtype, out=values.data.cast("B"))
+    elif syntax in JPEG2000TransferSyntaxes:
         values = imagecodecs.jpeg2k_decode(frame)
     elif syntax in JPEGLSTransferSyntaxes:
         values = imagecodecs.jpegls_decode(frame)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mammo.core.settings import Canonical
 from mammo.core.wording import counted
-from mammo.imaging import canonical, codestreams, headers, limits, netpbm
+from mammo.imaging import canonical, codestreams, declared, limits, netpbm
 from mammo.imaging.limits import MAX_PIXELS, MIN_SIDE, DamagedError, UnreadableError
 
 import cv2
@@ -102,6 +102,21 @@ def resized(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(grey, (width, height), interpolation=interpolation)
 
 
+def may_be_in_one_pass(path: Path) -> bool:
+    """Return whether the first bytes of a file are those of a PNG or JPEG.
+
+    Raises:
+        UnreadableError: the file cannot be opened or has too many bytes.
+
+    """
+    try:
+        limits.check_bytes(Path(path).stat().st_size)
+        with Path(path).open("rb") as file:
+            return file.read(len(declared.PNG)).startswith((declared.PNG, JPEG))
+    except OSError as error:
+        raise UnreadableError(f"cannot be opened: {error.strerror}") from error
+
+
 def in_one_pass(data: bytes) -> bool:
     """Return whether the cost of decoding is known from the first bytes: a PNG, or a JPEG that is not progressive.
 
@@ -109,7 +124,7 @@ def in_one_pass(data: bytes) -> bool:
         UnreadableError: it is a JPEG beyond `limits`.
 
     """
-    return data.startswith(headers.PNG) or (data.startswith(JPEG) and codestreams.jpeg(data).baseline)
+    return data.startswith(declared.PNG) or (data.startswith(JPEG) and codestreams.jpeg(data).baseline)
 
 
 def _grey(data: bytes, size: tuple[int, int]) -> np.ndarray:
@@ -150,10 +165,10 @@ def opened(data: bytes) -> Image.Image:
     """
     if data.startswith(JPEG):
         data = codestreams.jpeg(data).plain or data
-    elif data.startswith(headers.PNG):
-        headers.check_png(data)
+    elif data.startswith(declared.PNG):
+        declared.check_png(data)
     elif data.startswith(TIFF):
-        headers.check_tiff(data)
+        declared.check_tiff(data)
     elif netpbm.is_netpbm(data):
         netpbm.header(data)
     else:

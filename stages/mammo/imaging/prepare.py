@@ -10,6 +10,7 @@ from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
 from mammo.imaging.delivered import delivered
+from mammo.imaging.readers import Readers
 
 import cv2
 import numpy as np
@@ -28,18 +29,21 @@ def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, fold
 
     Raises:
         UserError: an image is unreadable and `preprocess.on_unreadable` is `stop`.
+        BoundError: decoding an image reached a bound or memory was short; that is no reason to skip it.
 
     """
     array = new_array(folder / "all.npy", len(entries), _size(preprocess))
 
     rows: dict[str, Delivered] = {}
 
+    readers = Readers()
+
     def decode(first: int) -> dict[str, str]:
         reasons = {}
         for position in range(first, min(first + TOGETHER, len(entries))):
             try:
                 path = raw / entries[position].image
-                array[position] = images.read(path, _size(preprocess), preprocess.canonical)
+                array[position] = readers.image(path, _size(preprocess), preprocess.canonical)
                 rows[entries[position].image] = delivered(entries[position].image, path)
             except images.UnreadableError as error:
                 reasons[entries[position].image] = str(error)
@@ -47,8 +51,9 @@ def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, fold
 
     starts = range(0, len(entries), TOGETHER)
     unreadable: dict[str, str] = {}
-    for reasons in parallel.each(decode, starts, "preprocess", f"×{TOGETHER} images"):
-        unreadable |= reasons
+    with readers:
+        for reasons in parallel.each(decode, starts, "preprocess", f"×{TOGETHER} images"):
+            unreadable |= reasons
     _report(unreadable, preprocess.on_unreadable)
     kept = [position for position, entry in enumerate(entries) if entry.image not in unreadable]
     _keep(folder, array, kept)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 NOTICE = "For research only: not a medical device, no finding, no advice."
 STRANGE = "the network sees something that no training image showed"
 SUSPECTED, UNSUSPECTED, UNREADABLE = "cancer suspected", "no suspicion", "unreadable"
+GIVEN_UP = "not read"  # beyond the memory or time that a file may take; it may be sound
 COLUMNS = ("file", "probability", "reading", "warnings", "reason", "heatmap", "calibrated")
 WIDEST_NAME = 80  # characters; the widest column for names in the table
 
@@ -28,7 +29,7 @@ class Answer:
     probability: float | None
     """Of cancer; None where the file could not be read."""
     reading: str
-    """`cancer suspected`, `no suspicion` or `unreadable`."""
+    """`cancer suspected`, `no suspicion`, `unreadable` or `not read`."""
     warnings: tuple[str, ...]
     reason: str
     """Why it could not be read."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from mammo.core import files, parallel
 from mammo.core.model_info import ModelInfo
 from mammo.core.wording import shown
+from mammo.imaging.readers import Readers
 from mammo.learning import model_folder, networks, novelty
 from mammo.predicting import heat_maps
-from mammo.predicting.answers import NOTICE, STRANGE, SUSPECTED, UNREADABLE, UNSUSPECTED, Answer
+from mammo.predicting.answers import GIVEN_UP, NOTICE, STRANGE, SUSPECTED, UNREADABLE, UNSUSPECTED, Answer
 from mammo.predicting.scans import Scan, read_ahead
 from mammo.reporting import heat_map_pictures
 
@@ -58,12 +59,13 @@ class Predictor:
         trained = f"Model trained on {info.trained_on.in_words}."
         self._about = " ".join(filter(None, (trained, info.audit.sentence, NOTICE)))
 
-    def predict(self, paths: Sequence[Path]) -> Iterator[Answer]:
+    def predict(self, paths: Sequence[Path], readers: Readers | None = None) -> Iterator[Answer]:
         """Yield the answers in the order of `paths`, with a progress bar; memory use is constant."""
-        yield from parallel.progress(self._answers(paths), "predict", len(paths))
+        with readers or Readers() as open_readers:
+            yield from parallel.progress(self._answers(paths, open_readers), "predict", len(paths))
 
-    def _answers(self, paths: Sequence[Path]) -> Iterator[Answer]:
-        scans = read_ahead(paths, self.info)
+    def _answers(self, paths: Sequence[Path], readers: Readers) -> Iterator[Answer]:
+        scans = read_ahead(paths, self.info, readers)
         digits = len(str(len(paths)))
         for first in range(0, len(paths), networks.BATCH):
             batch = list(islice(scans, networks.BATCH))
@@ -71,7 +73,8 @@ class Predictor:
             for number, scan in enumerate(batch, first + 1):
                 if scan.image is None:
                     self.unreadable += 1
-                    yield Answer(scan.path, None, UNREADABLE, scan.warnings, scan.reason)
+                    reading = GIVEN_UP if scan.given_up else UNREADABLE
+                    yield Answer(scan.path, None, reading, scan.warnings, scan.reason)
                 else:
                     yield self._answer(scan, *next(outputs), picture_name(scan.path, f"{number:0{digits}}"))
 

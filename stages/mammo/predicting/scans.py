@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mammo.core import files, folders, parallel
+from mammo.core.bounded import BoundError
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.core.wording import shown
-from mammo.imaging import dicom, images
+from mammo.imaging import dicom, images, limits
 from mammo.imaging.appearance import appearance
+from mammo.imaging.readers import Readers
 
 import cv2
 import numpy as np
 
-MAX_BYTES = 500_000_000  # per file; an uncompressed full-field mammogram has 10 to 60 million
 DECODERS = 4  # maximum number of threads; each may hold a full-field mammogram in floating point
 AHEAD = 64  # maximum number of images decoded in advance
 
@@ -35,6 +36,8 @@ class Scan:
     """Differences from the mammograms that the model was trained on."""
     reason: str = ""
     """Why it could not be read."""
+    given_up: bool = False
+    """Whether reading it reached a bound of memory or time, which says nothing about the file."""
 
 
 class FoundScans(NamedTuple):
@@ -102,27 +105,31 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def read(path: Path, info: ModelInfo) -> Scan:
+def read(path: Path, info: ModelInfo, readers: Readers | None = None) -> Scan:
     """Read one file like preprocessing, and compare it with the images that the model was trained on."""
+    if readers is None:
+        with Readers() as own:
+            return read(path, info, own)
     try:
-        image, remarks = _pixels(path, info)
+        image, remarks = _pixels(path, info, readers)
+    except BoundError as error:
+        return Scan(path, None, reason=str(error).removeprefix(f"{shown(path)}: "), given_up=True)
     except images.UnreadableError as error:
         return Scan(path, None, reason=str(error))
     return Scan(path, image, (*remarks, *_unlike(image, info.training_intensity)))
 
 
-def _pixels(path: Path, info: ModelInfo) -> tuple[np.ndarray, list[str]]:
+def _pixels(path: Path, info: ModelInfo, readers: Readers) -> tuple[np.ndarray, list[str]]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
             raise images.UnreadableError("is not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise images.UnreadableError(f"has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        limits.check_bytes(status.st_size)
         if dicom.is_dicom(path):
-            return dicom.read(path, info.preprocess.size, info.preprocess.canonical)
+            return readers.dicom(path, info.preprocess.size, info.preprocess.canonical)
     except OSError as error:
         raise images.UnreadableError(f"cannot be opened: {error.strerror}") from error
-    return images.read(path, info.preprocess.size, info.preprocess.canonical), []
+    return readers.image(path, info.preprocess.size, info.preprocess.canonical), []
 
 
 def _unlike(image: np.ndarray, intensity: Mapping[str, float]) -> Iterator[str]:
@@ -138,14 +145,14 @@ def _unlike(image: np.ndarray, intensity: Mapping[str, float]) -> Iterator[str]:
         yield f"{word} than every training image (mean {mean:.0f}, theirs {low:.0f} to {high:.0f})"
 
 
-def read_ahead(paths: Sequence[Path], info: ModelInfo) -> Iterator[Scan]:
+def read_ahead(paths: Sequence[Path], info: ModelInfo, readers: Readers) -> Iterator[Scan]:
     """Yield the scans in the order of `paths`; threads read at most `AHEAD` files in advance."""
     cv2.setNumThreads(1)  # OpenCV's own threads would compete with these
     waiting: deque[Future[Scan]] = deque()
     with ThreadPoolExecutor(min(parallel.cores(), DECODERS)) as pool:
         try:
             for path in paths:
-                waiting.append(pool.submit(read, path, info))
+                waiting.append(pool.submit(read, path, info, readers))
                 if len(waiting) >= AHEAD:
                     yield waiting.popleft().result()
             while waiting:

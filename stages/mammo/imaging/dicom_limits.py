@@ -1,0 +1,79 @@
+"""What a DICOM file declares about its compressed pixels, and how much of a header is read. Nothing is decoded."""
+
+import io
+from pathlib import Path
+
+from mammo.imaging import codestreams, limits
+from mammo.imaging.limits import UnreadableError
+
+from pydicom.uid import UID, JPEG2000TransferSyntaxes
+
+HTJ2K = "1.2.840.10008.1.2.4.20"  # where the transfer syntaxes of HTJ2K begin
+META = b"\2\0"  # the group of the file meta information, always explicit and little-endian
+META_AT, MAX_META = 132, 1000  # where its elements begin, after the prefix DICM, and how many are read
+LONG = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV")
+MAX_READS = 200_000  # from the header; a large one has a few thousand elements, each of which takes two or three
+
+
+class BoundedFile(io.BytesIO):
+    """The bytes of a DICOM file, which can be read from only so often: pydicom visits every element in Python."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file.
+
+        Raises:
+            UnreadableError: it has too many bytes.
+
+        """
+        limits.check_bytes(path.stat().st_size)
+        super().__init__(path.read_bytes())
+        self._reads = 0
+        self._check_meta()
+
+    def _check_meta(self) -> None:
+        data, place = self.getbuffer(), META_AT
+        for _ in range(MAX_META):
+            if data[place : place + 2] != META:
+                return
+            long = data[place + 4 : place + 6] in LONG
+            length = data[place + 8 : place + 12] if long else data[place + 6 : place + 8]
+            place += (12 if long else 8) + int.from_bytes(length, "little")
+        raise UnreadableError("has a DICOM header of more elements than are read")
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes; raise UnreadableError if a header has more elements than any sound one."""
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise UnreadableError("has a DICOM header of more elements than are read")
+        return super().read(size)
+
+
+def check_frame(frame: bytes, syntax: UID, rows: int, columns: int) -> None:
+    """Check that compressed pixels are complete, grey, of the size in the header, and within `limits`.
+
+    Args:
+        frame: JPEG, JPEG-LS, JPEG 2000 or HTJ2K data.
+        syntax: the transfer syntax, which selects the decoder.
+        rows: in the DICOM header.
+        columns: in the DICOM header.
+
+    Raises:
+        UnreadableError: they are not.
+
+    """
+    # Decoders allocate memory for the size in the codestream, and fill missing data at its end with grey.
+    if b"\xff\xd9" not in frame[-1024:]:
+        raise UnreadableError("is truncated: the end of the compressed pixels is missing")
+    if syntax in JPEG2000TransferSyntaxes or syntax.startswith(HTJ2K):
+        height, width = codestreams.jpeg2000(frame)
+    else:
+        if not frame.startswith(b"\xff\xd8"):
+            raise UnreadableError("is damaged: the compressed pixels have no header")
+        stream = codestreams.jpeg(frame)
+        height, width = stream.height, stream.width
+        if stream.components != 1:
+            raise UnreadableError(f"holds {stream.components} components in its compressed pixels; one is expected")
+    if (height, width) != (rows, columns):
+        raise UnreadableError(
+            f"is damaged: header and compressed pixels differ in size: {columns}×{rows}, {width}×{height}"
+        )

@@ -1,0 +1,155 @@
+"""Reading of files from strangers: what may cost more than its header says is decoded in a process with bounds.
+
+Baseline JPEG and PNG are decoded in the thread that asks, since their cost is known from their size. All other formats
+go to a process that is ended beyond `MEMORY` or `SECONDS`. These bounds are a backstop: what is refused is decided by
+`limits`, alike on every machine. A file that reaches a bound, or for which memory is short, is never "unreadable".
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mammo.core import bounded, files, parallel
+from mammo.core.bounded import BoundError, Worker
+from mammo.core.settings import Canonical
+from mammo.core.wording import shown
+from mammo.imaging import dicom, images, limits
+from mammo.imaging.limits import DamagedError, UnreadableError
+
+import numpy as np
+
+MEMORY = 2_000_000_000  # bytes of the process; every file that `limits` let pass takes less than half
+SECONDS = 60.0  # of processor time per file
+Read = tuple[np.ndarray, list[str]]
+"""An image, uint8, (height, width), and remarks on why it may not be a mammogram."""
+
+
+class Readers:
+    """Readers for the threads of one task; a context manager that ends their processes."""
+
+    def __init__(self, memory: int = MEMORY, seconds: float = SECONDS) -> None:
+        """Start no process yet."""
+        self._bounds = memory, seconds
+        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
+        self._gate = _Gate()
+
+    def __enter__(self) -> "Readers":
+        """Return the readers."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes that are not at work."""
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+
+    def start_for(self, paths: Iterable[Path]) -> None:
+        """Start a process now if one of the files will need it by its name: it loads its libraries meanwhile."""
+        if any(path.suffix.lower() not in files.ONE_PASS_SUFFIXES for path in paths):
+            self._idle.put(self._worker())
+
+    def image(self, path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> np.ndarray:
+        """Read an image file as `images.read` does.
+
+        Raises:
+            UnreadableError: what the file says of itself, or damage.
+            BoundError: a bound was reached or memory was short, which says nothing about the file.
+
+        """
+        if images.may_be_in_one_pass(path):
+            data = images.content(path)
+            if images.in_one_pass(data):
+                return self._here(path, lambda: images.decode(data, size, steps))
+        return self._elsewhere(path, size, steps, "image")[0]
+
+    def dicom(self, path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> Read:
+        """Read a DICOM file as `dicom.read` does; raises as `image` does."""
+        return self._elsewhere(path, size, steps, "dicom")
+
+    def _here(self, path: Path, decode: Callable[[], np.ndarray]) -> np.ndarray:
+        """Decode in this thread; what a decoder calls damaged is decoded again, alone and with enough memory."""
+        try:
+            try:
+                with self._gate.shared():
+                    return decode()
+            except DamagedError as error:
+                with self._gate.alone():
+                    limits.check_memory(error.need)
+                    return decode()
+        except MemoryError:
+            raise BoundError(f"{shown(path)}: {bounded.LACK}") from None
+
+    def _elsewhere(self, path: Path, size: tuple[int, int], steps: Canonical, kind: str) -> Read:
+        try:
+            worker = self._idle.get_nowait()
+        except queue.Empty:
+            worker = self._worker()
+        request = {"kind": kind, "path": os.fspath(path.absolute()), "size": size, "steps": steps.model_dump()}
+        try:
+            answer, content = worker.ask(request)
+        except BoundError as error:
+            worker.close()
+            raise BoundError(f"{shown(path)}: {error}") from None
+        self._idle.put(worker)
+        if "unreadable" in answer:
+            raise UnreadableError(answer["unreadable"])
+        return np.frombuffer(content, np.uint8).reshape(answer["shape"]).copy(), answer["remarks"]
+
+    def _worker(self) -> Worker:
+        return Worker(__name__, *self._bounds)
+
+
+class _Gate:
+    """Lets many threads decode, or one alone."""
+
+    def __init__(self) -> None:
+        self._threads = max(parallel.cores(), 64)
+        self._places = threading.BoundedSemaphore(self._threads)
+        self._one = threading.Lock()
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        with self._places:
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._one:
+            for _ in range(self._threads):
+                self._places.acquire()
+            try:
+                yield
+            finally:
+                for _ in range(self._threads):
+                    self._places.release()
+
+
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Decode in the process; the second time alone, as in `Readers`."""
+    arguments = Path(request["path"]), tuple(request["size"]), Canonical(**request["steps"])
+    try:
+        try:
+            image, remarks = _decoded(request["kind"], *arguments)
+        except DamagedError as error:
+            limits.check_memory(error.need)
+            image, remarks = _decoded(request["kind"], *arguments)
+    except UnreadableError as error:
+        return {"unreadable": str(error)}, b""
+    return {"shape": image.shape, "remarks": remarks}, np.ascontiguousarray(image).tobytes()
+
+
+def _decoded(kind: str, path: Path, size: tuple[int, int], steps: Canonical) -> Read:
+    if kind == "dicom":
+        return dicom.read(path, size, steps)
+    return images.read(path, size, steps), []
+
+
+def main() -> None:
+    """Serve as the process of `Readers`."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    bounded.serve(_answer)
