@@ -27,6 +27,7 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
         about = About(
             source=source,
             canonical=params.preprocess.canonical,
+            for_processing=params.preprocess.for_processing,
             images_without_patient=unknown,
             remarks=dataset.read_remarks(raw),
             excluded=sorted(set(params.data.exclude)),

@@ -81,7 +81,11 @@ def describe(
             },
             "audit": audit,
             "flip_at_test": train.flip_at_test,
-            "preprocess": {"size": data.images.shape[1:], "canonical": about.canonical},
+            "preprocess": {
+                "size": data.images.shape[1:],
+                "canonical": about.canonical,
+                "for_processing": about.for_processing,
+            },
             "thresholds": locked_thresholds(selecting),
             "recalibration": learned_recalibration(selecting),
             "arithmetic": {

@@ -158,6 +158,8 @@ class About(settings.Settings):
     """`data.source` of params.yaml."""
     canonical: settings.Canonical
     """Steps of canonicalisation that were applied."""
+    for_processing: settings.ForProcessing = "refuse"
+    """What was done with raw detector data; left out of the file where they were refused, as they always were."""
     images_without_patient: int
     remarks: list[str] = Field(default_factory=list)
     """What the user should know about how the data were delivered."""
@@ -178,7 +180,8 @@ def read_remarks(raw: Path) -> list[str]:
 
 def write_about(prepared: Path, about: About) -> None:
     """Write data/prepared/about.json."""
-    files.write_json(prepared / "about.json", about.model_dump())
+    unchanged = {"for_processing"} if about.for_processing == "refuse" else None
+    files.write_json(prepared / "about.json", about.model_dump(exclude=unchanged))
 
 
 def read_about(prepared: Path) -> About:

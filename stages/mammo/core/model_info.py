@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from mammo.core import files, settings
 from mammo.core.errors import UserError
-from mammo.core.settings import Canonical, Precision, Threads
+from mammo.core.settings import Canonical, ForProcessing, Precision, Threads
 
 import numpy as np
 from pydantic import (
@@ -88,6 +88,7 @@ class Input(_Part):
     size: tuple[Pixels, Pixels]
     """Height and width in pixels."""
     canonical: Canonical
+    for_processing: ForProcessing = "refuse"
 
     model_config = ConfigDict(strict=False)  # JSON has lists, not tuples
 

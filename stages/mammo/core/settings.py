@@ -20,6 +20,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Pixels = Annotated[int, Field(ge=32, le=4096)]
 Share = Annotated[float, Field(gt=0, lt=0.5)]
 Precision = Literal["float32", "bfloat16"]
+ForProcessing = Literal["refuse", "transform"]
+"""What is done with raw detector data (DICOM's FOR PROCESSING): refuse the file, or transform it for display."""
 Threads = Annotated[int, Field(ge=1, le=256)]
 ThresholdRule = Literal["balanced_accuracy", "half", "specificity_90", "specificity_95", "sensitivity_90"]
 """Rules for choosing a threshold on validation, described in `scoring.thresholds`."""
@@ -169,6 +171,7 @@ class Preprocess(Settings):
     size: Annotated[list[Pixels], Field(min_length=2, max_length=2)]
     on_unreadable: Literal["stop", "skip"]
     canonical: Canonical
+    for_processing: ForProcessing = "refuse"
 
 
 class Audit(Settings):

@@ -11,7 +11,9 @@ import numpy as np
 LOOK = 224  # height and width in pixels at which the breast is segmented; `appearance` was tuned at it
 BRIDGE = 5  # of these pixels: narrower bridges from the breast to a scanner's border or a line are cut
 SKIN = 2  # of these pixels added around the breast: skin is darker than the threshold of the segmentation
+CLEAR = 1.2  # times as much breast along one side as along the other: the side of the chest wall is beyond doubt
 EDGE = 0.1  # share of the breast's width: columns that are compared to find the chest wall
+PLAIN = Canonical()
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,29 @@ def _breast(small: np.ndarray) -> np.ndarray | None:
 
 def _chest_wall_right(breast: np.ndarray) -> bool:
     """Return whether the chest wall is on the right: the breast is higher at the chest wall than at the nipple."""
+    left, right = _at_sides(breast)
+    return right > left
+
+
+def chest_wall(image: np.ndarray) -> str:
+    """Return the side of an image, uint8, (height, width), on which the chest wall is, as `clear_side` does."""
+    return clear_side(view(image, PLAIN).breast)
+
+
+def clear_side(breast: np.ndarray | None) -> str:
+    """Return `left` or `right`, where the chest wall is by the mask of the breast; empty where that is not clear."""
+    left, right = _at_sides(breast) if breast is not None else (0, 0)
+    if left > CLEAR * right:
+        return "left"
+    return "right" if right > CLEAR * left else ""
+
+
+def _at_sides(breast: np.ndarray) -> tuple[int, int]:
+    """Return the number of pixels of the breast in its outermost columns on the left and on the right."""
     across = np.flatnonzero(breast.any(axis=0))
     edge = max(round(EDGE * (across[-1] + 1 - across[0])), 1)
     left, right = across[0] + edge, across[-1] + 1 - edge
-    return int(breast[:, right:].sum()) > int(breast[:, :left].sum())
+    return int(breast[:, across[0] : left].sum()), int(breast[:, right:].sum())
 
 
 def applied(image: np.ndarray, geometry: View, size: tuple[int, int], of_mask: bool = False) -> np.ndarray:

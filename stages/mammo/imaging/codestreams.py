@@ -134,7 +134,7 @@ def jpeg2000(data: bytes) -> tuple[int, int]:
         UnreadableError: it has no header, several components, or more parts than `limits` allow.
 
     """
-    stream = _out_of_boxes(data)
+    stream = out_of_boxes(data)
     if not stream.startswith(SIGNATURE_2000) or len(stream) < 44:
         raise UnreadableError("is damaged: the compressed pixels have no header")
     right, bottom, left, top, wide, high, tiles_left, tiles_top = struct.unpack_from(">8I", stream, 8)
@@ -153,7 +153,7 @@ def jpeg2000(data: bytes) -> tuple[int, int]:
     return height, width
 
 
-def _out_of_boxes(data: bytes) -> bytes:
+def out_of_boxes(data: bytes) -> bytes:
     """Return the codestream of a JP2 file (T.800 I.4), or the data themselves if they are one."""
     if not data.startswith(BOXES_2000):
         return data

@@ -1,37 +1,46 @@
 """Reader of DICOM files: the pixels as a radiologist's screen displays them; patient data are never read."""
 
 import warnings
+import zlib
 from pathlib import Path
 
-from mammo.core.settings import Canonical
+from mammo.core.settings import Canonical, ForProcessing
 from mammo.core.wording import counted
-from mammo.imaging import codestreams, dicom_limits, images, limits
+from mammo.imaging import (
+    area,
+    canonical,
+    dicom_limits,
+    display,
+    headers,
+    images,
+    limits,
+    resolution_levels,
+    stored_pixels,
+)
+from mammo.imaging.headers import Header, Remark
 from mammo.imaging.limits import DamagedError, UnreadableError
+from mammo.imaging.stored_pixels import CODED, JPEG2000, Stored, frame_of
 
-import imagecodecs
+import cv2
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.encaps import generate_frames
+from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
-from pydicom.pixels import apply_windowing, pixel_array
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    RLELossless,
-)
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 SUFFIXES = (".dcm", ".dicom")
 MARK_AT, MARK = 128, b"DICM"  # PS3.10: a preamble of 128 bytes, then the prefix DICM
+META_GROUP = 12  # bytes of the element that holds the length of the others of its group
+INFLATED = 2**28  # bytes, at most, of a deflated file: more than any mammogram needs
 NEED = 16  # bytes of memory per pixel while decoding
-CODED = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes)
 
 # Only these tags are read; none contains a name, number, date or text about a patient.
 TAGS = [
-    "Modality",
-    "PresentationIntentType",
+    *headers.TAGS,
+    "PixelIntensityRelationship",
+    "PixelIntensityRelationshipSign",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "NumberOfFrames",
@@ -41,14 +50,14 @@ TAGS = [
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
+    "SmallestImagePixelValue",
+    "LargestImagePixelValue",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
     "ModalityLUTSequence",
     "RescaleIntercept",
     "RescaleSlope",
-    "VOILUTSequence",
     "VOILUTFunction",
-    "WindowCenter",
     "WindowWidth",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
@@ -69,17 +78,24 @@ def is_dicom(path: Path) -> bool:
         return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
 
 
-def read(path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> tuple[np.ndarray, list[str]]:
+def read(
+    path: Path,
+    size: tuple[int, int],
+    steps: Canonical = images.PLAIN,
+    for_processing: ForProcessing = "refuse",
+) -> tuple[np.ndarray, list[Remark]]:
     """Read a DICOM image as 8-bit grey of one size.
 
     The modality LUT or rescale slope and intercept are applied, then the first VOI LUT or window (DICOM PS3.3 C.11.1,
     C.11.2). MONOCHROME1 is inverted so that dense tissue is white; pixel padding becomes background. The values are
-    then scaled to 16-bit grey by their range and processed by `images` like a PNG file.
+    then scaled to grey by their range and resized like those of a PNG file. JPEG 2000 is decoded at the smallest
+    resolution level with enough pixels.
 
     Args:
         path: a DICOM file.
         size: height and width in pixels.
         steps: canonicalisation steps.
+        for_processing: what to do with raw detector data.
 
     Returns:
         The image, uint8, (height, width), and remarks on why it may not be a mammogram for presentation.
@@ -90,23 +106,29 @@ def read(path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> 
     """
     dataset = _opened(path)
     _check(dataset)
-    shown = _shown(dataset)
-    low, high = float(shown.min()), float(shown.max())
-    if not np.isfinite([low, high]).all():
-        raise UnreadableError("holds values that are not finite numbers")
-    if low == high:
-        raise UnreadableError("has no contrast: every pixel is the same at its window")
-    grey = np.rint((shown - low) * (65535 / (high - low))).astype(">u2")
-    header = f"P5 {grey.shape[1]} {grey.shape[0]} 65535\n"
-    return images.decode(header.encode() + grey.tobytes(), size, steps), _remarks(dataset)
+    if for_processing == "refuse" and display.is_raw(dataset):
+        raise UnreadableError(
+            "holds raw detector data (FOR PROCESSING), not the image a radiologist reads; "
+            "preprocess.for_processing: transform reads such images"
+        )
+    header = _header(dataset)
+    wanted = (2 * size[0], 2 * size[1]) if steps.any else size  # twice, since the breast may be cropped
+    grey = _grey(dataset, wanted, size if not steps.any else None, raw=for_processing == "transform")
+    if not steps.any:
+        image = grey
+        chest_wall = canonical.chest_wall(image) if header.chest_wall else ""
+    else:
+        geometry = canonical.view(grey, steps)
+        image, chest_wall = canonical.applied(grey, geometry, size), canonical.clear_side(geometry.breast)
+    return image, [*header.remarks, *headers.side(header, chest_wall)]
 
 
 def _opened(path: Path) -> Dataset:
     try:
-        file = dicom_limits.BoundedFile(path)
-        syntax = read_file_meta_info(path).get("TransferSyntaxUID")
-        if syntax == DeflatedExplicitVRLittleEndian:  # a few kilobytes may inflate to any size
-            raise UnreadableError("is a deflated DICOM file, which is not supported: save it uncompressed")
+        file = dicom_limits.BoundedFile.of(path)
+        meta = read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            return _inflated(path, meta)
         return dcmread(file, specific_tags=TAGS)
     except InvalidDicomError:
         raise UnreadableError("is not a DICOM file: the prefix DICM is missing") from None
@@ -114,6 +136,27 @@ def _opened(path: Path) -> Dataset:
         raise UnreadableError(f"cannot be opened: {error.strerror or 'reading fails'}") from None
     except (UnreadableError, MemoryError):
         raise
+    except Exception:  # damaged bytes can cause any exception in pydicom
+        raise UnreadableError("is damaged: its DICOM header cannot be read") from None
+
+
+def _inflated(path: Path, meta: FileMetaDataset) -> Dataset:
+    """Read a deflated file (PS3.5 A.5); a few kilobytes may inflate to any size, so more than `INFLATED` is refused."""
+    start = MARK_AT + len(MARK) + META_GROUP + int(meta.FileMetaInformationGroupLength)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = inflater.decompress(path.read_bytes()[start:], INFLATED)
+    if inflater.unconsumed_tail:
+        raise UnreadableError(f"inflates to more than {INFLATED:,} bytes")
+    tags: list[BaseTag | int] = [Tag(name) for name in TAGS]
+    dataset = read_dataset(
+        dicom_limits.BoundedFile(content), is_implicit_VR=False, is_little_endian=True, specific_tags=tags
+    )
+    return FileDataset(path, dataset, file_meta=meta, is_implicit_VR=False, is_little_endian=True)
+
+
+def _header(dataset: Dataset) -> Header:
+    try:
+        return headers.of(dataset)
     except Exception:  # damaged bytes can cause any exception in pydicom
         raise UnreadableError("is damaged: its DICOM header cannot be read") from None
 
@@ -144,110 +187,48 @@ def _check(dataset: Dataset) -> None:
         raise UnreadableError(f"has {stored}-bit pixels (a mask?); at least 8 bits are needed")
     limits.check_size(columns, rows, 1, 2)
     if syntax in CODED:
-        dicom_limits.check_frame(_frame(dataset), syntax, rows, columns)
+        dicom_limits.check_frame(frame_of(dataset), syntax, rows, columns)
     elif syntax != RLELossless and len(data) < (expected := rows * columns * allocated // 8):
         raise UnreadableError(f"is truncated: {len(data):,} of {expected:,} bytes of pixels")
 
 
-def _shown(dataset: Dataset) -> np.ndarray:
-    """Return the pixels after modality and VOI transformation, dense tissue bright, (rows, columns)."""
+def _grey(dataset: Dataset, enough: tuple[int, int], size: tuple[int, int] | None, raw: bool) -> np.ndarray:
+    """Return the pixels as displayed, uint8: of the size `size`, or if that is None at least as many as `enough`."""
     try:
-        coded = dataset.file_meta.TransferSyntaxUID in (*CODED, RLELossless)
-        stored = _decoded(dataset) if coded else pixel_array(dataset)
-        padding = _padding(stored, dataset)
-        values = _viewed(_modality(stored, dataset), dataset)
-    except MemoryError:
+        stored = stored_pixels.decode(dataset, enough if _can_be_reduced(dataset, raw) else None)
+        shape = dataset.Rows, dataset.Columns
+        if not stored.reduced and stored.pixels.shape != shape:
+            raise UnreadableError("is damaged: header and pixels differ in size")
+        if stored.indexed:
+            return _through_table(stored, display.table(stored, dataset, raw), shape, size)
+        grey = display.spread(display.grey_levels(stored.values(stored.pixels), dataset, raw))
+    except (UnreadableError, MemoryError):
         raise
     except Exception:  # each decoder raises its own exceptions
         syntax = dataset.file_meta.TransferSyntaxUID
         name = syntax.name if syntax.is_transfer_syntax else "unknown transfer syntax"
         need = NEED * int(dataset.Rows) * int(dataset.Columns)
         raise DamagedError(f"is damaged: its pixels cannot be decoded ({name})", need) from None
-    if stored.shape != (dataset.Rows, dataset.Columns):
-        raise UnreadableError("is damaged: header and pixels differ in size")
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        values = -values.astype(np.float64)
-    if padding.any() and not padding.all():
-        values[padding] = values[~padding].min()
-    return values
+    return _eight_bit(grey if size is None else images.resized(grey, size))
 
 
-def _frame(dataset: Dataset) -> bytes:
-    codestreams.fragments(dataset.PixelData)
-    try:
-        return next(generate_frames(dataset.PixelData, number_of_frames=1))
-    except Exception:
-        raise UnreadableError("is damaged: the compressed pixels are not encapsulated as DICOM requires") from None
+def _can_be_reduced(dataset: Dataset, raw: bool) -> bool:
+    if dataset.file_meta.TransferSyntaxUID not in JPEG2000 or int(dataset.BitsStored) > 16:
+        return False
+    low, high = stored_pixels.storable(dataset)
+    return display.can_be_averaged(np.arange(low, high + 1), dataset, raw)
 
 
-def _decoded(dataset: Dataset) -> np.ndarray:
-    """Return the stored values of a compressed frame, signed or unsigned as the DICOM header specifies."""
-    syntax, frame = dataset.file_meta.TransferSyntaxUID, _frame(dataset)
-    if syntax == RLELossless:
-        # The output is bounded by its size here: pydicom lets 2 bytes become 128 without an end.
-        shape, kind = (int(dataset.Rows), int(dataset.Columns)), f"u{int(dataset.BitsAllocated) // 8}"
-        values = np.empty(shape, kind)
-        imagecodecs.dicomrle_decode(frame, values.dtype, out=values.data.cast("B"))
-    elif syntax in JPEG2000TransferSyntaxes:
-        values = imagecodecs.jpeg2k_decode(frame)
-    elif syntax in JPEGLSTransferSyntaxes:
-        values = imagecodecs.jpegls_decode(frame)
-    else:
-        values = imagecodecs.jpeg8_decode(frame)
-    bits = int(dataset.BitsStored)
-    highest = 2**bits - 1  # a lossy frame of higher precision may exceed it
-    values = np.minimum(values.astype(np.int64), highest) & highest
-    if dataset.PixelRepresentation == 1:
-        values -= (values >> (bits - 1)) << bits
-    return values
+def _through_table(
+    stored: Stored, table: np.ndarray, shape: tuple[int, int], size: tuple[int, int] | None
+) -> np.ndarray:
+    if stored.reduced:
+        grey = resolution_levels.centred(cv2.LUT(stored.pixels, table[np.newaxis]), shape, stored.reduced)
+        return _eight_bit(grey if size is None else images.resized(grey, size))
+    if size is None:
+        return cv2.LUT(stored.pixels, _eight_bit(table)[np.newaxis])
+    return _eight_bit(area.resized(stored.pixels, table, size))
 
 
-def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Return the mask of the padding pixels (PS3.3 C.7.5.1.1.2), whose value would distort the range."""
-    first = dataset.get("PixelPaddingValue")
-    if first is None:
-        return np.zeros(stored.shape, bool)
-    last = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((int(first), int(first if last is None else last)))
-    return (stored >= low) & (stored <= high)
-
-
-def _modality(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    if dataset.get("ModalityLUTSequence"):
-        return _looked_up(stored, dataset.ModalityLUTSequence[0])
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    if slope is None or intercept is None:
-        return stored.astype(np.float64)
-    return stored * float(slope) + float(intercept)
-
-
-def _viewed(values: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Apply the first VOI LUT or, without one, the first window; without either, return the values unchanged."""
-    if dataset.get("VOILUTSequence"):
-        return _looked_up(values, dataset.VOILUTSequence[0])
-    if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
-        return apply_windowing(values, dataset)
-    return values
-
-
-def _looked_up(values: np.ndarray, item: Dataset) -> np.ndarray:
-    """Apply a lookup table (PS3.3 C.11.1.1.1); values outside its range map to its first or last entry.
-
-    pydicom's `apply_voi` casts the index to the type of the table, so that 12 bits wrap around in an 8-bit table.
-    """
-    entries, first = int(item.LUTDescriptor[0]) or 65536, int(item.LUTDescriptor[1])
-    table = item.LUTData
-    if isinstance(table, bytes):
-        word = "<u2" if item.original_encoding[1] in (True, None) else ">u2"
-        table = np.frombuffer(table, np.uint8 if len(table) < 2 * entries else word)
-    table = np.asarray(table, np.float64)[:entries]
-    return table[np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)]
-
-
-def _remarks(dataset: Dataset) -> list[str]:
-    remarks = []
-    if dataset.get("Modality") != "MG":
-        remarks.append("not a mammogram by its header (modality is not MG)")
-    if dataset.get("PresentationIntentType") == "FOR PROCESSING":
-        remarks.append("raw detector data (FOR PROCESSING), not the image a radiologist reads")
-    return remarks
+def _eight_bit(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

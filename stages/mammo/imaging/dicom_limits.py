@@ -18,17 +18,23 @@ MAX_READS = 200_000  # from the header; a large one has a few thousand elements,
 class BoundedFile(io.BytesIO):
     """The bytes of a DICOM file, which can be read from only so often: pydicom visits every element in Python."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file.
+    def __init__(self, content: bytes) -> None:
+        """Hold the bytes."""
+        super().__init__(content)
+        self._reads = 0
+
+    @classmethod
+    def of(cls, path: Path) -> "BoundedFile":
+        """Return the content of a file.
 
         Raises:
-            UnreadableError: it has too many bytes.
+            UnreadableError: it has too many bytes, or too many elements before those of the data set.
 
         """
         limits.check_bytes(path.stat().st_size)
-        super().__init__(path.read_bytes())
-        self._reads = 0
-        self._check_meta()
+        file = cls(path.read_bytes())
+        file._check_meta()
+        return file
 
     def _check_meta(self) -> None:
         data, place = self.getbuffer(), META_AT

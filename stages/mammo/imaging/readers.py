@@ -15,16 +15,17 @@ from typing import Any
 
 from mammo.core import bounded, files, parallel
 from mammo.core.bounded import BoundError, Worker
-from mammo.core.settings import Canonical
+from mammo.core.settings import Canonical, ForProcessing
 from mammo.core.wording import shown
 from mammo.imaging import dicom, images, limits
+from mammo.imaging.headers import Remark
 from mammo.imaging.limits import DamagedError, UnreadableError
 
 import numpy as np
 
 MEMORY = 2_000_000_000  # bytes of the process; every file that `limits` let pass takes less than half
 SECONDS = 60.0  # of processor time per file
-Read = tuple[np.ndarray, list[str]]
+Read = tuple[np.ndarray, list[Remark]]
 """An image, uint8, (height, width), and remarks on why it may not be a mammogram."""
 
 
@@ -65,9 +66,15 @@ class Readers:
                 return self._here(path, lambda: images.decode(data, size, steps))
         return self._elsewhere(path, size, steps, "image")[0]
 
-    def dicom(self, path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> Read:
+    def dicom(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        steps: Canonical = images.PLAIN,
+        for_processing: ForProcessing = "refuse",
+    ) -> Read:
         """Read a DICOM file as `dicom.read` does; raises as `image` does."""
-        return self._elsewhere(path, size, steps, "dicom")
+        return self._elsewhere(path, size, steps, "dicom", for_processing)
 
     def _here(self, path: Path, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """Decode in this thread; what a decoder calls damaged is decoded again, alone and with enough memory."""
@@ -82,12 +89,20 @@ class Readers:
         except MemoryError:
             raise BoundError(f"{shown(path)}: {bounded.LACK}") from None
 
-    def _elsewhere(self, path: Path, size: tuple[int, int], steps: Canonical, kind: str) -> Read:
+    def _elsewhere(
+        self, path: Path, size: tuple[int, int], steps: Canonical, kind: str, for_processing: ForProcessing = "refuse"
+    ) -> Read:
         try:
             worker = self._idle.get_nowait()
         except queue.Empty:
             worker = self._worker()
-        request = {"kind": kind, "path": os.fspath(path.absolute()), "size": size, "steps": steps.model_dump()}
+        request = {
+            "kind": kind,
+            "path": os.fspath(path.absolute()),
+            "size": size,
+            "steps": steps.model_dump(),
+            "for_processing": for_processing,
+        }
         try:
             answer, content = worker.ask(request)
         except BoundError as error:
@@ -96,7 +111,9 @@ class Readers:
         self._idle.put(worker)
         if "unreadable" in answer:
             raise UnreadableError(answer["unreadable"])
-        return np.frombuffer(content, np.uint8).reshape(answer["shape"]).copy(), answer["remarks"]
+        return np.frombuffer(content, np.uint8).reshape(answer["shape"]).copy(), [
+            Remark(*remark) for remark in answer["remarks"]
+        ]
 
     def _worker(self) -> Worker:
         return Worker(__name__, *self._bounds)
@@ -129,21 +146,22 @@ class _Gate:
 
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """Decode in the process; the second time alone, as in `Readers`."""
-    arguments = Path(request["path"]), tuple(request["size"]), Canonical(**request["steps"])
     try:
         try:
-            image, remarks = _decoded(request["kind"], *arguments)
+            image, remarks = _decoded(request)
         except DamagedError as error:
             limits.check_memory(error.need)
-            image, remarks = _decoded(request["kind"], *arguments)
+            image, remarks = _decoded(request)
     except UnreadableError as error:
         return {"unreadable": str(error)}, b""
     return {"shape": image.shape, "remarks": remarks}, np.ascontiguousarray(image).tobytes()
 
 
-def _decoded(kind: str, path: Path, size: tuple[int, int], steps: Canonical) -> Read:
-    if kind == "dicom":
-        return dicom.read(path, size, steps)
+def _decoded(request: dict[str, Any]) -> Read:
+    path, steps = Path(request["path"]), Canonical(**request["steps"])
+    size = (request["size"][0], request["size"][1])
+    if request["kind"] == "dicom":
+        return dicom.read(path, size, steps, request["for_processing"])
     return images.read(path, size, steps), []
 
 

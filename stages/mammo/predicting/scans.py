@@ -126,7 +126,9 @@ def _pixels(path: Path, info: ModelInfo, readers: Readers) -> tuple[np.ndarray, 
             raise images.UnreadableError("is not a regular file")
         limits.check_bytes(status.st_size)
         if dicom.is_dicom(path):
-            return readers.dicom(path, info.preprocess.size, info.preprocess.canonical)
+            wanted = info.preprocess
+            image, remarks = readers.dicom(path, wanted.size, wanted.canonical, wanted.for_processing)
+            return image, [remark.text for remark in remarks]
     except OSError as error:
         raise images.UnreadableError(f"cannot be opened: {error.strerror}") from error
     return readers.image(path, info.preprocess.size, info.preprocess.canonical), []
