@@ -11,6 +11,7 @@ from mammo.scoring.paired import Change, against_chance, holm, mcnemar, paired_b
 from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import p_value, percent, rounded, with_interval
 from mammo.scoring.thresholds import locked_thresholds, operating_points
+from mammo.scoring.units import UNITS, InUnits, Unit, in_units, numbers_by_class, unit_scores
 from mammo.scoring.verdicts import against_shortcut
 
 __all__ = [
@@ -18,11 +19,14 @@ __all__ = [
     "NORMAL",
     "RESAMPLES",
     "TITLES",
+    "UNITS",
     "Bootstrap",
     "Cases",
     "Change",
+    "InUnits",
     "Interval",
     "Table",
+    "Unit",
     "against_chance",
     "against_shortcut",
     "agreement",
@@ -34,10 +38,12 @@ __all__ = [
     "delong_test",
     "holm",
     "image_scores",
+    "in_units",
     "learned_recalibration",
     "locked_thresholds",
     "mcnemar",
     "net_benefit",
+    "numbers_by_class",
     "operating_points",
     "p_value",
     "paired_bootstrap",
@@ -49,5 +55,6 @@ __all__ = [
     "rounded",
     "scores",
     "share",
+    "unit_scores",
     "with_interval",
 ]
