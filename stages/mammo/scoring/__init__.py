@@ -10,6 +10,7 @@ from mammo.scoring.measures import COMPARED, TITLES, image_scores, resampled_auc
 from mammo.scoring.paired import Change, against_chance, holm, mcnemar, paired_bootstrap
 from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import p_value, percent, rounded, with_interval
+from mammo.scoring.subgroups import Subgroups, subgroups
 from mammo.scoring.thresholds import locked_thresholds, operating_points
 from mammo.scoring.units import UNITS, InUnits, Unit, in_units, numbers_by_class, unit_scores
 from mammo.scoring.verdicts import against_shortcut
@@ -25,6 +26,7 @@ __all__ = [
     "Change",
     "InUnits",
     "Interval",
+    "Subgroups",
     "Table",
     "Unit",
     "against_chance",
@@ -55,6 +57,7 @@ __all__ = [
     "rounded",
     "scores",
     "share",
+    "subgroups",
     "unit_scores",
     "with_interval",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 
-def _placements(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def placements(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the share of negatives below each positive, and the share of positives above each negative.
 
     Computed by midranks (Sun & Xu 2014, IEEE Signal Process. Lett. 21:1389) in floating point, to avoid overflow.
@@ -32,7 +32,7 @@ def delong_interval(cases: Cases) -> Interval:
     variance, it is the exact binomial interval for n independent pairs, n being the size of the smaller class.
     """
     cases = cases.independent()
-    above, below = _placements(cases.labels, cases.probabilities)
+    above, below = placements(cases.labels, cases.probabilities)
     error = _variance(above, below) ** 0.5 if min(len(above), len(below)) > 1 else 0.0
     return _limits(above, NORMAL * error, min(len(above), len(below)))
 
@@ -44,7 +44,7 @@ def clustered_interval(cases: Cases) -> Interval:
     of freedom, clipped to [0, 1]; with fewer than two patients of a kind it is [0, 1]. It takes no resamples, so that a
     training can compute it after every epoch.
     """
-    above, below = _placements(cases.labels, cases.probabilities)
+    above, below = placements(cases.labels, cases.probabilities)
     support, patients = cases.support(), len(cases.cancer)
     if support < 2:
         return _limits(above, 0.0, support)
@@ -81,7 +81,7 @@ def delong_test(a: Cases, b: Cases) -> Change:
     """Run DeLong's paired test of two ROC AUCs on the same independent images, given in the same order."""
     of_a, of_b = delong_interval(a), delong_interval(b)
     labels, scores_a, scores_b = a.as_given(a.labels), a.as_given(a.probabilities), b.as_given(b.probabilities)
-    (above_a, below_a), (above_b, below_b) = _placements(labels, scores_a), _placements(labels, scores_b)
+    (above_a, below_a), (above_b, below_b) = placements(labels, scores_a), placements(labels, scores_b)
     support = min(len(above_a), len(below_a))
     if np.array_equal(scores_a, scores_b):
         return unchanged(of_a)

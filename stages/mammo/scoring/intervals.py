@@ -144,16 +144,29 @@ def interval(
     if support < 2 or not len(drawn):
         return Interval(value, 0.0, 1.0)
     one_image = variance or (lambda at: of_proportion(at, support))
-    factor = 1.0
-    if 0 < value < 1:
-        if np.ptp(drawn) == 0:
-            return Interval(value, value, value)
-        ratio_of_variances = float(np.var(drawn)) * support / (support - 1) / one_image(value)
-        wrong = min(value, 1 - value) * support
-        factor = (wrong * ratio_of_variances + PRIOR) / (wrong + PRIOR)
+    if 0 < value < 1 and np.ptp(drawn) == 0:
+        return Interval(value, value, value)
+    factor = design_effect(value, drawn, support, one_image)
     low = _lower_limit(value, lambda at: factor * one_image(at), normal)
     high = 1 - _lower_limit(1 - value, lambda at: factor * one_image(at), normal)
     return Interval(value, low, max(high, value))
+
+
+def design_effect(value: float, drawn: np.ndarray, support: int, variance: Callable[[float], float]) -> float:
+    """Return the factor by which a score varies more than with one image per patient, shrunk towards 1.
+
+    Args:
+        value: the score; if it is 0 or 1, the factor is 1.
+        drawn: its resamples, without NaN.
+        support: number of patients that determine its precision, at least 2.
+        variance: variance of a score of a given value with one image per patient.
+
+    """
+    if not 0 < value < 1:
+        return 1.0
+    ratio_of_variances = float(np.var(drawn)) * support / (support - 1) / variance(value)
+    wrong = min(value, 1 - value) * support
+    return (wrong * ratio_of_variances + PRIOR) / (wrong + PRIOR)
 
 
 def percentile_interval(resampled: Resampled, support: int) -> Interval:

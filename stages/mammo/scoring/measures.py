@@ -114,6 +114,18 @@ def resampled_auc(cases: Cases, bootstrap: Bootstrap) -> Resampled:
     return collect(cases, bootstrap, len(cases.labels), score)["roc_auc"]
 
 
+def area_and_decisions(cases: Cases, called: np.ndarray, bootstrap: Bootstrap) -> dict[str, Resampled]:
+    """Return ROC AUC, sensitivity and specificity on every resample; `called` as in `all_scores`."""
+    ladder, cells = Ladder(cases), cells_of(cases, called)
+
+    def score(counts: np.ndarray) -> dict[str, np.ndarray]:
+        split = decided(counts @ cells)
+        area = _area(*ladder.climbed(counts))
+        return {"roc_auc": area, "sensitivity": split["sensitivity"], "specificity": split["specificity"]}
+
+    return collect(cases, bootstrap, len(cases.labels), score)
+
+
 def _steps(cumulative: np.ndarray) -> np.ndarray:
     steps = cumulative.copy()
     steps[..., 1:] -= cumulative[..., :-1]
