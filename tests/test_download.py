@@ -16,10 +16,10 @@ import time
 import unicodedata
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from mammo.core import files, stage
+from mammo.core import dataset, files, stage
 from mammo.core.dataset import read_index
 from mammo.sources import kaggle
 from mammo.sources import own as own_images
@@ -507,15 +507,80 @@ def test_a_list_that_is_none_is_refused(download: Download, place: Path, own: Pa
     assert words in refused(download(), place)
 
 
-def test_columns_may_be_spaced_and_capitalised_and_others_are_named(download: Download, place: Path, own: Path) -> None:
+def test_columns_may_be_spaced_and_capitalised(download: Download, place: Path, own: Path) -> None:
     make(own, "0_x.png", "1_x.png")
-    list_images(own, "Image, LABEL , patient,Laterality,Laterality\n0_x.png,0, anna,L,L\n1_x.png,1,bea,R,R\n")
+    list_images(own, "Image, LABEL , patient,Laterality\n0_x.png,0, anna,left\n1_x.png,1,bea, R\n")
     run = download()
     assert run.returncode == 0, run.stderr
     assert index(place) == [("train/0/0_x.png", 0, "", "anna"), ("train/1/1_x.png", 1, "", "bea")]
-    said = "columns of labels.csv that are not used: 'Laterality', 'Laterality'"
+    entries = dataset.read_index(place / "data/raw")
+    assert [(entry.laterality, entry.laterality_from) for entry in entries] == [("L", "table"), ("R", "table")]
+    assert not (place / "data/raw/remarks.json").exists()
+
+
+def test_exam_laterality_and_view_are_taken_in_and_other_columns_become_groups(
+    download: Download, place: Path, own: Path
+) -> None:
+    names = [f"{number}_x.png" for number in range(4)]
+    make(own, *names)
+    rows = [
+        ("0", "anna", "2019", "Left", "cc", "A", "GE"),
+        ("0", "anna", "2019", "RIGHT", "mlo", "A", ""),
+        ("1", "bea", "", "both", "", "b ", "Siemens"),
+        ("0", "cleo", "", "", "MLO", "A", "GE"),
+    ]
+    lines = "".join(f"{name},{','.join(row)}\n" for name, row in zip(names, rows, strict=True))
+    list_images(own, f"image,label,patient,exam,laterality,view,Density,vendor\n{lines}")
+    run = download()
+    assert run.returncode == 0, run.stderr
+    header = (place / "data/raw/index.csv").read_text().splitlines()[0]
+    assert header == "image,label,split,patient,sha256,exam,laterality,view,laterality_from,group_density,group_vendor"
+    entries = sorted(dataset.read_index(place / "data/raw"), key=lambda entry: PurePath(entry.image).name)
+    assert [(entry.exam, entry.laterality, entry.view, entry.laterality_from, entry.groups) for entry in entries] == [
+        ("2019", "L", "CC", "table", (("density", "A"), ("vendor", "GE"))),
+        ("2019", "R", "MLO", "table", (("density", "A"), ("vendor", ""))),
+        ("", "B", "", "table", (("density", "b"), ("vendor", "Siemens"))),
+        ("", "", "MLO", "", (("density", "A"), ("vendor", "GE"))),
+    ]
+    assert "not used" not in run.stdout
+
+
+def test_columns_that_are_no_groups_are_named_with_the_reason(download: Download, place: Path, own: Path) -> None:
+    names = [f"{number}_x.png" for number in range(42)]
+    make(own, *names)
+    header = "image,label,Note,age,comment,site,site,,vendor"
+    lines = "".join(f"{name},{n % 2},{n},{n // 2},,a,a,,v{n % 2}\n" for n, name in enumerate(names))
+    list_images(own, f"{header}\n{lines}")
+    run = download()
+    said = (
+        "columns of labels.csv that are not used: 'Note' (it has 42 values; at most 20 make a group), "
+        "'age' (it has 21 values; at most 20 make a group), 'comment' (it is empty), "
+        "'site' (there is another of this name), 'site' (there is another of this name), '' (it has no name)"
+    )
+    assert run.returncode == 0, run.stderr
     assert f"download: {said}\n" in run.stdout
     assert files.read_json(place / "data/raw/remarks.json") == {"remarks": [said]}
+    assert {entry.groups for entry in dataset.read_index(place / "data/raw")} == {
+        (("vendor", "v0"),),
+        (("vendor", "v1"),),
+    }
+
+
+def test_a_column_that_tells_each_image_apart_is_no_group(download: Download, place: Path, own: Path) -> None:
+    make(own, "0_x.png", "1_x.png")
+    list_images(own, "image,label,accession\n0_x.png,0,a\n1_x.png,1,b\n")
+    assert "that are not used: 'accession' (each row has another value)\n" in download().stdout
+
+
+def test_a_laterality_that_is_none_is_refused_with_its_line(download: Download, place: Path, own: Path) -> None:
+    make(own, "0_x.png", "1_x.png")
+    list_images(own, "image,label,laterality\n0_x.png,0,L\n1_x.png,1,links\n")
+    download_run = download()
+    assert download_run.returncode == 1
+    assert (
+        "  line 3: laterality is 'links'; allowed are L or left, R or right, B or both, and nothing if it is unknown"
+        in download_run.stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,12 @@ def test_the_number_of_workers_changes_no_byte(clean, tmp_path):
     assert files_below(tmp_path) == files_below(folder)
 
 
+def test_the_index_tells_side_and_view_of_every_phantom(clean):
+    for entry in clean[1]:
+        assert entry.image.endswith(f"_{entry.laterality}_{entry.view}.png")
+        assert (entry.laterality in "LR", entry.view in ("CC", "MLO"), entry.laterality_from) == (True, True, "table")
+
+
 @pytest.fixture
 def one_thread():
     """OpenCV as the workers use it."""

@@ -18,11 +18,11 @@ def exams(seed: int = 0, patients: int = 60):
         ill = number % 3 == 0
         woman = random.normal()
         for exam in range(random.integers(1, 3)):
-            for side in ("left", "right")[: random.integers(1, 3)]:
-                cancer = int(ill and side == "left")
+            for side in ("L", "R")[: random.integers(1, 3)]:
+                cancer = int(ill and side == "L")
                 strength = woman + 1.5 * cancer + random.normal()
                 for _ in range(random.integers(1, 4)):
-                    said = random.choice([side, side, side, side, "", "both"])
+                    said = random.choice([side, side, side, side, "", "B"])
                     probability = round(float(1 / (1 + np.exp(-strength - random.normal()))), 2)
                     rows.append((f"woman {number}", f"exam {exam}" if exam else "", said, cancer, probability))
     columns = [np.array(column) for column in zip(*rows, strict=True)]
@@ -34,7 +34,7 @@ def by_loops(images, over_breasts):
     views: dict[tuple[str, str, str], list[tuple[int, float]]] = {}
     for row in zip(*images.values(), strict=True):
         patient, exam, side, label, probability = (str(part) for part in row)
-        if side in ("left", "right"):
+        if side in ("L", "R"):
             views.setdefault((patient, exam, side), []).append((int(label), float(probability)))
     breasts = {key: (max(a for a, _ in seen), sum(b for _, b in seen) / len(seen)) for key, seen in views.items()}
     women: dict[tuple[str, str], list[tuple[int, float]]] = {}
@@ -55,7 +55,7 @@ def test_scores_of_breasts_and_exams_are_those_of_loops_and_scikit_learn(unit, o
     np.testing.assert_allclose(own.probabilities, [expected[key][1] for key in sorted(expected)], atol=1e-12)
     assert own.patients.tolist() == [key[0] for key in sorted(expected)]
     assert own.without_side == int(np.sum(images["laterality"] == "")) > 0
-    assert own.both_sides == int(np.sum(images["laterality"] == "both")) > 0
+    assert own.both_sides == int(np.sum(images["laterality"] == "B")) > 0
 
     scored = unit_scores(own, 0.6, BOOTSTRAP)
     labels, probabilities = (np.array(column) for column in zip(*expected.values(), strict=True))
@@ -101,13 +101,13 @@ def test_images_are_units_of_their_own_and_give_the_headline() -> None:
 
 def test_no_side_at_all_gives_no_breast_and_says_so_instead_of_failing() -> None:
     for unit in ("breast", "exam"):
-        none = in_units(unit, [0, 1], [0.2, 0.8], ["a", "b"], laterality=["", "both"])
+        none = in_units(unit, [0, 1], [0.2, 0.8], ["a", "b"], laterality=["", "B"])
         assert (len(none.labels), none.without_side, none.both_sides) == (0, 1, 1)
         assert unit_scores(none, 0.5, BOOTSTRAP) == {}
 
 
 def test_units_of_one_class_give_no_scores() -> None:
-    one = in_units("breast", [0, 1], [0.2, 0.8], ["a", "b"], laterality=["left", ""])
+    one = in_units("breast", [0, 1], [0.2, 0.8], ["a", "b"], laterality=["L", ""])
     assert unit_scores(one, 0.5, BOOTSTRAP) == {}
     with pytest.raises(UserError, match="no cancer image"):
         one.cases()
@@ -116,7 +116,7 @@ def test_units_of_one_class_give_no_scores() -> None:
 def test_numbers_that_differ_by_class_are_remarked_on() -> None:
     # Two healthy women with both breasts in two views, two with cancer of whom only the affected breast is there.
     patients = ["a"] * 4 + ["b"] * 4 + ["c"] * 2 + ["d"] * 2
-    sides = ["left", "left", "right", "right"] * 2 + ["left", "left"] + ["right", "right"]
+    sides = ["L", "L", "R", "R"] * 2 + ["L", "L"] + ["R", "R"]
     labels = [0] * 8 + [1] * 4
     numbers = numbers_by_class(labels, patients, laterality=sides)
     assert numbers == {"images": {"healthy": 4.0, "cancer": 2.0}, "breasts": {"healthy": 2.0, "cancer": 1.0}}
@@ -130,7 +130,7 @@ def test_numbers_that_differ_by_class_are_remarked_on() -> None:
 
 
 def test_equal_numbers_are_not_remarked_on() -> None:
-    numbers = numbers_by_class([0, 0, 1, 1], ["a", "a", "b", "b"], laterality=["left", "right"] * 2)
+    numbers = numbers_by_class([0, 0, 1, 1], ["a", "a", "b", "b"], laterality=["L", "R"] * 2)
     assert units.remarks(numbers) == []
     assert numbers_by_class([0, 0], ["a", "b"]) == {}
 
@@ -140,11 +140,11 @@ def test_the_mean_per_patient_rises_where_only_the_affected_breast_is_there_and_
     random = np.random.default_rng(8)
     women, ill = 2000, 800
     patient = np.repeat(np.arange(women), 4)
-    sides = np.tile(["left", "left", "right", "right"], women)
-    cancer = ((patient < ill) & (sides == "left")).astype(int)
+    sides = np.tile(["L", "L", "R", "R"], women)
+    cancer = ((patient < ill) & (sides == "L")).astype(int)
     strength = 0.5 * cancer + 0.7 * random.normal(size=women)[patient] + 0.7 * random.normal(size=len(patient))
     probabilities = 1 / (1 + np.exp(-strength))
-    one = (patient >= ill) | (sides == "left")
+    one = (patient >= ill) | (sides == "L")
 
     def area(keep: np.ndarray, unit: units.Unit) -> float:
         own = in_units(unit, cancer[keep], probabilities[keep], patient[keep], laterality=sides[keep])

@@ -17,6 +17,13 @@ SPLITS = tuple(SPLIT_NAMES)
 CLASSES = ("healthy", "cancer")
 """Names of the labels 0 and 1."""
 COLUMNS = ("image", "label", "split", "patient", "sha256")
+MORE_COLUMNS = ("exam", "laterality", "view", "laterality_from")
+"""Columns that follow where a source tells them; then come those of the groups."""
+GROUP = "group_"
+"""Beginning of the column of a group, e.g. `group_density`."""
+BOTH_SIDES = "B"
+LATERALITIES = ("L", "R", BOTH_SIDES)
+"""Left breast, right breast, both in one image."""
 NAME_THE_PATIENTS = (
     "Name the patients in the column patient of labels.csv, or let the pattern data.patient find them in the file names"
 )
@@ -37,6 +44,16 @@ class Entry:
     """Identifier of the patient; empty if unknown."""
     sha256: str
     """SHA-256 of the original file."""
+    exam: str = ""
+    """Identifier of the examination; empty if unknown."""
+    laterality: str = ""
+    """Breast that the image shows, L or R, or B for both; empty if unknown."""
+    view: str = ""
+    """View, e.g. CC or MLO; empty if unknown."""
+    groups: tuple[tuple[str, str], ...] = ()
+    """Name and value of each group that the source tells; an unknown value is empty."""
+    laterality_from: str = ""
+    """Where the laterality comes from: table, header or picture; empty if it is unknown."""
 
     @property
     def patient_key(self) -> str:
@@ -45,9 +62,17 @@ class Entry:
 
 
 def write_index(folder: Path, entries: Iterable[Entry]) -> None:
-    """Write `folder/index.csv`."""
-    rows = ((entry.image, entry.label, entry.split, entry.patient, entry.sha256) for entry in entries)
-    files.write_csv(folder / "index.csv", COLUMNS, rows)
+    """Write `folder/index.csv`; columns that no entry has a value for are left out, but for the first five."""
+    entries = list(entries)
+    more = [name for name in MORE_COLUMNS if any(getattr(entry, name) for entry in entries)]
+    groups = sorted({name for entry in entries for name, _ in entry.groups})
+
+    def row(entry: Entry) -> list[str | int]:
+        values = dict(entry.groups)
+        return [getattr(entry, name) for name in (*COLUMNS, *more)] + [values.get(name, "") for name in groups]
+
+    columns = [*COLUMNS, *more, *(GROUP + name for name in groups)]
+    files.write_csv(folder / "index.csv", columns, map(row, entries))
 
 
 def read_index(folder: Path) -> list[Entry]:
@@ -62,7 +87,12 @@ def read_index(folder: Path) -> list[Entry]:
     for row in files.read_csv(path, COLUMNS):
         if row["label"] not in ("0", "1"):
             raise UserError(f"{path}: label of {row['image']} is {row['label']!r}; allowed are 0 and 1")
-        entries.append(Entry(row["image"], int(row["label"]), row["split"], row["patient"], row["sha256"]))
+        more = {name: row.get(name, "") for name in MORE_COLUMNS}
+        if more["laterality"] not in ("", *LATERALITIES):
+            raise UserError(f"{path}: laterality of {row['image']} is {more['laterality']!r}; allowed are L, R and B")
+        groups = tuple((name.removeprefix(GROUP), row[name]) for name in row if (name or "").startswith(GROUP))
+        known = (row["split"], row["patient"], row["sha256"])
+        entries.append(Entry(row["image"], int(row["label"]), *known, groups=groups, **more))
     return entries
 
 
@@ -129,6 +159,23 @@ class Dataset:
     def patients(self) -> np.ndarray:
         """Patient of each image, (n,); an image of an unknown patient counts as its own patient."""
         return np.array([entry.patient_key for entry in self.entries])
+
+    @property
+    def exams(self) -> np.ndarray:
+        """Examination of each image, (n,); empty if unknown."""
+        return np.array([entry.exam for entry in self.entries], dtype=str)
+
+    @property
+    def laterality(self) -> np.ndarray:
+        """Breast that each image shows, (n,): L, R, B (both), or empty if unknown."""
+        return np.array([entry.laterality for entry in self.entries], dtype=str)
+
+    @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """Level of each image by group, (n,); empty if unknown."""
+        names = dict.fromkeys(name for entry in self.entries for name, _ in entry.groups)
+        values = [dict(entry.groups) for entry in self.entries]
+        return {name: np.array([each.get(name, "") for each in values], dtype=str) for name in names}
 
     def part(self, split: str) -> np.ndarray:
         """Return the positions of the images of one split, ascending."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mammo.core.dataset import BOTH_SIDES, LATERALITIES
 from mammo.scoring.bootstrap import Bootstrap
 from mammo.scoring.cases import Cases
 from mammo.scoring.intervals import Interval
@@ -19,8 +20,7 @@ import numpy as np
 Unit = Literal["image", "breast", "exam", "exam_mean"]
 """What is one case. `exam` is the maximum over the breasts, `exam_mean` their mean."""
 UNITS: tuple[Unit, ...] = ("image", "breast", "exam", "exam_mean")
-SIDES = ("left", "right")
-BOTH = "both"
+SIDES = tuple(side for side in LATERALITIES if side != BOTH_SIDES)
 DECIMALS = 12  # means are rounded: (0.1 + 0.6) / 2 and (0.3 + 0.4) / 2 are tied despite floating-point errors
 
 
@@ -69,7 +69,7 @@ def in_units(
         probabilities: (n,) probabilities of cancer.
         patients: (n,) names.
         exams: (n,) names of exams within the patient; "" is an exam too. By default, one exam per patient.
-        laterality: (n,) "left", "right", "both", or "" if unknown, which is the default.
+        laterality: (n,) "L", "R", "B" for both breasts in one image, or "" if unknown, which is the default.
 
     Returns:
         The units, sorted by patient, exam and side; their order does not depend on labels and probabilities, so that
@@ -84,7 +84,10 @@ def in_units(
     exams = blank if exams is None else np.asarray(exams).astype(str)
     sides = blank if laterality is None else np.asarray(laterality).astype(str)
     known = np.isin(sides, SIDES)
-    left_out = {"without_side": int(np.sum(~known & (sides != BOTH))), "both_sides": int(np.sum(sides == BOTH))}
+    left_out = {
+        "without_side": int(np.sum(~known & (sides != BOTH_SIDES))),
+        "both_sides": int(np.sum(sides == BOTH_SIDES)),
+    }
     keys = np.stack([patients, exams, sides], axis=1)[known]
     keys, of_breasts, scored = _combined(keys, labels[known], probabilities[known], "mean")
     if unit != "breast":

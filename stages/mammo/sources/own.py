@@ -12,6 +12,7 @@ from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.files import IMAGE_SUFFIXES
 from mammo.core.wording import counted
+from mammo.sources import more_columns
 
 LABELS = ("0", "1")
 LIST = "labels.csv"
@@ -20,8 +21,8 @@ LISTED = 20
 
 PIECE = 1 << 20  # bytes that are copied at once
 
-COLUMNS = ("image", "label", "patient", "split")
-"""Columns of labels.csv; the last two may be missing."""
+COLUMNS = ("image", "label", "patient", "split", *more_columns.COLUMNS)
+"""Columns of labels.csv; only the first two must be there. Others become groups."""
 
 _HOMES = re.compile(r"/home/[^/]+|/Users/[^/]+|[A-Za-z]:[\\/]Users[\\/][^\\/]+")
 _NOT_DATA = ("README.md", "Thumbs.db", "desktop.ini", "__MACOSX")
@@ -135,10 +136,13 @@ def listed(folder: Path, patient: str) -> list[Found]:
     found: list[Found] = []
     faults = []
     line_of: dict[Path | str, int] = {}
-    for line, row in _table(folder).rows:
+    content = _table(folder)
+    groups = more_columns.groups(content)
+    for line, row in content.rows:
         fault = _fault_of_row(folder, row)
         if fault is None:
             one = _found_of_row(folder, row, patient)
+            one = replace(one, entry=more_columns.with_values(one.entry, row, groups))
             # The same file twice, even through another path or a link, or two files with the same stored name.
             for key in (one.path.resolve(), one.entry.image.split("/", 2)[2]):
                 if key in line_of:
@@ -156,11 +160,11 @@ def listed(folder: Path, patient: str) -> list[Found]:
 
 
 def remarks(folder: Path) -> list[str]:
-    """Return what the user should know about labels.csv: the columns that are not used."""
+    """Return what the user should know about labels.csv: the columns that are not used, and why."""
     if not (folder / LIST).is_file():
         return []
-    ignored = _table(folder).ignored
-    return [f"columns of {LIST} that are not used: {', '.join(map(repr, ignored))}"] if ignored else []
+    unused = more_columns.unused(_table(folder))
+    return [f"columns of {LIST} that are not used: {', '.join(unused)}"] if unused else []
 
 
 def names_home(folder: str) -> bool:
@@ -222,6 +226,8 @@ def _fault_of_row(folder: Path, row: dict[str, str]) -> str | None:
         return f"label is {row['label']!r}; allowed are 0 (healthy) and 1 (cancer)"
     if "split" in row and row["split"].strip() not in SPLITS:
         return f"split is {row['split']!r}; allowed are {', '.join(SPLITS)}"
+    if fault := more_columns.fault(row):
+        return fault
     fault = _fault_of(folder / row["image"])
     return None if fault is None else f"{row['image']} {fault}"
 

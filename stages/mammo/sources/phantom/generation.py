@@ -57,7 +57,16 @@ def _picture(settings: Phantoms, folder: Path, picture: Picture) -> Entry:
     _write(path, delivered, UNCOMPRESSED)
     as_large = cv2.resize(mask, delivered.shape[::-1], interpolation=cv2.INTER_NEAREST)
     _write((folder / "masks" / picture.path).with_suffix(".png"), as_large)
-    return Entry(picture.path, picture.label, picture.split, str(picture.number), files.sha256(path))
+    return Entry(
+        picture.path,
+        picture.label,
+        picture.split,
+        str(picture.number),
+        files.sha256(path),
+        laterality=picture.side,
+        view=picture.view,
+        laterality_from="table",
+    )
 
 
 def _begin_worker() -> None:
