@@ -17,8 +17,12 @@ from imports import MAMMO, imported, reached, scripts
 from miniature import ROOT, STAGES
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+VALIDATE = PIPELINE["stages"].pop("validate")["do"]
+"""The stage that is there once per external set."""
 FOLDS = yaml.safe_load((ROOT / "cv/dvc.yaml").read_text())
-ALL = [(ROOT, stage) for stage in PIPELINE["stages"]] + [(ROOT / "cv", stage) for stage in FOLDS["stages"]]
+ALL = [(ROOT, stage) for stage in (*PIPELINE["stages"], "validate")] + [
+    (ROOT / "cv", stage) for stage in FOLDS["stages"]
+]
 BYTECODE = MAMMO / "__init__.py"
 """Switches bytecode off and nothing else: no stage depends on it."""
 every_stage = pytest.mark.parametrize(("folder", "stage"), ALL, ids=[f"{folder.name}-{stage}" for folder, stage in ALL])
@@ -26,7 +30,8 @@ every_stage = pytest.mark.parametrize(("folder", "stage"), ALL, ids=[f"{folder.n
 
 def declared(folder: Path, stage: str) -> dict[str, Any]:
     """A stage's entry in the dvc.yaml of `folder`."""
-    return (PIPELINE if folder == ROOT else FOLDS)["stages"][stage]
+    stages = PIPELINE["stages"] | {"validate": VALIDATE} if folder == ROOT else FOLDS["stages"]
+    return stages[stage]
 
 
 def script(folder: Path, stage: str) -> Path:
@@ -46,7 +51,7 @@ def outputs(stage: str) -> list[str]:
     return [name for kind in ("outs", "metrics", "plots") for name in names_of(entry.get(kind, []))]
 
 
-def test_there_are_six_stages_each_with_a_line_that_says_what_it_is_for() -> None:
+def test_there_are_six_stages_and_one_per_external_set_each_with_a_line_that_says_what_it_is_for() -> None:
     assert list(PIPELINE["stages"]) == STAGES
     for folder, stage in ALL:
         description = declared(folder, stage)["desc"]
@@ -138,7 +143,7 @@ def sections_declared(folder: Path, stage: str) -> set[str]:
     if entries == [{"params.yaml": None}]:
         return set(Params.model_fields)
     if folder == ROOT:
-        return {entry for entry in entries if "." not in entry}
+        return {entry for entry in entries if "." not in entry} | ({stage} & set(Params.model_fields))
     (others,) = [entry["../params.yaml"] for entry in entries if isinstance(entry, dict)] or [[]]
     return set(others)
 

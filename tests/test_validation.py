@@ -317,7 +317,8 @@ def test_what_is_no_external_set_is_one_line(first: Run, tmp_path: Path) -> None
         ((clone / "plots/predictions.csv",), "show a patient of the set that the model was made from (48 test)"),
         ((clone / "metrics/test.json",), "lacks the column"),
         ((place, "--revision", "nonsense"), "nonsense is not a revision"),
-        ((place, "--out", "metrics"), "metrics"),
+        ((place, "--out", "metrics"), "--out metrics: this folder holds something else"),
+        ((place, "--out", "plots/audit"), "this is an output of the pipeline"),
     ):
         said = validate(clone, *arguments, fails=True)
         assert words in said and said.count("\n") == 1, said

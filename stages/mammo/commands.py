@@ -308,11 +308,12 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _validate(options: argparse.Namespace) -> int:
+    from mammo.core import settings
     from mammo.predicting import validation
 
     if not Path("dvc.yaml").is_file():
         raise UserError("there is no dvc.yaml here: run from the top folder of the project")
-    print(validation.run(options.source, options.out, options.revision, options.despite_phantoms))
+    print(validation.run(options.source, options.out, options.revision, options.despite_phantoms, settings.read()))
     return 0
 
 

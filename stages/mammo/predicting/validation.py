@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mammo.core import dataset, files, model_info, predictions, revisions, settings
+from mammo.core import dataset, files, model_info, predictions, revisions
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.core.predictions import Prediction
+from mammo.core.settings import Params
 from mammo.core.wording import counted, shown
 from mammo.predicting import request
-from mammo.predicting.answers import STRANGE
+from mammo.predicting.answers import GIVEN_UP, STRANGE
 from mammo.reporting import validation_page
 from mammo.scoring import Bootstrap, Cases, as_json, verdicts
 from mammo.scoring.validation import External, Rules, for_terminal
@@ -23,6 +24,7 @@ from mammo.sources.external import Images
 import numpy as np
 
 EXAMPLES = 3
+PAGE = "validation.html"
 MODEL, PREPARED, TEST = Path("data/model"), Path("data/prepared"), Path("plots/predictions.csv")
 """Where the pipeline has the model, its own set, and its predictions for the test split."""
 
@@ -99,7 +101,8 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool = Fa
     threshold = model.info.thresholds[rule]
     answers = list(Predictor(model.folder, model.info, threshold).predict(images.paths))
     unreadable = [answer for answer in answers if answer.probability is None]
-    if unreadable and not skip_unreadable:
+    given_up = [answer for answer in unreadable if answer.reading == GIVEN_UP]
+    if given_up or (unreadable and not skip_unreadable):
         named = "; ".join(f"{shown(answer.path)} {answer.reason}" for answer in unreadable[:EXAMPLES])
         raise UserError(
             f"{counted(len(unreadable), 'image')} of {len(answers)} cannot be read: {named}. Remove or replace them, "
@@ -192,19 +195,17 @@ def of_table(model: Frozen, path: Path, rule: str) -> Predicted:
     return Predicted(frozen_rows, None, [*not_checked(model, entries), *notes])
 
 
-def run(source: Path, out: Path, revision: str | None, despite_phantoms: bool) -> str:
+def run(source: Path, out: Path, revision: str | None, despite_phantoms: bool, params: Params) -> str:
     """Validate the model of the workspace, or of a revision, on a folder or a table; write page and tables to OUT.
 
-    The settings are those of the workspace. Returns the result in words.
+    Returns the result in words.
 
     Raises:
-        UserError: something cannot be read, or SOURCE is no external set.
+        UserError: something cannot be read, SOURCE is no external set, or OUT holds something else.
 
     """
-    params = settings.read()
     rule = params.evaluate.threshold
-    if revisions.is_output(out):
-        raise UserError(f"--out {out}: this is an output of the pipeline; name another folder")
+    refuse_to_replace(out)
     with tempfile.TemporaryDirectory() as folder:
         model = of_revision(revision, Path(folder)) if revision else frozen(MODEL, PREPARED, TEST)
         request.read_model(model.folder, rule, despite_phantoms)
@@ -223,8 +224,21 @@ def run(source: Path, out: Path, revision: str | None, despite_phantoms: bool) -
         validation_page.write_curves(beside, scored.curves)
         predictions.write(beside / "predictions.csv", predicted.rows)
         files.write_json(beside / "scores.json", as_json(scored.told.content))
-        files.write_text(beside / "validation.html", validation_page.page(scored))
-    return "\n".join([*warnings, f"{source}: {for_terminal(scored.told.content)}", f"{out / 'validation.html'}"])
+        files.write_text(beside / PAGE, validation_page.page(scored))
+    return "\n".join([*warnings, f"{source}: {for_terminal(scored.told.content)}", f"{out / PAGE}"])
+
+
+def refuse_to_replace(out: Path) -> None:
+    """Refuse a folder that holds anything but an earlier validation: it would be replaced as a whole.
+
+    Raises:
+        UserError: it does, or it is an output of the pipeline.
+
+    """
+    if revisions.is_output(out) or (out.exists() and not out.is_dir()):
+        raise UserError(f"--out {out}: this is an output of the pipeline, or a file; name another folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / PAGE).is_file():
+        raise UserError(f"--out {out}: this folder holds something else; name a new one")
 
 
 def of_revision(revision: str, folder: Path) -> Frozen:
