@@ -5,6 +5,7 @@ from pathlib import Path
 from mammo.auditing import leaks, metadata, names, odd_scans, shortcut, split_sizes, summary
 from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import Finding, worst_first, write_findings
+from mammo.auditing.header_remarks import header_findings
 from mammo.auditing.pictures import draw
 from mammo.core import dataset, files, predictions, settings, stage
 from mammo.core.errors import UserError
@@ -37,6 +38,7 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, shortcut_tab
             *(Finding("remark", "note", detail=remark) for remark in about.remarks),
             *split_sizes.small_or_unbalanced(data),
             *odd_scans.odd_scans(data, appearances),
+            *header_findings(data, dataset.read_remarks_on_images(prepared)),
             *shortcut.intensity_shortcut(baseline, features.shape[1], about.images_without_patient),
             *metadata.findings(told),
         ]

@@ -22,8 +22,8 @@ SECONDS = 2.0  # of processor time a file
 MEMORY = 700  # MB of a process that reads them all; 100 of them are the libraries
 
 GREY = Image.fromarray(breast(8))
-CODED = [KINDS[kind][0] for kind in ("12 bits", "RLE", "JPEG lossless", "JPEG-LS", "JPEG 2000")]
-CODED += [LOSSY["JPEG baseline"][0], LOSSY["JPEG extended, 12 bits"][0]]
+CODED = [KINDS[kind][0] for kind in ("12 bits", "RLE", "JPEG lossless", "JPEG-LS")]
+CODED += [LOSSY["JPEG 2000"][0], LOSSY["JPEG baseline"][0], LOSSY["JPEG extended, 12 bits"][0]]
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -189,8 +189,4 @@ def test_preprocess_names_them_all(folder: Path) -> None:
     assert kept | skipped == delivered
     assert not kept & skipped
     assert {name for name in delivered if "/no_" in name} <= skipped
-    assert {name for name in delivered if "/ok_" in name and not name.endswith(".dcm")} - kept == {
-        name
-        for name in skipped
-        if "/ok_002" in name  # a DICOM file called .png: preprocessing reads no DICOM
-    }
+    assert {name for name in delivered if "/ok_" in name} <= kept

@@ -240,7 +240,7 @@ def spoil_unknown_folder(own: Path) -> None:
 
 def spoil_no_image(own: Path) -> None:
     make_tree(own)
-    make(own, "train/0/15.dcm")
+    make(own, "train/0/15.txt")
 
 
 def spoil_broken_link(own: Path) -> None:
@@ -282,7 +282,7 @@ def spoil_name(own: Path) -> None:
         (spoil_missing_class, "valid/1 is missing or holds no image"),
         (spoil_empty_class, "test/0 is missing or holds no image"),
         (spoil_unknown_folder, "train/2/14_benign.png is not in one of {train,valid,test}/{0,1}/"),
-        (spoil_no_image, "train/0/15.dcm is none of .jpg .jpeg .png .pgm .tif .tiff"),
+        (spoil_no_image, "train/0/15.txt is none of .jpg .jpeg .png .pgm .tif .tiff .dcm .dicom, nor a DICOM file"),
         (spoil_broken_link, "train/0/16.png leads nowhere (a broken link)"),
         (spoil_circle, "data/own/train/0/again is a link to a folder around it"),
         (spoil_twice, "data/own/train/1 is the same folder as data/own/train/0"),
@@ -485,7 +485,7 @@ def test_every_wrong_row_is_reported_with_its_line(download: Download, place: Pa
         "  line 9: image './a.png' is already on line 2",
         "  line 10: image 'twin.png' is already on line 8",
         "  line 11: has more or fewer fields than the header",
-        "  line 12: e.txt is none of .jpg .jpeg .png .pgm .tif .tiff",
+        "  line 12: e.txt is none of .jpg .jpeg .png .pgm .tif .tiff .dcm .dicom, nor a DICOM file without a suffix",
         "  line 13: image is empty",
         "  line 14: has more or fewer fields than the header",
         "Fix or remove them.",

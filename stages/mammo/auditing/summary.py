@@ -30,6 +30,16 @@ NOUNS = {
     "inverted": ("inverted image", "inverted images"),
     "marked": ("image with marks outside the breast", "images with marks outside the breast"),
     "no_breast": ("image without a breast", "images without a breast"),
+    "not_mammography": ("DICOM file that is no mammogram", "DICOM files that are no mammograms"),
+    "for_processing": ("image of raw detector data", "images of raw detector data"),
+    "tomosynthesis": ("image from a tomosynthesis", "images from a tomosynthesis"),
+    "implant": ("image of a breast with an implant", "images of breasts with implants"),
+    "magnification": ("magnification view", "magnification views"),
+    "header_view": ("header that contradicts itself on the view", "headers that contradict themselves on the view"),
+    "header_side": (
+        "image that shows another side than its header says",
+        "images that show another side than their headers say",
+    ),
 }
 """What is counted, by kind of finding; singular and plural."""
 REMEDIES = {
@@ -44,6 +54,10 @@ REMEDIES = {
     "inverted": "set preprocess.canonical.right_inverted: true",
     "marked": "set preprocess.canonical.blacken_outside: true",
     "no_breast": "list those that are no mammograms in data.exclude",
+    "not_mammography": "list those that are no mammograms in data.exclude",
+    "tomosynthesis": "list them in data.exclude, unless new images will be of this kind too",
+    "magnification": "list them in data.exclude: they show a part of a breast",
+    "header_side": "look at them: side and label may belong to the other breast",
     "shortcut": "set augment.intensity_range above 0, so that brightness tells less",
     "small_split": "add patients, or raise split.valid and split.test",
 }

@@ -132,6 +132,28 @@ def read_delivered(prepared: Path) -> list[Delivered]:
         raise UserError(f"{path}: bytes, height and width must be whole numbers ({error})") from error
 
 
+class OnImage(NamedTuple):
+    """A remark on the DICOM file of an image: a row of data/prepared/remarks.csv."""
+
+    image: str
+    kind: str
+    """One of `imaging.headers.KINDS`."""
+    text: str
+
+
+def write_remarks_on_images(prepared: Path, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Write data/prepared/remarks.csv; without a remark there is no file."""
+    if rows := list(rows):
+        files.write_csv(prepared / "remarks.csv", OnImage._fields, rows)
+
+
+def read_remarks_on_images(prepared: Path) -> list[OnImage]:
+    """Read data/prepared/remarks.csv, in the order of index.csv; without the file there are none."""
+    path = prepared / "remarks.csv"
+    rows = files.read_csv(path, OnImage._fields) if path.is_file() else []
+    return [OnImage(row["image"], row["kind"], row["text"]) for row in rows]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The prepared images and their entries, in the order of index.csv."""

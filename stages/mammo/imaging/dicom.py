@@ -123,6 +123,14 @@ def read(
     return image, [*header.remarks, *headers.side(header, chest_wall)]
 
 
+def described(path: Path) -> tuple[int, int, str]:
+    """Return height, width and encoding of a readable file, e.g. `DICOM JPEG2000Lossless MONOCHROME2 12 bits`."""
+    dataset = _opened(path)
+    syntax = dataset.file_meta.TransferSyntaxUID.keyword
+    encoding = f"DICOM {syntax} {dataset.PhotometricInterpretation} {dataset.get('BitsStored', 32)} bits"
+    return int(dataset.Rows), int(dataset.Columns), encoding
+
+
 def _opened(path: Path) -> Dataset:
     try:
         file = dicom_limits.BoundedFile.of(path)

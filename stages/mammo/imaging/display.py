@@ -1,7 +1,7 @@
 """From the stored values of a DICOM file to the grey levels that a radiologist's screen displays (PS3.3 C.11)."""
 
 from mammo.imaging.images import UnreadableError
-from mammo.imaging.stored_pixels import Stored
+from mammo.imaging.stored_pixels import Stored, storable
 
 import cv2
 import numpy as np
@@ -174,7 +174,7 @@ def _attenuation(values: np.ndarray, dataset: Dataset, counts: np.ndarray | None
     rises = dataset.get("PixelIntensityRelationshipSign")  # PS3.3 C.8.11.3.1.2: 1, a higher value is more radiation
     if rises is None:
         rises = -1 if dataset.get("PixelIntensityRelationship") == "LOG" else 1
-    signal = values if int(rises) > 0 else values.max() + 1 - values
+    signal = values if int(rises) > 0 else _modality(np.array([storable(dataset)[1]]), dataset) - values
     if dataset.get("PixelIntensityRelationship") != "LOG":
         signal = np.log(np.maximum(signal, 1))
     order = np.argsort(signal, axis=None)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mammo.core import parallel
-from mammo.core.dataset import Delivered, Entry, new_array, write_delivered
+from mammo.core.dataset import Delivered, Entry, new_array, write_delivered, write_remarks_on_images
 from mammo.core.errors import UserError
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
 from mammo.imaging.delivered import delivered
+from mammo.imaging.headers import Remark
 from mammo.imaging.readers import Readers
 
 import cv2
@@ -20,7 +21,8 @@ COVERED = 64  # of 255: a pixel of which the lesion covers a quarter belongs to 
 
 
 def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, folder: Path) -> list[Entry]:
-    """Write `folder/images.npy` (uint8, n × height × width), files.csv and, if raw/masks exists, masks.npy.
+    """Write `folder/images.npy` (uint8, n × height × width), files.csv, remarks.csv where there are remarks on
+    DICOM files and, if raw/masks exists, masks.npy.
 
     Images are decoded on all available cores directly into the file; memory does not grow with their number.
 
@@ -35,6 +37,7 @@ def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, fold
     array = new_array(folder / "all.npy", len(entries), _size(preprocess))
 
     rows: dict[str, Delivered] = {}
+    remarks: dict[str, list[Remark]] = {}
 
     readers = Readers()
 
@@ -43,7 +46,7 @@ def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, fold
         for position in range(first, min(first + TOGETHER, len(entries))):
             try:
                 path = raw / entries[position].image
-                array[position] = readers.image(path, _size(preprocess), preprocess.canonical)
+                array[position], remarks[entries[position].image] = readers.scan(path, _size(preprocess), preprocess)
                 rows[entries[position].image] = delivered(entries[position].image, path)
             except images.UnreadableError as error:
                 reasons[entries[position].image] = str(error)
@@ -59,6 +62,7 @@ def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, fold
     _keep(folder, array, kept)
     readable = [entries[position] for position in kept]
     write_delivered(folder, [rows[entry.image] for entry in readable])
+    write_remarks_on_images(folder, [(entry.image, *remark) for entry in readable for remark in remarks[entry.image]])
     if (raw / "masks").is_dir():
         _masks(raw, readable, preprocess, folder / "masks.npy")
     return readable

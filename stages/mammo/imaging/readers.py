@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mammo.core import bounded, files, parallel
 from mammo.core.bounded import BoundError, Worker
@@ -27,6 +27,18 @@ MEMORY = 2_000_000_000  # bytes of the process; every file that `limits` let pas
 SECONDS = 60.0  # of processor time per file
 Read = tuple[np.ndarray, list[Remark]]
 """An image, uint8, (height, width), and remarks on why it may not be a mammogram."""
+
+
+class Preprocessing(Protocol):
+    """How images are read: the section `preprocess` of params.yaml, or what the model info keeps of it."""
+
+    @property
+    def canonical(self) -> Canonical:
+        """Steps of canonicalisation."""
+
+    @property
+    def for_processing(self) -> ForProcessing:
+        """What is done with raw detector data."""
 
 
 class Readers:
@@ -51,6 +63,16 @@ class Readers:
         """Start a process now if one of the files will need it by its name: it loads its libraries meanwhile."""
         if any(path.suffix.lower() not in files.ONE_PASS_SUFFIXES for path in paths):
             self._idle.put(self._worker())
+
+    def scan(self, path: Path, size: tuple[int, int], how: Preprocessing) -> Read:
+        """Read an image or DICOM file as 8-bit grey of one size; raises as `image` does."""
+        try:
+            coded = dicom.is_dicom(path)
+        except OSError as error:
+            raise UnreadableError(f"cannot be opened: {error.strerror}") from error
+        if coded:
+            return self.dicom(path, size, how.canonical, how.for_processing)
+        return self.image(path, size, how.canonical), []
 
     def image(self, path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> np.ndarray:
         """Read an image file as `images.read` does.

@@ -44,8 +44,13 @@ def decode(
     picture = Image.open(io.BytesIO(frame), formats=("JPEG2000",))
     if picture.mode not in ("L", "I;16"):
         return None
+    # Pillow rounds the reduced size, OpenJPEG rounds it up, and Pillow refuses the difference: a multiple has none.
+    picture._size = tuple(-(-side >> halvings) << halvings for side in picture.size)
     picture.reduce = halvings  # type: ignore[method-assign, assignment]
-    pixels = np.asarray(picture)
+    try:
+        pixels = np.asarray(picture)
+    except OSError:  # damaged, which decoding in full will tell
+        return None
     # Pillow shifts the values to fill 8 or 16 bits, and adds half the range to signed ones.
     shift, offset = 8 * pixels.dtype.itemsize - bits, 2 ** (bits - 1) if coded_signed else 0
     return pixels, halvings, lambda index: (index.astype(np.int64) >> shift) - offset

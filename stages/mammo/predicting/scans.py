@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mammo.core import files, folders, parallel
+from mammo.core import folders, parallel
 from mammo.core.bounded import BoundError
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.core.wording import shown
-from mammo.imaging import dicom, images, limits
+from mammo.imaging import images, limits, scan_files
 from mammo.imaging.appearance import appearance
 from mammo.imaging.readers import Readers
 
@@ -90,19 +90,9 @@ def _add(path: Path, found: FoundScans) -> None:
         return
     inside = folders.walk(path)
     for file in inside.files:
-        (found.paths if _is_image(file) else found.others).append(file)
+        (found.paths if scan_files.is_scan(file) else found.others).append(file)
     found.missed.extend(inside.missed)
     found.repeated.extend(inside.repeated)
-
-
-def _is_image(path: Path) -> bool:
-    if path.suffix.lower() in (*files.IMAGE_SUFFIXES, *dicom.SUFFIXES):
-        return True
-    try:
-        unnamed = not path.suffix or path.suffix[1:].isdigit()
-        return unnamed and stat.S_ISREG(path.stat().st_mode) and dicom.is_dicom(path)
-    except OSError:
-        return False
 
 
 def read(path: Path, info: ModelInfo, readers: Readers | None = None) -> Scan:
@@ -125,13 +115,10 @@ def _pixels(path: Path, info: ModelInfo, readers: Readers) -> tuple[np.ndarray, 
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
             raise images.UnreadableError("is not a regular file")
         limits.check_bytes(status.st_size)
-        if dicom.is_dicom(path):
-            wanted = info.preprocess
-            image, remarks = readers.dicom(path, wanted.size, wanted.canonical, wanted.for_processing)
-            return image, [remark.text for remark in remarks]
     except OSError as error:
         raise images.UnreadableError(f"cannot be opened: {error.strerror}") from error
-    return readers.image(path, info.preprocess.size, info.preprocess.canonical), []
+    image, remarks = readers.scan(path, info.preprocess.size, info.preprocess)
+    return image, [remark.text for remark in remarks]
 
 
 def _unlike(image: np.ndarray, intensity: Mapping[str, float]) -> Iterator[str]:

@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from mammo.core import folders, parallel, tables
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
-from mammo.core.files import IMAGE_SUFFIXES
 from mammo.core.wording import counted
+from mammo.imaging import scan_files
 from mammo.sources import more_columns
 
 LABELS = ("0", "1")
@@ -80,7 +80,7 @@ def tree(folder: Path, patient: str) -> list[Found]:
     filled = set()
     for path in _files_below(folder):
         place = path.relative_to(folder)
-        is_image = path.suffix.lower() in IMAGE_SUFFIXES
+        is_image = scan_files.is_scan(path)
         inside = len(place.parts) > 2 and place.parts[0] in SPLITS and place.parts[1] in LABELS
         if not inside:
             if is_image:
@@ -110,7 +110,7 @@ def classes(folder: Path, patient: str) -> list[Found]:
         place = path.relative_to(folder)
         inside = place.parts[1:] if place.parts[0] in SPLITS else place.parts
         if len(inside) < 2 or inside[0] not in LABELS:
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+            if scan_files.is_scan(path):
                 faults.append(f"{place} is not in one of the folders 0 and 1")
         elif (fault := _fault_of(path)) is not None:
             faults.append(f"{place} {fault}")
@@ -252,15 +252,14 @@ def _stored_name(folder: Path, image: str) -> str:
 
 
 def _fault_of(path: Path) -> str | None:
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return f"is none of {' '.join(IMAGE_SUFFIXES)}"
     try:
         str(path).encode()
     except UnicodeEncodeError:
         return "has a name that is not UTF-8"
     try:
         if path.is_file():
-            return None
+            wanted = f"is none of {' '.join(scan_files.SUFFIXES)}, nor a DICOM file without a suffix"
+            return None if scan_files.is_scan(path) else wanted
         if path.exists():
             return "is not a regular file"
     except OSError as error:

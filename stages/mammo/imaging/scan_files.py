@@ -1,0 +1,24 @@
+"""Files of mammograms, of any format: which are some."""
+
+import stat
+from pathlib import Path
+
+from mammo.core.files import IMAGE_SUFFIXES
+from mammo.imaging import dicom
+
+SUFFIXES = (*IMAGE_SUFFIXES, *dicom.SUFFIXES)
+
+
+def is_scan(path: Path) -> bool:
+    """Return whether a file is an image or DICOM file by its name or, without a suffix, by the DICOM prefix.
+
+    A number at the end of the name, as at the end of a UID, is no suffix. The content of files with a suffix is not
+    looked at.
+    """
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        unnamed = not path.suffix or path.suffix[1:].isdigit()
+        return unnamed and stat.S_ISREG(path.stat().st_mode) and dicom.is_dicom(path)
+    except OSError:
+        return False
