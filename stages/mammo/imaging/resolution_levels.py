@@ -45,7 +45,8 @@ def decode(
     if picture.mode not in ("L", "I;16"):
         return None
     # Pillow rounds the reduced size, OpenJPEG rounds it up, and Pillow refuses the difference: a multiple has none.
-    picture._size = tuple(-(-side >> halvings) << halvings for side in picture.size)
+    across, down = (-(-side >> halvings) << halvings for side in picture.size)
+    picture._size = across, down
     picture.reduce = halvings  # type: ignore[method-assign, assignment]
     try:
         pixels = np.asarray(picture)
