@@ -10,7 +10,7 @@ from mammo.core.dataset import SPLITS, About, Entry
 from mammo.core.errors import UserError
 from mammo.core.spelling import nearest
 from mammo.core.wording import SPLIT_NAMES, counted
-from mammo.imaging import prepare
+from mammo.imaging import laterality, prepare
 
 
 def main(raw: Path, prepared: Path, metrics: Path) -> None:
@@ -21,6 +21,9 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
     with files.written(prepared) as folder:
         folder.mkdir()
         readable = prepare.decode_all(raw, delivered, params.preprocess, folder)
+        readable, of_sides = laterality.completed(
+            readable, prepare.unmirrored(raw, readable, params.preprocess, folder)
+        )
         entries = splits.assign(readable, params.split)
         dataset.write_index(folder, entries)
         unknown = sum(not entry.patient for entry in entries)
@@ -29,7 +32,7 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
             canonical=params.preprocess.canonical,
             for_processing=params.preprocess.for_processing,
             images_without_patient=unknown,
-            remarks=dataset.read_remarks(raw),
+            remarks=[*dataset.read_remarks(raw), *of_sides],
             excluded=sorted(set(params.data.exclude)),
         )
         dataset.write_about(folder, about)
@@ -41,6 +44,8 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
             table["delivered_split"] = counts(readable)
         files.write_json(metrics, table)
     print(f"preprocess: {counted(len(entries), 'image')} in {prepared}: {sizes(table)}")
+    for remark in of_sides:
+        print(f"preprocess: {remark}")
     if about.excluded:
         print(f"preprocess: {len(about.excluded):,} left out by data.exclude: {', '.join(about.excluded)}")
     if replaced:

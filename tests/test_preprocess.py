@@ -31,7 +31,8 @@ def write_raw(folder: Path, patients: int = 30, split: str | None = None) -> lis
             target = folder / "data/raw" / path
             target.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(target), random.integers(0, 256, (80, 70), dtype=np.uint8))
-            entries.append(Entry(path, patient % 2, name, f"{patient:03d}", "0" * 64))
+            told = Entry(path, patient % 2, name, f"{patient:03d}", "0" * 64)
+            entries.append(replace(told, laterality="L", laterality_from="table"))
     dataset.write_index(folder / "data/raw", entries)
     return entries
 

@@ -1,6 +1,6 @@
 """Decoding of a set of image files and their lesion masks into arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mammo.core import parallel
@@ -66,6 +66,25 @@ def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, fold
     if (raw / "masks").is_dir():
         _masks(raw, readable, preprocess, folder / "masks.npy")
     return readable
+
+
+def unmirrored(
+    raw: Path, entries: Sequence[Entry], preprocess: Preprocess, folder: Path
+) -> Callable[[int], np.ndarray]:
+    """Return a function that gives the image of an entry as delivered, not mirrored, by its position.
+
+    Args:
+        raw: folder with the image files.
+        entries: the readable images, as `decode_all` returns them.
+        preprocess: settings of `decode_all`.
+        folder: folder to which `decode_all` wrote.
+
+    """
+    if not preprocess.canonical.chest_wall_left:
+        array = np.load(folder / "images.npy", mmap_mode="r")
+        return lambda position: np.asarray(array[position])
+    steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
+    return lambda position: images.read(raw / entries[position].image, _size(preprocess), steps)
 
 
 def _size(preprocess: Preprocess) -> tuple[int, int]:
