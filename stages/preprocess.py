@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mammo.core import dataset, files, settings, splits, stage
+from mammo.core import dataset, files, set_description, settings, splits, stage
 from mammo.core.dataset import SPLITS, About, Entry
 from mammo.core.errors import UserError
 from mammo.core.spelling import nearest
@@ -14,17 +15,22 @@ from mammo.imaging import laterality, prepare
 
 
 def main(raw: Path, prepared: Path, metrics: Path) -> None:
-    """Decode RAW into PREPARED (images.npy, index.csv, files.csv, about.json); write counts to METRICS."""
+    """Decode RAW into PREPARED (images.npy, index.csv, files.csv, about.json); write counts to METRICS.
+
+    With `data.in_place` the images are read from `data.folder`, and RAW holds their index alone.
+    """
     params = settings.read()
     source = params.data.source
     delivered = without(dataset.read_index(raw), params.data.exclude)
     with files.written(prepared) as folder:
         folder.mkdir()
-        readable = prepare.decode_all(raw, delivered, params.preprocess, folder)
+        images = Path(params.data.folder) if params.data.in_place else raw
+        masks = None if source == "set" else raw / "masks"  # a described set may have a folder of this name
+        readable = prepare.decode_all(images, delivered, params.preprocess, folder, masks)
         readable, of_sides = laterality.completed(
-            readable, prepare.unmirrored(raw, readable, params.preprocess, folder)
+            readable, prepare.unmirrored(images, readable, params.preprocess, folder)
         )
-        entries = splits.assign(readable, params.split)
+        entries = [replace(entry, bytes=-1) for entry in splits.assign(readable, params.split)]  # files.csv has them
         dataset.write_index(folder, entries)
         unknown = sum(not entry.patient for entry in entries)
         about = About(
@@ -36,10 +42,13 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
             excluded=sorted(set(params.data.exclude)),
         )
         dataset.write_about(folder, about)
+        if provenance := set_description.read_provenance(raw):
+            set_description.write_provenance(folder, provenance)
         table = counts(entries) | {"unreadable": {"skipped": len(delivered) - len(entries)}}
         table["excluded"] = {"images": len(about.excluded)}
         # Phantoms are drawn in splits by this pipeline itself: nobody delivered those.
-        replaced = source != "phantom" and entries != readable and all(entry.split for entry in readable)
+        moved = [entry.split for entry in entries] != [entry.split for entry in readable]
+        replaced = source != "phantom" and moved and all(entry.split for entry in readable)
         if replaced:
             table["delivered_split"] = counts(readable)
         files.write_json(metrics, table)

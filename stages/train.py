@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from mammo.core import dataset, files, model_info, settings, stage
+from mammo.core import dataset, files, model_info, set_description, settings, stage
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo, Verdict
+from mammo.core.set_description import Provenance
 from mammo.core.wording import counted
 from mammo.learning import checkpoint, networks, novelty, training
 from mammo.scoring import Cases, learned_recalibration, locked_thresholds
@@ -38,9 +39,12 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
             f"probabilities {verdict['valid']['probability_spread']:.4f}). Nothing is scored. "
             f"{training.advice(progress.epoch)}; the numbers are in {metrics}."
         )
-    info = describe(
-        fitted, data, train, dataset.read_about(prepared), model_info.read_verdict(gate), probability["valid"]
+    about, audit, origin = (
+        dataset.read_about(prepared),
+        model_info.read_verdict(gate),
+        set_description.read_provenance(prepared),
     )
+    info = describe(fitted, data, train, about, audit, probability["valid"], origin)
     with files.written(model) as folder:
         folder.mkdir()
         networks.save(fitted.network, folder / "model.keras")
@@ -61,6 +65,7 @@ def describe(
     about: dataset.About,
     audit: Verdict,
     probability: np.ndarray,
+    data_set: Provenance | None,
 ) -> ModelInfo:
     """Return the model info: input, thresholds and recalibration from validation, arithmetic, training statistics."""
     learned, validation = data.part("train"), data.part("valid")
@@ -78,6 +83,7 @@ def describe(
                 "images": len(learned),
                 "patients": len(set(data.patients[learned])),
                 "cancer": int(data.labels[learned].sum()),
+                "data_set": data_set,
             },
             "audit": audit,
             "flip_at_test": train.flip_at_test,

@@ -136,7 +136,7 @@ def index(place: Path) -> list[tuple[str, int, str, str]]:
     images = [entry.image for entry in entries]
     assert images == sorted(images)
     found = {str(path.relative_to(raw)) for path in raw.rglob("*") if path.is_file()}
-    assert found - {"remarks.json"} == {"index.csv", *images}
+    assert found - {"remarks.json", "set.json"} == {"index.csv", *images}
     for entry in entries:
         assert entry.sha256 == hashlib.sha256((raw / entry.image).read_bytes()).hexdigest()
     return [(entry.image, entry.label, entry.split, entry.patient) for entry in entries]
@@ -623,7 +623,7 @@ def test_a_list_that_is_not_utf8_is_refused(download: Download, place: Path, own
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"source": "web"}, "data.source is 'web'; allowed is 'phantom', 'kaggle' or 'folder'"),
+        ({"source": "web"}, "data.source is 'web'; allowed is 'phantom', 'kaggle', 'folder' or 'set'"),
         ({"kaggle": "hayder17/breast-cancer-detection"}, "without a version the same handle would be other images"),
         ({"kaggle": "hayder17/breast-cancer-detection/versions/0"}, "allowed is owner/name/versions/N with N from 1"),
         ({"kaggle": "../../x/versions/1"}, "allowed is owner/name/versions/N"),
@@ -633,6 +633,9 @@ def test_a_list_that_is_not_utf8_is_refused(download: Download, place: Path, own
         ({"folder": "~/scans"}, "data.folder is '~/scans'; allowed is a path without ~, which nothing here expands"),
         ({"folder": "s3://bucket/scans"}, "allowed is a folder of this machine, no address"),
         ({"folder": "data/own\nrm"}, "allowed is a path without control characters and line breaks"),
+        ({"source": "set"}, "data: allowed is data.set with the name of a data set (`mammo set list` shows them)"),
+        ({"source": "set", "set": "rnsa"}, "there is no data set 'rnsa' in data/sets"),
+        ({"in_place": True}, "data.in_place: false with data.source: phantom; only described sets stay in place"),
     ],
 )
 def test_wrong_settings_are_refused(download: Download, place: Path, data: dict, words: str) -> None:
@@ -668,6 +671,7 @@ def test_phantoms_are_indexed_like_any_other_set(download: Download, place: Path
 def from_kaggle(place: Path) -> Path:
     """A folder to run the stage in, set to fetch from Kaggle."""
     configure(place, source="kaggle", kaggle=HANDLE)
+    shutil.copytree(PROJECT / "data/sets", place / "data/sets")
     return place
 
 
@@ -990,6 +994,7 @@ def test_two_runs_at_once_fetch_a_set_once(
 ) -> None:
     other = tmp_path_factory.mktemp("other")
     shutil.copy(from_kaggle / "params.yaml", other)
+    shutil.copytree(from_kaggle / "data/sets", other / "data/sets")
     with serve(archive) as server:
         server.open.clear()
         first = subprocess.Popen(COMMAND, cwd=from_kaggle, env=server.environment)

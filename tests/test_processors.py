@@ -45,7 +45,7 @@ def drawn(folder: Path, environment: dict[str, str]) -> tuple[str, str]:
     change(folder, data={"phantom": {"patients": 24}})
     (folder / "own").mkdir()
     for name, *paths in (
-        ("download", "own", "data/raw"),
+        ("download", "data/raw"),
         ("preprocess", "data/raw", "data/prepared", "metrics/preprocess.json"),
     ):
         done = run_stage(name, *paths, folder=folder, environment={**os.environ, **environment})

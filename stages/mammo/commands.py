@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_predict,
         _add_explain,
         _add_validate,
+        _add_set,
     ):
         add(commands)
     return parser
@@ -212,11 +213,42 @@ def _add_validate(commands: Any) -> None:
     command.set_defaults(run=_validate)
 
 
+def _add_set(commands: Any) -> None:
+    command = commands.add_parser(
+        "set",
+        help="described data sets, and what a folder holds before anything runs",
+        description="List the data sets that data/sets describes, or read the tables and headers of one in a folder: "
+        "rows as understood, numbers of images, patients, breasts, labels and groups, and all that does not fit.",
+        epilog="exit codes: 0 success; 1 error, or something does not fit; 2 wrong usage",
+    )
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="the described data sets").set_defaults(run=_set_list)
+    check = actions.add_parser("check", help="read the tables and headers of a set")
+    check.add_argument("name", metavar="NAME", help="one that `mammo set list` shows")
+    check.add_argument("folder", type=Path, metavar="PATH", help="the folder that holds the tables of the set")
+    check.set_defaults(run=_set_check)
+
+
 def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("data/model"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
         "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
     )
+
+
+def _set_list(options: argparse.Namespace) -> int:
+    from mammo.sources.described.account import listing
+
+    print(listing())
+    return 0
+
+
+def _set_check(options: argparse.Namespace) -> int:
+    from mammo.sources.described.account import account
+
+    text, fits = account(options.name, options.folder)
+    print(text)
+    return 0 if fits else 1
 
 
 def _compare(options: argparse.Namespace) -> int:

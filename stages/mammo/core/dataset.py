@@ -18,7 +18,7 @@ CLASSES = ("healthy", "cancer")
 """Names of the labels 0 and 1."""
 COLUMNS = ("image", "label", "split", "patient", "sha256")
 MORE_COLUMNS = ("exam", "laterality", "view", "laterality_from")
-"""Columns that follow where a source tells them; then come those of the groups."""
+"""Columns that follow where a source tells them; then come those of the groups, then `bytes`."""
 GROUP = "group_"
 """Beginning of the column of a group, e.g. `group_density`."""
 BOTH_SIDES = "B"
@@ -54,6 +54,8 @@ class Entry:
     """Name and value of each group that the source tells; an unknown value is empty."""
     laterality_from: str = ""
     """Where the laterality comes from: table, header or picture; empty if it is unknown."""
+    bytes: int = -1
+    """Size of the original file; -1 if the index does not hold it."""
 
     @property
     def patient_key(self) -> str:
@@ -66,12 +68,16 @@ def write_index(folder: Path, entries: Iterable[Entry]) -> None:
     entries = list(entries)
     more = [name for name in MORE_COLUMNS if any(getattr(entry, name) for entry in entries)]
     groups = sorted({name for entry in entries for name, _ in entry.groups})
+    sizes = [] if all(entry.bytes < 0 for entry in entries) else ["bytes"]
 
     def row(entry: Entry) -> list[str | int]:
         values = dict(entry.groups)
-        return [getattr(entry, name) for name in (*COLUMNS, *more)] + [values.get(name, "") for name in groups]
+        return [getattr(entry, name) for name in (*COLUMNS, *more)] + [
+            *(values.get(name, "") for name in groups),
+            *(getattr(entry, name) for name in sizes),
+        ]
 
-    columns = [*COLUMNS, *more, *(GROUP + name for name in groups)]
+    columns = [*COLUMNS, *more, *(GROUP + name for name in groups), *sizes]
     files.write_csv(folder / "index.csv", columns, map(row, entries))
 
 
@@ -90,9 +96,12 @@ def read_index(folder: Path) -> list[Entry]:
         more = {name: row.get(name, "") for name in MORE_COLUMNS}
         if more["laterality"] not in ("", *LATERALITIES):
             raise UserError(f"{path}: laterality of {row['image']} is {more['laterality']!r}; allowed are L, R and B")
+        size = row.get("bytes", "-1")
+        if not size.removeprefix("-").isdecimal():
+            raise UserError(f"{path}: bytes of {row['image']} is {size!r}; it must be a whole number")
         groups = tuple((name.removeprefix(GROUP), row[name]) for name in row if (name or "").startswith(GROUP))
         known = (row["split"], row["patient"], row["sha256"])
-        entries.append(Entry(row["image"], int(row["label"]), *known, groups=groups, **more))
+        entries.append(Entry(row["image"], int(row["label"]), *known, groups=groups, bytes=int(size), **more))
     return entries
 
 
@@ -223,7 +232,7 @@ def new_array(path: Path, count: int, size: tuple[int, ...]) -> np.memmap:
 class About(settings.Settings):
     """Properties of the whole prepared data set: data/prepared/about.json."""
 
-    source: Literal["phantom", "kaggle", "folder"]
+    source: Literal["phantom", "kaggle", "folder", "set"]
     """`data.source` of params.yaml."""
     canonical: settings.Canonical
     """Steps of canonicalisation that were applied."""

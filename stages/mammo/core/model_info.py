@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from mammo.core import files, settings
 from mammo.core.errors import UserError
+from mammo.core.set_description import Provenance
 from mammo.core.settings import Canonical, ForProcessing, Precision, Threads
 
 import numpy as np
@@ -35,17 +36,26 @@ class _Part(BaseModel):
 class TrainedOn(_Part):
     """The training split."""
 
-    source: Literal["phantom", "kaggle", "folder"]
+    source: Literal["phantom", "kaggle", "folder", "set"]
     images: int
     patients: int
     cancer: int
     """Number of images with cancer."""
+    data_set: Provenance | None = None
+    """Licence and source of a described set; None for any other, and in older models."""
 
     @property
     def in_words(self) -> str:
         """The source in words; phantoms are clearly marked as synthetic."""
         words = {"phantom": "phantoms (synthetic images)", "kaggle": "a Kaggle set", "folder": "own images"}
+        if self.source == "set":
+            return self.data_set.title if self.data_set else "a described set"
         return words[self.source]
+
+    @model_serializer(mode="wrap")
+    def _without_an_unknown_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Serialise `data_set` only if it is known, so that other models keep their bytes."""
+        return {name: value for name, value in dump(self).items() if name != "data_set" or value is not None}
 
 
 class Verdict(_Part):
@@ -159,6 +169,25 @@ class ModelInfo(_Part):
     """None in models of older commits."""
     index: str = ""
     """SHA-256 of data/prepared/index.csv, which lists the SHA-256 of every image; empty in older models."""
+
+
+def refuse_if_private(info: ModelInfo, command: str) -> None:
+    """Refuse to publish weights that were trained on a set whose licence forbids it.
+
+    Args:
+        info: of the model.
+        command: what would publish it, e.g. `mammo export`.
+
+    Raises:
+        UserError: the description of the set says `weights: private`.
+
+    """
+    data_set = info.trained_on.data_set
+    if data_set and data_set.weights == "private":
+        raise UserError(
+            f"{command} refused: the model was trained on {data_set.title}, whose licence forbids the release of "
+            f"weights ({data_set.licence}); data/sets/{data_set.name}.yaml says weights: private"
+        )
 
 
 def write(model: Path, info: ModelInfo) -> None:

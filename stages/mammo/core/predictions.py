@@ -88,6 +88,8 @@ class PredictedSplit:
         """Caption of every figure: the data, preceded by a warning if the splits leak or cannot be checked."""
         source = self.info.trained_on.source
         kind = "PHANTOMS (synthetic mammograms)" if source == "phantom" else f"Data: {source}"
+        if source == "set" and self.info.trained_on.data_set:
+            kind = f"Data: {self.info.trained_on.data_set.name}"
         patients = len(set(self.data.patients[self.positions]))
         text = f"{kind} · {counted(len(self.positions), 'test image')} of {counted(patients, 'patient')}"
         return f"{self.info.audit.sentence} {text}" if self.info.audit.rank else text

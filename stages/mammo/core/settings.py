@@ -5,13 +5,22 @@ import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from mammo.core.errors import UserError
 from mammo.core.spelling import nearest
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 PARAMS = Path("params.yaml")
 KAGGLE_HANDLE = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/versions/[1-9][0-9]*")
@@ -66,15 +75,24 @@ def _folder(path: str) -> str:
     return path
 
 
-def _pattern_of_patient(pattern: str) -> str:
-    """Raise an error for a pattern without exactly one group, the patient."""
+def pattern_of_one_group(pattern: str, meaning: str = "the value") -> str:
+    """Return the pattern.
+
+    Raises:
+        ValueError: it is no regular expression, or does not have exactly one group.
+
+    """
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
         raise ValueError(f"a regular expression ({error})") from error
     if groups != 1:
-        raise ValueError(f"a regular expression with one group, the patient (it has {groups})")
+        raise ValueError(f"a regular expression with one group, {meaning} (it has {groups})")
     return pattern
+
+
+def _pattern_of_patient(pattern: str) -> str:
+    return pattern_of_one_group(pattern, "the patient")
 
 
 class Plant(Settings):
@@ -129,13 +147,27 @@ class Phantoms(Settings):
 class Data(Settings):
     """Section `data` of params.yaml."""
 
-    source: Literal["phantom", "kaggle", "folder"]
+    source: Literal["phantom", "kaggle", "folder", "set"]
     kaggle: Annotated[str, AfterValidator(_pinned)]
+    set: Annotated[str, Field(min_length=1)] = "none"
+    """Name of a description in data/sets, for the source `set`."""
     folder: Annotated[str, Field(min_length=1), AfterValidator(_folder)]
+    in_place: bool = False
+    """Whether the images of a described set stay in `folder`; otherwise they are copied to data/raw."""
+    on_missing: Literal["stop", "leave_out"] = "stop"
+    """What happens where the table of a described set names files that are not there or cannot be read."""
     patient: Annotated[str, AfterValidator(_pattern_of_patient)]
     exclude: list[str] = Field(default_factory=list)
     """Images to leave out, named as in index.csv."""
     phantom: Phantoms
+
+    @model_validator(mode="after")
+    def _set_is_named(self) -> "Data":
+        if self.source == "set" and self.set == "none":
+            raise ValueError("data.set with the name of a data set (`mammo set list` shows them), for data.source: set")
+        if self.in_place and self.source != "set":
+            raise ValueError(f"data.in_place: false with data.source: {self.source}; only described sets stay in place")
+        return self
 
 
 class Split(Settings):
@@ -319,7 +351,8 @@ def _plainly(error: Any, above: tuple[str, ...], model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         known = list(_keys(model, above))
         for part in error["loc"][:-1]:
-            model = model.model_fields[part].annotation  # type: ignore[assignment]
+            field = model.model_fields.get(str(part))
+            model = (_model_in(field.annotation) if field else None) or model
         kind = "key" if len(error["loc"]) > 1 or above else "section"
         near = nearest(key, known)
         hint = f"the nearest is {near}; " if near else ""
@@ -327,6 +360,8 @@ def _plainly(error: Any, above: tuple[str, ...], model: type[BaseModel]) -> str:
     if error["type"] == "missing":
         return f"{key} is missing"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if isinstance(error["input"], dict | BaseModel):  # a whole section: its content says less than the message
+        return f"{key + ': ' if key else ''}allowed is {message}"
     return f"{key} is {error['input']!r}; allowed is {message}"
 
 
@@ -334,8 +369,15 @@ def _keys(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[str]:
     """Yield the dotted keys of a model at any depth, sections included."""
     for name, field in model.model_fields.items():
         yield ".".join((*above, name))
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _keys(field.annotation, (*above, name))
+        if inner := _model_in(field.annotation):
+            yield from _keys(inner, (*above, name))
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model in an annotation such as `Model`, `list[Model]`, `dict[str, Model]` or `Model | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for inner in get_args(annotation) if (model := _model_in(inner))), None)
 
 
 def read(path: Path = PARAMS, instead: Mapping[str, Any] | None = None) -> Params:

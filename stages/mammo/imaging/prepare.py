@@ -20,9 +20,11 @@ TOGETHER = 16  # images per task of a thread: single images would cost a sixth o
 COVERED = 64  # of 255: a pixel of which the lesion covers a quarter belongs to it
 
 
-def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, folder: Path) -> list[Entry]:
+def decode_all(
+    raw: Path, entries: Sequence[Entry], preprocess: Preprocess, folder: Path, masks: Path | None = None
+) -> list[Entry]:
     """Write `folder/images.npy` (uint8, n × height × width), files.csv, remarks.csv where there are remarks on
-    DICOM files and, if raw/masks exists, masks.npy.
+    DICOM files and, if the folder `masks` exists, masks.npy.
 
     Images are decoded on all available cores directly into the file; memory does not grow with their number.
 
@@ -63,8 +65,8 @@ def decode_all(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, fold
     readable = [entries[position] for position in kept]
     write_delivered(folder, [rows[entry.image] for entry in readable])
     write_remarks_on_images(folder, [(entry.image, *remark) for entry in readable for remark in remarks[entry.image]])
-    if (raw / "masks").is_dir():
-        _masks(raw, readable, preprocess, folder / "masks.npy")
+    if masks and masks.is_dir():
+        _masks(raw, masks, readable, preprocess, folder / "masks.npy")
     return readable
 
 
@@ -84,7 +86,8 @@ def unmirrored(
         array = np.load(folder / "images.npy", mmap_mode="r")
         return lambda position: np.asarray(array[position])
     steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
-    return lambda position: images.read(raw / entries[position].image, _size(preprocess), steps)
+    how, readers = preprocess.model_copy(update={"canonical": steps}), Readers()
+    return lambda position: readers.scan(raw / entries[position].image, _size(preprocess), how)[0]
 
 
 def _size(preprocess: Preprocess) -> tuple[int, int]:
@@ -117,11 +120,11 @@ def _keep(folder: Path, array: np.memmap, kept: Sequence[int]) -> None:
     (folder / "all.npy").unlink()
 
 
-def _masks(raw: Path, entries: Sequence[Entry], preprocess: Preprocess, path: Path) -> None:
+def _masks(raw: Path, folder: Path, entries: Sequence[Entry], preprocess: Preprocess, path: Path) -> None:
     """Write the lesion masks of phantoms (0 or 255) in the geometry of the images; no mask file means no lesion."""
     masks = new_array(path, len(entries), _size(preprocess))
     for position, entry in enumerate(entries):
-        file = (raw / "masks" / entry.image).with_suffix(".png")
+        file = (folder / entry.image).with_suffix(".png")
         mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) if file.is_file() else None
         if mask is not None:
             covered = images.move_along(mask, raw / entry.image, _size(preprocess), preprocess.canonical)

@@ -156,8 +156,10 @@ def picture(path: Path) -> Mapping[str, Any]:
 def hub_metadata(run: Run) -> dict[str, Any]:
     """Return the metadata for the Hugging Face Hub, https://huggingface.co/docs/hub/model-cards."""
     kaggle = run.settings.data.kaggle
+    data_set = run.data_set
     names = {"phantom": "PHANTOMS (synthetic mammograms)", "kaggle": kaggle, "folder": "own images"}
-    types = {"phantom": "phantoms", "kaggle": kaggle, "folder": "folder"}
+    names["set"] = data_set.title if data_set else "a described set"
+    types = {"phantom": "phantoms", "kaggle": kaggle, "folder": "folder", "set": data_set.name if data_set else "set"}
     metrics = [
         {
             "type": HUB_METRICS.get(key, key),
@@ -174,7 +176,11 @@ def hub_metadata(run: Run) -> dict[str, Any]:
         "metrics": metrics,
     }
     tags = ["mammography", "breast-cancer", "medical-imaging", "research-only"]
+    licence = (
+        {"license": "other", "license_name": data_set.licence, "license_link": data_set.address} if data_set else {}
+    )
     return {
+        **licence,
         "library_name": "keras",
         "pipeline_tag": "image-classification",
         "tags": tags + (["synthetic-data"] if run.phantoms else []),

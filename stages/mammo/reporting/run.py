@@ -12,6 +12,7 @@ from mammo.core import files, model_info, predictions
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.core.predictions import Prediction
+from mammo.core.set_description import Provenance
 from mammo.core.settings import Params
 from mammo.core.wording import SPLIT_NAMES, in_words, with_split_named
 from mammo.scoring import TITLES, Interval, against_shortcut
@@ -20,7 +21,13 @@ from mammo.scoring.rounding import NO_BREAK
 import yaml
 
 METRICS = ("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation")
-UNUSED = {"phantom": ("kaggle", "folder"), "kaggle": ("folder", "phantom"), "folder": ("kaggle", "phantom")}
+_OF_SETS = ("set", "in_place", "on_missing")
+UNUSED = {
+    "phantom": ("kaggle", "folder", *_OF_SETS),
+    "kaggle": ("folder", "phantom", *_OF_SETS),
+    "folder": ("kaggle", "phantom", *_OF_SETS),
+    "set": ("kaggle", "phantom"),
+}
 """Settings of `data` that have no effect, by source of the images."""
 BEST = {"brier": 0, "expected_calibration_error": 0, "intercept": 0, "slope": 1, "brier_skill": 1}
 """Measures of calibration, and their values for perfect probabilities."""
@@ -119,8 +126,13 @@ class Run:
 
     @property
     def source(self) -> str:
-        """Source of the images: `phantom`, `kaggle` or `folder`."""
+        """Source of the images: `phantom`, `kaggle`, `folder` or `set`."""
         return self.info.trained_on.source
+
+    @property
+    def data_set(self) -> Provenance | None:
+        """Licence and source of a described set; None for any other."""
+        return self.info.trained_on.data_set
 
     @property
     def phantoms(self) -> bool:

@@ -78,7 +78,7 @@ def tree(folder: Path, patient: str) -> list[Found]:
         folder = _only_folder(folder) or folder
     found, faults = [], []
     filled = set()
-    for path in _files_below(folder):
+    for path in files_below(folder):
         place = path.relative_to(folder)
         is_image = scan_files.is_scan(path)
         inside = len(place.parts) > 2 and place.parts[0] in SPLITS and place.parts[1] in LABELS
@@ -94,7 +94,7 @@ def tree(folder: Path, patient: str) -> list[Found]:
     empty = [f"{split}/{label}" for split in SPLITS for label in LABELS if (split, label) not in filled]
     faults = [f"{name} is missing or holds no image" for name in empty] + faults
     if faults:
-        raise UserError(f"{folder} is not laid out as {_TREE}: {'; '.join(_first(faults))}")
+        raise UserError(f"{folder} is not laid out as {_TREE}: {'; '.join(first(faults))}")
     return found
 
 
@@ -106,7 +106,7 @@ def classes(folder: Path, patient: str) -> list[Found]:
 
     """
     found, faults = [], []
-    for path in _files_below(folder):
+    for path in files_below(folder):
         place = path.relative_to(folder)
         inside = place.parts[1:] if place.parts[0] in SPLITS else place.parts
         if len(inside) < 2 or inside[0] not in LABELS:
@@ -118,7 +118,7 @@ def classes(folder: Path, patient: str) -> list[Found]:
             name = place.as_posix()
             found.append(Found(path, Entry(name, int(inside[0]), "", _patient_of(patient, name), "")))
     if faults or not found:
-        listed = "; ".join(_first(faults)) or "it holds no image in them"
+        listed = "; ".join(first(faults)) or "it holds no image in them"
         raise UserError(
             f"{folder} is not laid out as {{0,1}}/ or {_TREE}, and has no {LIST} (image,label[,patient]): {listed}"
         )
@@ -152,7 +152,7 @@ def listed(folder: Path, patient: str) -> list[Found]:
         if fault is not None:
             faults.append(f"  line {line}: {fault}")
     if faults:
-        listing = "\n".join(_first(faults))
+        listing = "\n".join(first(faults))
         raise UserError(f"{table} has {counted(len(faults), 'wrong row')}:\n{listing}\nFix or remove them.")
     if not found:
         raise UserError(f"{table} lists no image")
@@ -272,7 +272,8 @@ def _patient_of(pattern: str, name: str) -> str:
     return (match.group(1) or "") if match else ""
 
 
-def _first(faults: Sequence[str]) -> list[str]:
+def first(faults: Sequence[str]) -> list[str]:
+    """Return the first faults, and the number of the others."""
     more = len(faults) - LISTED
     return [*faults[:LISTED], *([f"and {more} more"] if more > 0 else [])]
 
@@ -287,7 +288,7 @@ def _only_folder(folder: Path) -> Path | None:
     return inside[0] if len(inside) == 1 and (inside[0] / SPLITS[0]).is_dir() else None
 
 
-def _files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
     """Return the files below a folder; links to folders are followed.
 
     Raises:
@@ -299,5 +300,5 @@ def _files_below(folder: Path) -> list[Path]:
     faults = [f"{path} {reason}" for path, reason in inside.missed]
     faults += [f"{path} is the same folder as {before}" for path, before in inside.repeated]
     if faults:
-        raise UserError("; ".join(_first(faults)))
+        raise UserError("; ".join(first(faults)))
     return inside.files
