@@ -151,8 +151,8 @@ def _templated(rows: Sequence[Row], images: Images, disk: Disk, findings: Findin
 def _fitting(template: str, row: Row, disk: Disk, by_folder: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the files that fit a template with `*`; cells are taken literally."""
     parts = re.split(r"(\*|\{[^{}]*\})", template)
-    literal = (row.cells[part[1:-1]] if FIELD.fullmatch(part) else part for part in parts)
-    pattern = "".join(".*" if part == "*" else re.escape(part) for part in literal)
+    exact = (re.escape(row.cells[part[1:-1]] if FIELD.fullmatch(part) else part) for part in parts)
+    pattern = "".join(".*" if part == "*" else text for part, text in zip(parts, exact, strict=True))
     folder, _, name = template.rpartition("/")
     fixed = not any(mark in folder for mark in "*{")
     candidates = by_folder.get(folder, []) if fixed and "*" in name else disk.files

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mammo.core.errors import UserError
 from mammo.core.set_description import Table
@@ -24,7 +24,16 @@ LONGEST_CELL = 2**20  # characters; Python's own limit, 131,072, is below lists 
 SEPARATORS = {"tab": "\t", "": ","}
 
 
-def read(folder: Path, table: Table, used: Collection[str], missing: Collection[str], findings: Findings) -> list[Row]:
+class Content(NamedTuple):
+    """A table as it was read."""
+
+    table: Table
+    columns: frozenset[str]
+    """Names of its columns as the description may use them."""
+    rows: list[Row]
+
+
+def read(folder: Path, table: Table, used: Collection[str], missing: Collection[str], findings: Findings) -> Content:
     """Read the rows of a table with the columns `used` that it has.
 
     Names of columns are compared without case and surrounding spaces. Cells lose surrounding blanks and newlines,
@@ -40,6 +49,8 @@ def read(folder: Path, table: Table, used: Collection[str], missing: Collection[
     lines = _xlsx(path, table) if path.suffix.lower() == XLSX else _text(path, table)
     numbered = ((number, line) for number, line in lines if any(cell.strip() for cell in line))
     header = table.columns or next(numbered, (1, []))[1]
+    new = {plain(old): name for old, name in table.rename.items()}
+    header = [new.get(plain(column), column.strip()) for column in header]
     columns = _columns(header, table, used, findings)
     padded: Counter[str] = Counter()
     first: dict[str, int] = {}
@@ -67,11 +78,17 @@ def read(folder: Path, table: Table, used: Collection[str], missing: Collection[
             f"{table.file} column {name!r}: {counted(count, 'cell')} with blanks or newlines around the value, row "
             f"{first[name]} first; they were stripped"
         )
-    return rows
+    return Content(table, frozenset(filter(None, [*header, *table.add])), rows)
 
 
-def lacking(name: str, table: Table, has: Collection[str], key: str) -> str:
+def lacks(content: Content, name: str) -> bool:
+    """Return whether a table has no column of this name."""
+    return plain(name) not in map(plain, content.columns)
+
+
+def lacking(content: Content, name: str, key: str) -> str:
     """Return the line for a column that a table lacks; `key` is that of the description that uses it."""
+    table, has, _ = content
     near = nearest(name, has, resembling=0.6)
     hint = f"; the nearest is {near!r}" if near else ""
     return (
@@ -82,11 +99,9 @@ def lacking(name: str, table: Table, has: Collection[str], key: str) -> str:
 
 def _columns(header: Sequence[str], table: Table, used: Collection[str], findings: Findings) -> dict[str, int]:
     """Return the place of each used column that the header has."""
-    new = {plain(old): name for old, name in table.rename.items()}
-    named = [new.get(plain(column), plain(column)) for column in header]
     wanted = {plain(name): name for name in used}
     places: dict[str, int] = {}
-    for place, name in enumerate(named):
+    for place, name in enumerate(header):
         own = wanted.get(plain(name))
         if own in places:
             findings.fault(
@@ -95,15 +110,6 @@ def _columns(header: Sequence[str], table: Table, used: Collection[str], finding
         elif own:
             places[own] = place
     return places
-
-
-def header_of(folder: Path, table: Table) -> list[str]:
-    """Return the names of a table's columns as the description may use them."""
-    path = folder / table.file
-    lines = _xlsx(path, table) if path.suffix.lower() == XLSX else _text(path, table)
-    header = table.columns or next((line for _, line in lines if any(line)), [])
-    new = {plain(old): name for old, name in table.rename.items()}
-    return [*(new.get(plain(column), column.strip()) for column in header), *table.add]
 
 
 def _may_be_short(table: Table) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
-from mammo.core.set_description import Label, SetDescription, Table
+from mammo.core.set_description import Filter, Label, SetDescription
 from mammo.core.wording import counted
 from mammo.sources import own
 from mammo.sources.described import checks, images, joins, labels, tables
@@ -69,7 +69,6 @@ def understand(folder: Path, description: SetDescription, patient: str, leave_ou
     if not rows:
         return understood
     assert description.label and description.images
-    rows = _filtered(rows, description, findings)
     labelling = labels.Labelling(description.label)
     label_of = [labelling.of(row) for row in rows]
     words = {1: "cancer", 0: "healthy", None: "left out"}
@@ -86,66 +85,54 @@ def understand(folder: Path, description: SetDescription, patient: str, leave_ou
 
 
 def _rows(folder: Path, description: SetDescription, findings: Findings) -> list[Row]:
-    """Read and join the tables; without the tables or columns that are needed there are no rows."""
+    """Read, filter and join the tables; without the tables or columns that are needed there are no rows."""
     used = set(description.columns) - set(description.derive)
     used |= {column for join in description.joins for column in (*join.by.values(), *join.expand)}
-    reach: set[str] = set()
-    lists: list[list[Row]] = []
-    for table in description.rows:
+    contents: list[tables.Content] = []
+    for table in (*description.rows, *description.joins):
         try:
-            has = set(tables.header_of(folder, table))
-            reach = reach & has if reach else has
-            lists.append(tables.read(folder, table, used, description.missing, findings))
+            contents.append(tables.read(folder, table, used, description.missing, findings))
         except UserError as error:
             findings.fault(str(error))
-    joined_tables = []
-    for join in description.joins:
-        try:
-            has = set(tables.header_of(folder, join))
-            _require(join, list(join.by.values()), has, "joins.by", findings)
-            reach |= has
-            joined_tables.append((join, tables.read(folder, join, used, description.missing, findings)))
-        except UserError as error:
-            findings.fault(str(error))
+    if not findings.faults:
+        _require_columns(contents, description, findings)
     if findings.faults:
         return []
-    _require_columns(folder, description, reach, findings)
-    if findings.faults:
-        return []
-    rows = [row for part in lists for row in part]
-    for join, partners in joined_tables:
-        rows = joins.joined(rows, partners, join, findings)
+    number = len(description.rows)
+    rows = [row for content in contents[:number] for row in content.rows]
+    early = [one for one in description.filters if not any(tables.lacks(has, one.column) for has in contents[:number])]
+    rows = _filtered(rows, early, findings)  # before joins multiply rows
+    for join, content in zip(description.joins, contents[number:], strict=True):
+        rows = joins.joined(rows, content.rows, join, findings)
     for row in rows:
         for column in used:
             row.cells.setdefault(column, "")
     joins.derive(rows, description.derive, findings)
+    rows = _filtered(rows, [one for one in description.filters if one not in early], findings)
     if not rows:
-        findings.fault(f"{', '.join(table.file for table in description.rows)}: no row below the header")
+        findings.fault(f"{', '.join(table.file for table in description.rows)}: no row is left below the header")
     return rows
 
 
-def _require(table: Table, columns: Sequence[str], has: set[str], key: str, findings: Findings) -> None:
-    plain = {tables.plain(name) for name in has}
-    for column in columns:
-        if tables.plain(column) not in plain:
-            findings.fault(tables.lacking(column, table, has, key))
-
-
-def _require_columns(folder: Path, description: SetDescription, reach: set[str], findings: Findings) -> None:
-    """Name every used column that neither the tables of rows nor the joined ones have, with the table and the key."""
-    everywhere = {tables.plain(name) for name in reach} | {tables.plain(name) for name in description.derive}
+def _require_columns(contents: Sequence[tables.Content], description: SetDescription, findings: Findings) -> None:
+    """Name every used column that a table lacks, with the table and the key of the description."""
+    bases, joined = contents[: len(description.rows)], contents[len(description.rows) :]
+    for join, content in zip(description.joins, joined, strict=True):
+        for column in (*join.by.values(), *join.expand):
+            if tables.lacks(content, column):
+                findings.fault(tables.lacking(content, column, "joins.by"))
     for column, key in description.columns.items():
-        if tables.plain(column) in everywhere:
+        if column in description.derive or any(not tables.lacks(content, column) for content in joined):
             continue
-        for table in description.rows:
-            has = set(tables.header_of(folder, table))
-            _require(table, [column], has, key, findings)
+        for content in bases:
+            if tables.lacks(content, column):
+                findings.fault(tables.lacking(content, column, key))
 
 
-def _filtered(rows: Sequence[Row], description: SetDescription, findings: Findings) -> list[Row]:
+def _filtered(rows: Sequence[Row], filters: Sequence[Filter], findings: Findings) -> list[Row]:
     """Return the rows that pass the filters by column; those by header wait for the images."""
     kept = list(rows)
-    for one in description.filters:
+    for one in filters:
         if one.column:
             dropped = [row for row in kept if not joins.passes(row.cells[one.column], one)]
             joins.note_filtered(dropped, one, [row.cells[one.column] for row in dropped], findings)
