@@ -53,7 +53,9 @@ class _Tiff:
     walked: set[int] = field(default_factory=set)
 
     def number(self, place: int, size: int) -> int:
-        """Return the unsigned number of `size` bytes at `place`."""
+        """Return the unsigned number of `size` bytes at `place`; raise struct.error beyond the end."""
+        if place > len(self.data):
+            raise struct.error
         return int(struct.unpack_from(self.order + {1: "B", 2: "H", 4: "I", 8: "Q"}[size], self.data, place)[0])
 
     def directory(self, place: int) -> tuple[list[tuple[int, int, int, int]], int]:

@@ -7,6 +7,7 @@ go to a process that is ended beyond `MEMORY` or `SECONDS`. These bounds are a b
 
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -188,8 +189,8 @@ def _decoded(request: dict[str, Any]) -> Read:
 
 
 def main() -> None:
-    """Serve as the process of `Readers`."""
-    import cv2
-
+    """Serve as the process of `Readers`; what C libraries print about damaged files, without a name, goes nowhere."""
+    sys.stderr = os.fdopen(os.dup(2), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     cv2.setNumThreads(1)
     bounded.serve(_answer)
