@@ -475,7 +475,7 @@ def params(random: Random) -> bytes:
         "\nz: !!python/object:os.system {}\n",
         "\n\tx: 1\n",
         "\nd: 2001-13-45\n",
-        "\nx: " + "[" * 3000,
+        "\nx: " + "[" * 1000,
     )
     if random.random() < 0.15:
         text += random.choice(extra)

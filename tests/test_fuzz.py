@@ -41,7 +41,7 @@ SHARES = {
     "model": 0.06,
     "params": 0.08,
 }
-SECONDS, MEGABYTES = 10.0, 1000
+SECONDS, MEGABYTES = 10.0, 1000  # of processor time; at the peak
 SIZE = (56, 56)
 FEW = 10  # inputs per kind in `make test`
 
@@ -66,7 +66,7 @@ class Images:
         processes = [psutil.Process(), *psutil.Process().children()]
         for process in processes:
             Path(f"/proc/{process.pid}/clear_refs").write_text("5")
-        begun = time.process_time(), time.monotonic()
+        begun = sum(map(seconds, processes))
         try:
             if self.path.suffix == ".dcm":
                 image = self.several.dicom(self.path, SIZE)[0]
@@ -79,10 +79,15 @@ class Images:
         except UnreadableError as reason:
             check_line(str(reason))
             answer = "refused"
-        assert time.monotonic() - begun[1] < SECONDS
+        assert sum(map(seconds, processes)) - begun < SECONDS
         for process in processes:
             assert peak(process) < MEGABYTES
         return answer
+
+
+def seconds(process: psutil.Process) -> float:
+    """Processor time so far."""
+    return sum(process.cpu_times()[:2])
 
 
 def peak(process: psutil.Process) -> int:
@@ -111,7 +116,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tried
 def reads_text(path: Path, read: Callable[[], object]) -> Tried:
     def tried(content: bytes) -> str:
         path.write_bytes(content)
-        begun = time.monotonic()
+        begun = time.process_time()
         try:
             read()
             answer = "read"
@@ -119,7 +124,7 @@ def reads_text(path: Path, read: Callable[[], object]) -> Tried:
             assert str(error).strip()
             assert "Traceback" not in str(error)
             answer = "refused"
-        assert time.monotonic() - begun < SECONDS
+        assert time.process_time() - begun < SECONDS
         return answer
 
     return tried

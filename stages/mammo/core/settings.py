@@ -328,7 +328,9 @@ def load_yaml(path: Path) -> Any:
         raise UserError(f"{path} does not exist: run from the top folder of the project")
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply to be one of this project") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or an impossible date or number
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
