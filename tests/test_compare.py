@@ -389,6 +389,17 @@ def test_markdown_is_one_table_under_the_sentence(capsys, tmp_path):
     assert {line.count("|") for line in table} == {8}
 
 
+def test_no_name_becomes_markup_in_a_comment_on_a_pull_request(project, capsys):
+    evil = "a|b`c`<img/src=x/onerror=alert(1)>-@everybody-www.a.example"
+    run(project, "git", "branch", evil, "main")
+    markdown = printed(capsys, evil, "better", "--markdown")
+    shown = r"a\|b\`c\`\<img/src=x/onerror=alert(1)\>-@" + "\u200beverybody-www\u200b.a.example"
+    assert markdown.count(shown) == 2, "in the sentence and in the list"
+    assert not re.search(r"(?<!\\)(`|<(?!0))|@\w|www\.", markdown)
+    assert {line.count("|") for line in markdown.splitlines() if line.startswith("|")} == {8}
+    assert evil in printed(capsys, evil, "better")
+
+
 def test_the_picture_is_the_same_bytes_each_time(tmp_path, capsys):
     a, b = write(tmp_path / "a.csv", model(1.0, seed=1)), write(tmp_path / "b.csv", model(3.0, seed=3))
     pictures = [tmp_path / "one.png", tmp_path / "two.png"]

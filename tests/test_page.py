@@ -394,6 +394,96 @@ def test_mammo_plots_states_commit_and_date_of_each_revision(browser: Browser, p
     }
 
 
+ATTACK = "<img src=x onerror=pwned=1>"
+BRANCHES = (  # names that git allows
+    "a</script><img/src=x/onerror=pwned=1><script>pwned=2</script>",
+    "<plaintext>]]>",
+    "{{plot_divs}}-{scripts}",
+    "constructor",
+    "a|`b`-'\"-$(touch${IFS}pwned)",
+)
+CELLS = (
+    "</script><script>pwned=3</script>",
+    f"</plaintext></main>{ATTACK}",
+    "';pwned=4;'\n            vegaEmbed('#x', pwned=5);",
+    f"<!--<script>{ATTACK}-->]]>&lt;{{{{7*7}}}}",
+    "a|`b`",
+)
+PICTURES = (
+    f"{ATTACK}.png",
+    'x" onerror="pwned=6.png',
+    "'#1?%41&amp;.png",
+    '</p>\n    <div id = "Scores">\n        <script>\n            var spec = 7;\n',
+)
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository whose branches, cells and pictures have names that are markup and scripts."""
+    folder = tmp_path_factory.mktemp("attacked")
+    shutil.copytree(PLOTS, folder / ".dvc/plots", ignore=shutil.ignore_patterns("page"))
+    for name in (".dvc/config", "dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org")
+    run(*git, "init", "--quiet", folder=folder)
+    for seed, branch in enumerate(BRANCHES):
+        run(*git, "checkout", "--quiet", "--orphan", branch, folder=folder)
+        write_plots(folder / "plots", seed, 1.0 + seed, epochs=12)
+        scores = files.read_csv(folder / "plots/scores.csv", ("score", "data"))
+        for row, cell in zip(scores, CELLS, strict=False):
+            row["score"] = cell
+        rows = [[*list(row.values())[:-1], CELLS[seed]] for row in scores]
+        files.write_csv(folder / "plots/scores.csv", list(scores[0]), rows)
+        for name in PICTURES:
+            draw(folder / "plots/explanation" / name.replace("/", "_"), SHEET) if name.endswith(".png") else None
+        (folder / "plots/explanation" / (PICTURES[-1].replace("/", "_") + ".png")).write_bytes(
+            (folder / "plots/audit/splits.png").read_bytes()
+        )
+        run(*git, "add", "--all", folder=folder)
+        run(*git, "commit", "--quiet", "--message", branch, folder=folder)
+    return folder
+
+
+@pytest.mark.parametrize("way", ["show", "diff", "mammo"])
+def test_no_name_and_no_cell_becomes_markup_or_script(browser: Browser, attacked: Path, way: str):
+    mammo = (sys.executable, "-c", "import sys; from mammo.commands import main; sys.exit(main())", "plots")
+    dvc = (sys.executable, "-m", "dvc", "plots")
+    command = {"show": (*dvc, "show"), "diff": (*dvc, "diff", *BRANCHES), "mammo": (*mammo, *BRANCHES)}[way]
+    run(*command, *(("--out",) if way == "mammo" else ("-o",)), f"page-{way}", folder=attacked)
+    page = attacked / f"page-{way}/index.html"
+    browser.open(page)
+    count = 1 if way == "show" else len(BRANCHES)
+    assert browser.run("[typeof pwned, document.title]") == ["undefined", "Plots"]
+    assert browser.complaints() == [], "nothing was even tried: the policy would have said so"
+    assert browser.run("document.querySelectorAll('main script, main noscript, main plaintext').length") == 0
+    assert browser.run("[...document.images].every((each) => each.complete && each.naturalWidth > 0)"), "found by name"
+    assert browser.run("document.images.length") == count * (1 + len(OUTCOMES) + len(PICTURES))
+    assert browser.run("document.querySelectorAll('main .chart-wrapper svg').length") == len(CHARTS) + 1
+    names = ["workspace"] if way == "show" else list(BRANCHES)
+    for name, line, cell in zip(names, revisions(browser), CELLS[-count:], strict=True):
+        assert line.startswith(name) and line.endswith(cell), "shown as they are"
+    labels = browser.run(
+        "[...document.querySelectorAll('#Scores .role-axis-label text')].map((each) => each.textContent)"
+    )
+    assert CELLS[-1] in labels
+    captions = "".join(named(browser, "explanation"))
+    assert ATTACK in captions.replace("<Img", "<img") and 'X" onerror="pwned=6' in captions
+    asked = {url for url in browser.requests() if not url.startswith("data:")}
+    assert {url.rsplit("/", 1)[0] for url in asked} <= {page.parent.as_uri(), f"{page.parent.as_uri()}/static"}
+    assert not (attacked / "pwned").exists()
+
+
+def test_the_pages_policy_allows_its_own_scripts_alone(browser: Browser, pages: dict[int, Path]):
+    text = pages[1].read_text()
+    (policy,) = re.findall(r'Content-Security-Policy"\s+content="([^"]*)"', text)
+    assert "unsafe" not in policy and "script-src 'sha256-" in policy and "default-src 'none'" in policy
+    bad = pages[1].with_name("added.html")
+    bad.write_text(text.replace("<main></main>", f"<main></main><script>pwned = 1</script>{ATTACK}", 1))
+    browser.open(bad)
+    assert browser.run("typeof pwned") == "undefined"
+    assert len(browser.complaints()) >= 2, "the policy says that it refused both"
+
+
 def test_mammo_plots_refuses_what_is_no_revision_in_one_line(pages: dict[int, Path], monkeypatch, capsys):
     monkeypatch.chdir(pages[3].parent.parent)
     assert commands.main(["plots", "nowhere"]) == 1

@@ -13,9 +13,12 @@ from mammo import commands, scoring
 from mammo.core import files, model_info, predictions
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
+from mammo.core.wording import markdown
+from mammo.reporting import pages
 from mammo.scoring import TITLES, percent, rounded, with_interval
 
 import cv2
+import markdown_it
 import numpy as np
 import pytest
 import yaml
@@ -727,6 +730,48 @@ def test_what_the_data_say_is_shown_and_never_run(browser: Reader, run: Path) ->
     assert "<script" not in re.sub(r"\\.", "", body) and "<img" not in re.sub(r"\\.", "", body)
     assert r"a\|b \`c\` \*d\*" in body
     assert "license" not in front_matter(card)
+
+
+def test_a_strangers_page_runs_nothing_and_neither_does_the_name_of_its_branch(browser: Reader, tmp_path: Path) -> None:
+    """`mammo report --revision` shows a page as its revision holds it."""
+    evil = "<img src=x onerror=\"document.title = 'run'\">"
+    page = f"<!DOCTYPE html>\n<html><head><title>A</title><script>document.title = 'run'</script></head><body>{evil}"
+    page += "<a id=link href=\"javascript:document.title='run'\">x</a><header>h</header></body></html>"
+    written = pages.of_revision(page, f"v1</b>{evil}", "abc", "now", evil)
+    assert written.startswith("<!DOCTYPE html>\n<meta http-equiv=")
+    (tmp_path / "page.html").write_text(written)
+    browser.open(tmp_path / "page.html")
+    browser.run("document.getElementById('link').click()")
+    assert browser.run("document.title") == "A" and browser.run("document.compatMode") == "CSS1Compat"
+    assert browser.run("document.body.textContent").count(evil) == 2, "the name and the ledger, as text"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<img src=x onerror=alert(1)>",
+        "[x](javascript:alert(1)) ![y](http://a.example/b.png) <http://a.example>",
+        "a | b `c` *d* __e__ ~~f~~ $g$ &lt; # h",
+        "- a\n> b\n\n# c\n    d\n```",
+        "</table></details><plaintext>]]>{{7*7}}",
+        "www.a.example http://a.example @everybody a@b.example",
+        "\\<b\\>\\\\`x`",
+    ],
+)
+def test_markdown_shows_any_text_as_it_is(text: str) -> None:
+    """As CommonMark and GitHub read it, in a line and in a cell; autolinks and mentions are no part of CommonMark."""
+    parser = markdown_it.MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    line = markdown(text)
+    shown = " ".join(text.split())
+    for document in (f"A: {line}", f"- A: {line}", f"**A: {line}**", f"| A | B |\n| --- | --- |\n| A: {line} | x |"):
+        inline = [token for token in parser.parse(document) if token.type == "inline"]
+        (token,) = [token for token in inline if token.content.startswith(("A: ", "**A"))]
+        kinds = {child.type for child in token.children or []}
+        assert kinds <= {"text", "text_special", "strong_open", "strong_close"}, document
+        read = "".join(child.content for child in token.children or [])
+        assert read.replace("\u200b", "") == f"A: {shown}", document
+        assert len(inline) in (1, 4), "one paragraph, or the four cells"
+    assert not re.search(r"@\w|://|www\.", line), "what GitHub would link"
 
 
 BROKEN = r"""(() => {

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from mammo.core.errors import UserError
 from mammo.core.settings import ThresholdRule
 from mammo.core.stage import HEADLINE
-from mammo.core.wording import counted, shown
+from mammo.core.wording import counted, markdown, shown
 
 RULES = get_args(ThresholdRule)
 LOOKS = Path("metrics/explanation.json")
@@ -268,7 +268,8 @@ def _compare(options: argparse.Namespace) -> int:
     else:
         print(comparison.as_markdown(compared) if options.markdown else comparison.as_text(compared))
         if quoted:
-            print(f"\nLedger, test images of {b.name}: {quoted['sentence']}")
+            line = f"Ledger, test images of {b.name}: {quoted['sentence']}"
+            print(f"\n{markdown(line) if options.markdown else line}")
     return 1 if options.fail_if_worse and comparison.worse(compared) else 0
 
 

@@ -4,7 +4,10 @@ After a change of layout.html: `python .dvc/plots/page/build.py`. With `--vega` 
 VEGA-LICENSES.txt again from npm, at the versions below.
 """
 
+import base64
+import hashlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +18,8 @@ HERE = Path(__file__).parent
 VERSIONS = {"vega": "5.33.1", "vega-lite": "5.23.0", "vega-embed": "6.29.0"}
 # What of their dependencies is in the minified files; the rest serves their command lines.
 INSIDE = ("d3-", "vega", "delaunator", "fast-json", "internmap", "json-stringify", "robust-", "semver", "topojson")
+# Styles that vega-embed puts into the page, for its menu and its tooltip. After an update the console names others.
+OF_VEGA = ("9uoGUaZm3j6W7+Fh2wfvjI8P7zXcclRw5tVUu3qKZa0=", "MmUum7+PiN7Rz79EUMm0OmUFWjCx6NZ97rdjoIbTnAg=")
 PLACE = "<!-- VEGA: build.py puts vega.js here -->"
 
 
@@ -42,9 +47,17 @@ def licence(package: Path) -> str:
 
 
 def page() -> str:
-    """The template: the layout with Vega inside, since DVC copies one file, to wherever the page is written."""
+    """The template: the layout with Vega inside, since DVC copies one file, to wherever the page is written.
+
+    Its Content Security Policy names the hashes of its scripts and styles, so that no others have effect.
+    """
     vega = (HERE / "vega.js").read_text(encoding="utf-8")
-    return (HERE / "layout.html").read_text(encoding="utf-8").replace(PLACE, f"<script>\n{vega}</script>")
+    text = (HERE / "layout.html").read_text(encoding="utf-8").replace(PLACE, f"<script>\n{vega}</script>")
+    for place, element, more in (("SCRIPTS", "script", ()), ("STYLES", "style", OF_VEGA)):
+        inside = re.findall(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
+        hashes = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in inside]
+        text = text.replace(place, " ".join(f"'sha256-{each}'" for each in (*hashes, *more)), 1)
+    return text
 
 
 if __name__ == "__main__":

@@ -32,3 +32,14 @@ def with_split_named(detail: str) -> str:
 def shown(text: str | Path) -> str:
     """Return text, or a path, that is safe to print: non-printable characters are escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
+
+
+def markdown(text: str | Path) -> str:
+    """Return text as one line of Markdown that shows it as it is, on GitHub too.
+
+    Characters of markup are escaped. A zero-width space keeps addresses and @names from becoming links and mentions,
+    which no escape does: https://github.github.com/gfm/#autolinks-extension-.
+    """
+    one_line = " ".join(str(text).split())
+    escaped = re.sub(r"[\\`*{}\[\]<>|#~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", one_line)
+    return re.sub(r"@(?=\w)|:(?=//)|\bwww(?=\.)", "\\g<0>\u200b", escaped, flags=re.IGNORECASE)

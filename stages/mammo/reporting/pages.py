@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo.core.errors import UserError
-from mammo.core.wording import SPLIT_NAMES, counted, in_words
+from mammo.core.wording import SPLIT_NAMES, counted, in_words, markdown
 from mammo.reporting.run import Run, Score, as_written
 from mammo.scoring import p_value, percent, rounded, with_interval
 
@@ -18,6 +18,9 @@ from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
 PNG = b"\x89PNG\r\n\x1a\n"
+DOCTYPE = "<!DOCTYPE html>"
+NO_SCRIPT = """<meta http-equiv="Content-Security-Policy"
+content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'">"""
 BROAD = 800  # pixels; a wider picture takes the full width of the page
 MOST_CERTAIN = 5  # false negatives, and false positives, that are listed
 AUDIT_CAPTIONS = {"splits": "classes by split", "shortcut": "brightness of healthy and cancer"}
@@ -50,7 +53,7 @@ def model_card(run: Run) -> str:
         UserError: the files belong to different runs.
 
     """
-    environment = _environment(markdown)
+    environment = _environment(_in_markdown)
     environment.filters |= {"score": _score_in_words, "unbroken": str}
     try:
         metadata = yaml.safe_dump(hub_metadata(run), sort_keys=False, allow_unicode=True, width=10_000)
@@ -61,9 +64,12 @@ def model_card(run: Run) -> str:
 
 
 def of_revision(page: str, revision: str, commit: str, date: str, ledger: str) -> str:
-    """Return a page with its revision, commit, date and the ledger's sentence added below the notices."""
+    """Return a page with its revision, commit, date and the ledger's sentence added below the notices.
+
+    The page is as that revision wrote it, perhaps a stranger's: a policy before all else allows it no script.
+    """
     line = _rendered(_environment(), "revision.html", revision=revision, commit=commit, date=date, ledger=ledger)
-    return page.replace("<header>", f"{line}<header>", 1)
+    return f"{DOCTYPE}\n{NO_SCRIPT}\n" + page.removeprefix(f"{DOCTYPE}\n").replace("<header>", f"{line}<header>", 1)
 
 
 def _environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
@@ -106,12 +112,8 @@ def _not_of_one_run(error: Exception) -> UserError:
 # Values
 
 
-def markdown(value: Any) -> Markup:
-    """Return a value as one line of Markdown with all markup characters escaped."""
-    if isinstance(value, Markup):
-        return value
-    one_line = " ".join(str(value).split())
-    return Markup(re.sub(r"[\\`*{}\[\]<>|#~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", one_line))
+def _in_markdown(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else Markup(markdown(str(value)))
 
 
 def _score_in_words(score: Score) -> str:

@@ -11,7 +11,7 @@ from mammo.core.errors import UserError
 from mammo.core.model_info import Verdict
 from mammo.core.predictions import Prediction
 from mammo.core.revisions import Commit
-from mammo.core.wording import counted
+from mammo.core.wording import counted, markdown
 from mammo.scoring import (
     Bootstrap,
     Cases,
@@ -349,13 +349,9 @@ def as_markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown, e.g. for a pull request."""
     header, *rows = _table(comparison)
     lines = [f"| {' | '.join(row)} |" for row in [header, ["---", *["---:"] * 5, "---"], *rows]]
-    about = [f"- {line}" for line in _about(comparison)]
-    first = [line for warning in warnings(comparison) for line in (f"> **{_escaped(warning)}**", "")]
-    return "\n".join([*first, f"**{sentence(comparison)}**", "", *about, "", *lines, "", NOTE])
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"[\\`*_{}\[\]<>|#~&]", r"\\\g<0>", text)
+    about = [f"- {markdown(line)}" for line in _about(comparison)]
+    first = [line for warning in warnings(comparison) for line in (f"> **{markdown(warning)}**", "")]
+    return "\n".join([*first, f"**{markdown(sentence(comparison))}**", "", *about, "", *lines, "", NOTE])
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
