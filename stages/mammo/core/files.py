@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ ONE_PASS_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".tif", ".tiff")
 """Suffixes of image files; DICOM suffixes are in `imaging.dicom`."""
+
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""What a spreadsheet takes for the beginning of a formula, wide forms included, or such text after apostrophes."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def _remove(path: Path) -> None:
@@ -62,11 +67,30 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV table with a header; floats in Python's shortest exact form."""
+    """Write a CSV table with a header; floats in Python's shortest exact form.
+
+    Text that a spreadsheet would run as a formula, such as `=HYPERLINK(…)`, gets an apostrophe before it, which
+    `parse_csv` takes away; numbers stay as they are. See https://owasp.org/www-community/attacks/CSV_Injection.
+    """
     with written(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
+        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(columns)
-        writer.writerows(rows)
+        for row in rows:
+            cells = [_inert(cell) for cell in row]
+            # Until Python 3.13 a writer leaves a carriage return unquoted, and a reader ends the row there.
+            returns = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+            (quoting if returns else writer).writerow(cells)
+
+
+def _inert(cell: Any) -> Any:
+    runs = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if runs else cell
+
+
+def _as_given(cell: Any) -> Any:
+    """Return a cell without the apostrophe of `_inert`; text that had one before had got another."""
+    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -83,7 +107,11 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def parse_csv(
-    content: bytes, name: str, columns: Sequence[str], recognised: Callable[[Sequence[str]], list[str]] = list
+    content: bytes,
+    name: str,
+    columns: Sequence[str],
+    recognised: Callable[[Sequence[str]], list[str]] = list,
+    ours: bool = True,
 ) -> list[tuple[int, dict[str, str]]]:
     """Parse the bytes of a CSV file as `read_csv` does; error messages refer to it as `name`.
 
@@ -92,6 +120,7 @@ def parse_csv(
         name: of the file, in error messages.
         columns: that the table must have.
         recognised: takes the names of the columns and returns those to use instead.
+        ours: whether `write_csv` may have written the file, so that an apostrophe before a formula is not a part of it.
 
     Returns:
         The number of the line at the end of each row, and the row.
@@ -101,7 +130,8 @@ def parse_csv(
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         header = list(reader.fieldnames or [])
         reader.fieldnames = recognised(header)
-        rows = [(reader.line_num, row) for row in reader]
+        restored = _as_given if ours else lambda cell: cell
+        rows = [(reader.line_num, {key: restored(cell) for key, cell in row.items()}) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from error
     missing = [column for column in columns if column not in (reader.fieldnames or [])]

@@ -26,12 +26,17 @@ def plain(column: str) -> str:
 
 
 def parse(
-    content: bytes, name: str, known: Sequence[str], required: Sequence[str], refuse_resembling: bool = True
+    content: bytes,
+    name: str,
+    known: Sequence[str],
+    required: Sequence[str],
+    refuse_resembling: bool = True,
+    ours: bool = True,
 ) -> Table:
     """Parse the bytes of a CSV file with the columns `required`, and maybe others of `known`.
 
     Names of columns are compared without surrounding spaces and without case. Without `refuse_resembling` a column
-    whose name resembles a known one is ignored like any other.
+    whose name resembles a known one is ignored like any other; `ours` as in `files.parse_csv`.
 
     Raises:
         UserError: the file is not UTF-8, lacks a column, has one twice, or has one whose name resembles a known one.
@@ -51,6 +56,6 @@ def parse(
                 raise UserError(f"{name} has the column {own} more than once ({twice}): remove all but one")
         return names
 
-    rows = files.parse_csv(content, name, required, recognised)
+    rows = files.parse_csv(content, name, required, recognised, ours)
     columns = [column for column in known if rows and column in rows[0][1]]
     return Table(columns, rows, ignored)

@@ -214,7 +214,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 def _table(folder: Path) -> tables.Table:
     path = folder / LIST
-    return tables.parse(path.read_bytes(), str(path), COLUMNS, COLUMNS[:2])
+    return tables.parse(path.read_bytes(), str(path), COLUMNS, COLUMNS[:2], ours=False)
 
 
 def _fault_of_row(folder: Path, row: dict[str, str]) -> str | None:
