@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,12 @@ import described
 import numpy as np
 import pytest
 from conftest import write_params
+from documents import block, shell
 from kaggle_server import HANDLE, serve
 from miniature import ROOT, Run, asked, change, digests, dvc, git, ran
 
 SHORT = ["-S", "train.epochs=8", "-S", "evaluate.resamples=200", "-S", "preprocess.size=[64,64]"]
+DATA_SETS = block("Data sets")
 BEFORE = "0409f8e"
 """The commit before sets were described."""
 
@@ -71,7 +74,10 @@ def test_a_set_in_place_goes_to_the_report_by_one_command_and_a_changed_file_is_
     images = tmp_path / "my scans"
     truth = described.make("rsna", images)
     before = digests(images)
-    output = exp_run(workspace, "rsna", images, "-S", "data.in_place=true")
+    at = shlex.quote(str(images))
+    checked, trained = (command.replace("/data/rsna", at) for command in DATA_SETS)
+    output = shell(workspace, [checked, f"{trained} {shlex.join(SHORT)}"])
+    assert "160 images; 40 patients, 80 breasts; 160 rows" in output and "Everything else fits." in output
     assert "download: 160 images of 40 known patients left in" in output
     check_report(workspace, "rsna", truth)
     assert digests(images) == before
