@@ -313,6 +313,21 @@ def test_a_template_with_a_star_that_fits_several_files_is_refused_and_cells_are
     assert any(line in text for text in faults), faults
 
 
+def test_a_filter_by_header_leaves_out_and_counts_what_is_there(tmp_path: Path) -> None:
+    write(tmp_path, rows_of())
+    raw = described.pixels("raw", True)
+    described.write_dicom(tmp_path / "scans/p1/1L.dcm", raw, PresentationIntentType="FOR PROCESSING", PatientID="p1")
+    keep = [{"header": "intent", "keep": ["FOR PRESENTATION"]}]
+    understood = read(tmp_path, filters=keep)
+    note(
+        understood, "header intent: the filter (keep FOR PRESENTATION) left out list.csv row 2; values 'FOR PROCESSING'"
+    )
+    assert len(understood.entries) == 11
+    shutil.rmtree(tmp_path / "scans")
+    understood = read(tmp_path, filters=keep)
+    assert len(understood.absent) == 12 and understood.findings.notes == []
+
+
 # Values
 
 

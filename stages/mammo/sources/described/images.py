@@ -220,7 +220,7 @@ def _name_others(named: set[str], images: Images, disk: Disk, findings: Findings
                 "let images.path or images.match in the description name the full images"
             )
     unnamed = [name for name in disk.files if name not in named]
-    disk.read_headers(unnamed if any(name.endswith(dicom.SUFFIXES) for name in unnamed[:1]) else [])
+    disk.read_headers(unnamed)  # the header tells a crop from another mammogram
     others = [name for name in unnamed if _is_other(name, images, disk)]
     rest = [name for name in unnamed if name not in set(others)]
     if others:

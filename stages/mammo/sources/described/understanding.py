@@ -150,7 +150,7 @@ def _by_image(
         by_image[path].append(row)
     for one in description.filters:
         if one.header:
-            values = {path: disk.header(path, one.header) for path in by_image}
+            values = {path: disk.header(path, one.header) for path in by_image if path in disk.present}
             out = [path for path, value in values.items() if not joins.passes(value, one)]
             joins.note_filtered([by_image[path][0] for path in out], one, [values[path] for path in out], findings)
             for path in out:
