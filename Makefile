@@ -30,6 +30,7 @@ proof: .venv/tests
 
 bench: .venv/installed .venv-bench/installed
 	python bench/run.py
+	python bench/dicom.py
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c '$(SUITABLE)' 2>/dev/null || { echo "Python 3.11, 3.12 or 3.13 is needed; found: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo none). Install one, or name it: make PYTHON=python3.12" >&2; exit 1; }

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 from mammo.core import parallel, settings
 from mammo.learning import networks
 
+import dicom
 import duplicates
 import material
 import measure
@@ -105,6 +106,7 @@ def main(folder: Path, project: Path) -> None:
     """Print all tables."""
     parallel.cores = lambda: 1  # phantoms too are drawn in this process
     material.SIZE, scale.SIZE, scale.DRAWN = 96, 96, 8
+    dicom.HEIGHT, dicom.WIDTH = 512, 416
     predict.MODEL, predict.STARTS, predict.SINGLES = project / "data/model", 1, 1
     scores.IMAGES, scores.PATIENTS = 400, 100
     run.EPOCHS, run.Worker = 3, worker
@@ -121,7 +123,13 @@ def main(folder: Path, project: Path) -> None:
         return not failed
 
     failed = False
-    others = (lambda: scale.main([IMAGES]), lambda: predict.main(20), scores.main, lambda: duplicates.main(200))
+    others = (
+        lambda: scale.main([IMAGES]),
+        lambda: predict.main(20),
+        scores.main,
+        lambda: duplicates.main(200),
+        dicom.main,
+    )
     for table in (rows, *others):
         try:
             failed |= table() is False

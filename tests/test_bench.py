@@ -125,9 +125,15 @@ def test_duplicates(tables: str) -> None:
     assert show(cells(tables, "200"), "#", "#", "#", "1 of 1", "1 of 1", "0 of 0", "0 of 0", "0")
 
 
+@pytest.mark.parametrize("size", ["224×224", "1024×832"])
+def test_dicom(tables: str, size: str) -> None:
+    row = cells(tables, "JPEG 2000", size)
+    assert show(row, size, "#", "#|–", "#|–", "#", "#|–", "#|–", "#", "#|–")
+
+
 def test_every_table_names_processor_date_and_commit(tables: str) -> None:
     above = re.findall(r"^([^|\n]+)\n\n\|", tables, re.MULTILINE)
-    assert len(above) == 5
+    assert len(above) == 6
     assert all(
         re.match(r".+, \d+ cores, \w+; \d{4}-\d\d-\d\d; commit (\w{7,}\+?|unknown)(; |$)", line) for line in above
     )
