@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mammo import scoring
 from mammo.core import dataset, files, model_info, predictions, settings, stage
@@ -13,7 +13,8 @@ from mammo.core.wording import counted
 from mammo.learning import networks
 from mammo.predicting import heat_map_checks, heat_maps
 from mammo.reporting import figures, heat_map_sheets
-from mammo.scoring import Bootstrap, Cases, Interval
+from mammo.scoring import Bootstrap, Cases, Interval, InUnits, subgroups
+from mammo.scoring.units import breakdown
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
@@ -35,18 +36,20 @@ def main(prepared: Path, model: Path, shortcut: Path, history: Path, metrics: Pa
     positions = data.part("test")
     step = networks.forward(network, info.flip_at_test)
     probabilities = networks.probabilities(step, data.images, positions, "evaluate")
-    test = PredictedSplit(data, positions, probabilities, info, info.thresholds[params.threshold])
-    patients = data.patients[positions]
-    cases = Cases(test.labels, probabilities, patients)
-    recalibrated = None if test.calibrated is None else Cases(test.labels, test.calibrated, patients)
+    test = PredictedSplit(data, positions, probabilities, info, info.thresholds[params.threshold], params.unit)
+    units = in_units(test, probabilities)
+    scoring.refuse_unscorable(units, params.unit)
+    cases = units.cases()
+    recalibrated = None if test.calibrated is None else in_units(test, test.calibrated).cases()
 
     baseline, change = compare_with_shortcut(test, cases, predictions.read(shortcut), shortcut, bootstrap)
-    headline = score(cases, test.threshold, bootstrap, baseline, change)
+    headline = score(cases, test, bootstrap, baseline, change)
     curves = write_curves(plots, cases, recalibrated, bootstrap)
     write_scores(metrics, cases, recalibrated, info.thresholds, bootstrap, params.prevalence)
-    write_predictions(plots, test, headline)
+    write_predictions(plots, test, units, headline)
+    write_parts(metrics, plots, test, bootstrap)
 
-    draw_scores(plots, test, headline, curves)
+    draw_scores(plots, test, units, headline, curves)
     rows = files.read_csv(history, ("epoch", "split", "loss", "roc_auc"))
     figures.history(plots / "history.png", rows, info.epoch, test.description)
 
@@ -68,6 +71,11 @@ def main(prepared: Path, model: Path, shortcut: Path, history: Path, metrics: Pa
     )
 
 
+def in_units(test: PredictedSplit, probabilities: np.ndarray) -> InUnits:
+    """Return the cases of the headline scores (`evaluate.unit`)."""
+    return scoring.in_units(cast("scoring.Unit", test.unit), test.labels, probabilities, **test.known)
+
+
 def compare_with_shortcut(
     test: PredictedSplit, cases: Cases, forest: Sequence[Prediction], table: Path, bootstrap: Bootstrap
 ) -> tuple[Interval, dict[str, Any]]:
@@ -79,18 +87,20 @@ def compare_with_shortcut(
     """
     if [(row.image, row.label) for row in forest] != [(row.image, row.label) for row in test.rows]:
         raise UserError(f"{table} is not of the test images of data/prepared: run `dvc repro`")
-    known = Cases([row.label for row in forest], [row.probability for row in forest], [row.patient for row in forest])
-    called = np.array([row.predicted for row in forest])
-    change = scoring.paired_bootstrap(known, cases, called, test.predicted, bootstrap)["roc_auc"]
+    known = in_units(test, np.array([row.probability for row in forest])).cases()
+    change = scoring.paired_bootstrap(known, cases, None, None, bootstrap)["roc_auc"]
     return change.a, {"roc_auc_change": change.change, "p": change.p}
 
 
 def score(
-    cases: Cases, threshold: float, bootstrap: Bootstrap, shortcut: Interval, change: Mapping[str, Any]
+    cases: Cases, test: PredictedSplit, bootstrap: Bootstrap, shortcut: Interval, change: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the content of metrics/test.json."""
+    threshold = test.threshold
     scores = scoring.scores(cases, threshold, bootstrap)
-    return {
+    units = {"healthy": int((~cases.labels).sum()), "cancer": int(cases.labels.sum())}
+    healthy = int((test.labels == 0).sum())
+    content = {
         "roc_auc": scores["roc_auc"],
         "shortcut_roc_auc": shortcut,
         **scores,
@@ -100,9 +110,22 @@ def score(
             "roc_auc_bootstrap": scoring.image_scores(cases, threshold, bootstrap)["roc_auc"],
         },
         "threshold": {"value": threshold},
-        "images": {"healthy": int((~cases.labels).sum()), "cancer": int(cases.labels.sum())},
+        "images": {"healthy": healthy, "cancer": len(test.labels) - healthy},
         "patients": {"value": len(cases.cancer)},
     }
+    return content if test.unit == "image" else {**content, "unit": test.unit, "units": units}
+
+
+def write_parts(metrics: Path, plots: Path, test: PredictedSplit, bootstrap: Bootstrap) -> None:
+    """Write the scores per image, breast and exam, and those of subgroups of images."""
+    labels, probabilities, known = test.labels, test.probabilities, test.known
+    by_unit = breakdown(labels, probabilities, known, test.threshold, bootstrap)
+    files.write_json(metrics / "units.json", scoring.as_json(by_unit))
+    each = (labels, probabilities, known["patients"])
+    found = scoring.in_subgroups(*each, test.groups, test.threshold, bootstrap)
+    files.write_json(metrics / "subgroups.json", scoring.as_json(subgroups.as_metrics(found)))
+    rows = subgroups.as_rows(found, subgroups.overall(*each, test.threshold, bootstrap), test.description)
+    files.write_csv(plots / "subgroups.csv", subgroups.ROW, rows)
 
 
 def write_scores(
@@ -137,11 +160,11 @@ def write_curves(plots: Path, cases: Cases, recalibrated: Cases | None, bootstra
     return {name: np.array(table.rows) for name, table in curves.items()}
 
 
-def write_predictions(plots: Path, test: PredictedSplit, headline: Mapping[str, Any]) -> None:
-    """Write predictions.csv and confusion.csv, one row per image, and scores.csv, one row per score."""
-    rows = test.rows
-    predictions.write(plots / "predictions.csv", rows)
-    words = [(CLASSES[row.label], CLASSES[row.predicted]) for row in rows]
+def write_predictions(plots: Path, test: PredictedSplit, units: InUnits, headline: Mapping[str, Any]) -> None:
+    """Write predictions.csv, one row per image, confusion.csv, one per case, and scores.csv, one per score."""
+    predictions.write(plots / "predictions.csv", test.rows)
+    called = (units.probabilities >= test.threshold).astype(int)
+    words = [(CLASSES[label], CLASSES[predicted]) for label, predicted in zip(units.labels, called, strict=True)]
     files.write_csv(plots / "confusion.csv", ("actual", "predicted"), words)
     scores = scoring.as_json(headline).items()
     table = [
@@ -153,15 +176,19 @@ def write_predictions(plots: Path, test: PredictedSplit, headline: Mapping[str, 
 
 
 def draw_scores(
-    plots: Path, test: PredictedSplit, headline: Mapping[str, Any], curves: Mapping[str, np.ndarray]
+    plots: Path,
+    test: PredictedSplit,
+    units: InUnits,
+    headline: Mapping[str, Any],
+    curves: Mapping[str, np.ndarray],
 ) -> None:
     """Draw the curves and the confusion matrix."""
     caption = f"{test.description} · intervals: 95 %, bootstrap over patients"
     point = (1 - headline["specificity"].value, headline["sensitivity"].value)
     figures.roc(plots / "roc.png", curves["roc"], point, headline["roc_auc"], caption)
-    average, prevalence = headline["average_precision"], float(test.labels.mean())
+    average, prevalence = headline["average_precision"], float(units.labels.mean())
     figures.precision_recall(plots / "pr.png", curves["pr"], prevalence, average, caption)
-    matrix = confusion_matrix(test.labels, test.predicted, labels=[0, 1])
+    matrix = confusion_matrix(units.labels, units.probabilities >= test.threshold, labels=[0, 1])
     figures.confusion(plots / "confusion.png", matrix, test.threshold, caption)
     figures.calibration(plots / "calibration.png", curves["calibration"], caption)
     figures.decision(plots / "decision.png", curves["decision"], caption)

@@ -230,7 +230,10 @@ def test_every_file_is_written_by_one_stage_and_drawn_once() -> None:
     assert set(written.values()) == {1}
     assert {name for name in written if name.startswith("metrics/")} == {
         f"metrics/{name}.json"
-        for name in ("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation")
+        for name in (
+            *("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation"),
+            *("units", "subgroups"),
+        )
     }
     drawn = Counter(plotted())
     assert set(drawn.values()) == {1}
@@ -270,6 +273,7 @@ def test_the_plots_have_the_names_by_which_revisions_are_compared() -> None:
         "Calibration",
         "Decision curve",
         "Confusion matrix",
+        "Subgroups",
     ]
 
 

@@ -2,8 +2,8 @@
 
 import math
 
-from mammo.scoring import Bootstrap, Cases, Interval, scores, subgroups
-from mammo.scoring.subgroups import FEW, SCORES, _Estimate, as_metrics, differing, remarks
+from mammo.scoring import Bootstrap, Cases, Interval, in_subgroups, scores
+from mammo.scoring.subgroups import FEW, SCORES, _Estimate, as_metrics, as_rows, differing, overall, remarks
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def women(random: np.random.Generator, number: int = 150, shift: float = 0.0, de
 
 def test_scores_of_each_level_are_those_of_scikit_learn() -> None:
     labels, probabilities, patients, groups = women(np.random.default_rng(1))
-    found = subgroups(labels, probabilities, patients, groups, 0.55, BOOTSTRAP)
+    found = in_subgroups(labels, probabilities, patients, groups, 0.55, BOOTSTRAP)
     assert list(found) == ["vendor", "site", "view"]
     assert {column: list(each.levels) for column, each in found.items()} == {
         "vendor": ["A", "B", "C"],
@@ -80,7 +80,7 @@ def test_with_one_image_per_patient_the_test_of_sensitivity_is_the_chi_square_te
     labels, level = np.ones(1400, int), np.repeat(["a", "b"], 700)
     labels[::7] = 0
     called = random.random(1400) < np.where(level == "a", 0.70, 0.76)
-    found = subgroups(labels, np.where(called, 0.9, 0.1), np.arange(1400), {"level": level}, 0.5, Bootstrap(1, 4000))
+    found = in_subgroups(labels, np.where(called, 0.9, 0.1), np.arange(1400), {"level": level}, 0.5, Bootstrap(1, 4000))
     ill = labels == 1
     table = [[np.sum(called[ill & (level == one)]), np.sum(~called[ill & (level == one)])] for one in "ab"]
     expected = stats.chi2_contingency(table, correction=False).pvalue
@@ -97,25 +97,27 @@ def test_levels_that_share_patients_are_compared_as_pairs() -> None:
     worse = strength - 0.9 * labels + 0.05 * random.normal(size=120)
     both = expit(np.concatenate([strength, worse]))
     view, twice = np.repeat(["CC", "MLO"], 120), np.tile(labels, 2)
-    paired = subgroups(twice, both, np.tile(np.arange(120), 2), {"view": view}, 0.5, BOOTSTRAP)["view"]
-    apart = subgroups(twice, both, np.arange(240), {"view": view}, 0.5, BOOTSTRAP)["view"]
+    paired = in_subgroups(twice, both, np.tile(np.arange(120), 2), {"view": view}, 0.5, BOOTSTRAP)["view"]
+    apart = in_subgroups(twice, both, np.arange(240), {"view": view}, 0.5, BOOTSTRAP)["view"]
     assert paired.interactions["roc_auc"].p < 0.001
     assert 0.01 < apart.interactions["roc_auc"].p < 0.5
 
 
 def test_images_of_one_woman_are_not_counted_as_independent() -> None:
     labels, probabilities, patients, groups = women(np.random.default_rng(7), deficit=0.6)
-    once = subgroups(labels, probabilities, patients, groups, 0.5, BOOTSTRAP)["vendor"].interactions["roc_auc"]
+    once = in_subgroups(labels, probabilities, patients, groups, 0.5, BOOTSTRAP)["vendor"].interactions["roc_auc"]
     ten = {name: np.tile(values, 10) for name, values in groups.items()}
-    many = subgroups(np.tile(labels, 10), np.tile(probabilities, 10), np.tile(patients, 10), ten, 0.5, BOOTSTRAP)
+    many = in_subgroups(np.tile(labels, 10), np.tile(probabilities, 10), np.tile(patients, 10), ten, 0.5, BOOTSTRAP)
     assert many["vendor"].interactions["roc_auc"].p == pytest.approx(once.p, rel=1e-6)
-    naive = subgroups(np.tile(labels, 10), np.tile(probabilities, 10), np.arange(10 * len(labels)), ten, 0.5, BOOTSTRAP)
+    naive = in_subgroups(
+        np.tile(labels, 10), np.tile(probabilities, 10), np.arange(10 * len(labels)), ten, 0.5, BOOTSTRAP
+    )
     assert naive["vendor"].interactions["roc_auc"].p < once.p / 10
 
 
 def test_p_is_corrected_over_all_columns_and_scores() -> None:
     labels, probabilities, patients, groups = women(np.random.default_rng(3))
-    found = subgroups(labels, probabilities, patients, groups, 0.5, BOOTSTRAP)
+    found = in_subgroups(labels, probabilities, patients, groups, 0.5, BOOTSTRAP)
     tests = sorted((test.p, test.corrected) for each in found.values() for test in each.interactions.values())
     assert len(tests) == 9
     least = 0.0
@@ -131,7 +133,7 @@ def test_a_level_of_one_class_has_one_score_and_says_that_the_roc_auc_cannot_be_
     labels = np.array([0, 1] * 10 + [0] * 6 + [1] * 3)
     level = np.array(["both"] * 20 + ["healthy only"] * 6 + ["cancer only"] * 3)
     probabilities = np.linspace(0.05, 0.95, len(labels))
-    found = subgroups(labels, probabilities, np.arange(len(labels)), {"age": level}, 0.5, BOOTSTRAP)["age"]
+    found = in_subgroups(labels, probabilities, np.arange(len(labels)), {"age": level}, 0.5, BOOTSTRAP)["age"]
     assert set(found.levels["both"].scores) == {"roc_auc", "sensitivity", "specificity"}
     assert set(found.levels["healthy only"].scores) == {"specificity"}
     assert set(found.levels["cancer only"].scores) == {"sensitivity"}
@@ -149,7 +151,7 @@ def test_few_patients_have_a_wide_interval_and_take_no_part_in_the_test() -> Non
     rare = np.array(["common"] * len(labels), dtype=object)
     two = [*np.flatnonzero(labels == 1)[:1], *np.flatnonzero(labels == 0)[:1]]
     rare[two] = "rare"
-    found = subgroups(labels, probabilities, patients, {"group": rare}, 0.5, BOOTSTRAP)["group"]
+    found = in_subgroups(labels, probabilities, patients, {"group": rare}, 0.5, BOOTSTRAP)["group"]
     assert found.levels["rare"].scores["roc_auc"].low == 0.0
     assert found.levels["rare"].scores["roc_auc"].high == 1.0
     assert found.levels["rare"].images == 2 < FEW
@@ -159,7 +161,7 @@ def test_few_patients_have_a_wide_interval_and_take_no_part_in_the_test() -> Non
 def test_images_without_a_level_are_counted_and_in_no_level() -> None:
     labels, probabilities, patients, groups = women(np.random.default_rng(6))
     groups["vendor"][:9] = ""
-    found = subgroups(labels, probabilities, patients, groups, 0.5, BOOTSTRAP)
+    found = in_subgroups(labels, probabilities, patients, groups, 0.5, BOOTSTRAP)
     assert found["vendor"].without_value == 9
     assert sum(level.images for level in found["vendor"].levels.values()) == len(labels) - 9
     assert "vendor is unknown for 9 images, which no level holds." in remarks(found)
@@ -167,7 +169,7 @@ def test_images_without_a_level_are_counted_and_in_no_level() -> None:
 
 def test_levels_without_any_error_do_not_differ() -> None:
     labels = np.tile([0, 1], 40)
-    found = subgroups(labels, 0.1 + 0.8 * labels, np.arange(80), {"g": np.repeat(["a", "b"], 40)}, 0.5, BOOTSTRAP)
+    found = in_subgroups(labels, 0.1 + 0.8 * labels, np.arange(80), {"g": np.repeat(["a", "b"], 40)}, 0.5, BOOTSTRAP)
     assert {score: test.p for score, test in found["g"].interactions.items()} == dict.fromkeys(SCORES, 1.0)
     assert remarks(found) == []
 
@@ -178,19 +180,33 @@ def test_a_level_without_error_is_given_the_variance_of_the_pooled_score() -> No
     probabilities = np.where(labels == 1, 0.9, 0.1)
     probabilities[:3] = 0.2
     groups = {"g": np.tile(np.repeat(["a", "b"], 40), 2)}
-    found = subgroups(labels, probabilities, np.arange(160), groups, 0.5, Bootstrap(1, 2000))["g"]
+    found = in_subgroups(labels, probabilities, np.arange(160), groups, 0.5, Bootstrap(1, 2000))["g"]
     expected = stats.chi2_contingency([[37, 3], [40, 0]], correction=False).pvalue
     assert found.interactions["sensitivity"].p == pytest.approx(expected, rel=0.1)
 
 
 def test_a_large_deficit_is_found_and_named() -> None:
     labels, probabilities, patients, groups = women(np.random.default_rng(9), number=600, deficit=1.2)
-    found = subgroups(labels, probabilities, patients, groups, 0.5, BOOTSTRAP)
+    found = in_subgroups(labels, probabilities, patients, groups, 0.5, BOOTSTRAP)
     assert found["vendor"].interactions["roc_auc"].found
     assert found["vendor"].interactions["roc_auc"].least == "C"
     assert not any(test.found for column in ("site", "view") for test in found[column].interactions.values())
     assert any(line.startswith("ROC AUC differs between the levels of vendor (p ") for line in remarks(found))
     assert isinstance(as_metrics(found)["vendor"]["levels"]["C"]["roc_auc"], Interval)
+
+
+def test_names_of_groups_run_no_script_on_the_plots_page() -> None:
+    labels, probabilities, patients, _ = women(np.random.default_rng(9))
+    name = "</script><img onerror=alert(1)>\x1b"
+    found = in_subgroups(labels, probabilities, patients, {"vendor": [name] * len(labels)}, 0.5, BOOTSTRAP)
+    everything = overall(labels, probabilities, patients, 0.5, BOOTSTRAP)
+    rows = as_rows(found, everything, "data")
+    assert [row[0] for row in rows[:2]] == [
+        "ROC AUC: all images",
+        "ROC AUC: vendor ‹/script›‹img onerror=alert(1)›?",
+    ]
+    assert rows[0][1:] == rows[1][1:]
+    assert rows[0][4:] == (len(labels), 150, "data")
 
 
 # --- How often ---
@@ -204,7 +220,7 @@ def rates(**planted: float) -> tuple[float, dict[str, float], dict[str, np.ndarr
     values: dict[str, list[list[float]]] = {score: [] for score in SCORES}
     for seed in range(SETS):
         drawn = women(np.random.default_rng(seed), number=300, **planted)
-        found = subgroups(*drawn, 0.5, Bootstrap(1, 200))
+        found = in_subgroups(*drawn, 0.5, Bootstrap(1, 200))
         anything += any(test.found for each in found.values() for test in each.interactions.values())
         for score in SCORES:
             small[score] += found["vendor"].interactions[score].p < 0.05

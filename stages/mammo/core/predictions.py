@@ -32,10 +32,14 @@ class Prediction(NamedTuple):
     """Recalibrated probability, 0 to 1; the threshold does not apply to it. None if the model has no recalibration."""
     seeds: int | None = None
     """Number of trainings with different seeds whose mean the probability is; None if unknown, or one of evaluate."""
+    breast: str | None = None
+    """Breast that the image shows, L or R, or B for both; None if unknown. Tables of others may name breasts freely."""
+    exam: str | None = None
+    """Examination of the patient; None if unknown."""
 
 
 COLUMNS = Prediction._fields
-OPTIONAL = ("predicted", "calibrated", "seeds")
+OPTIONAL = ("predicted", "calibrated", "seeds", "breast", "exam")
 """Columns that are not written if no row has a value."""
 REQUIRED = ("image", "patient", "label", "probability", "predicted")
 """Columns that a table of this project must have."""
@@ -55,11 +59,31 @@ class PredictedSplit:
     """(n,) probabilities of cancer."""
     info: ModelInfo
     threshold: float
+    unit: str = "image"
+    """What is one case of the headline scores."""
 
     @property
     def labels(self) -> np.ndarray:
         """(n,) labels: 0 healthy, 1 cancer."""
         return self.data.labels[self.positions]
+
+    @property
+    def known(self) -> dict[str, np.ndarray]:
+        """(n,) `patients`, `exams` and `laterality` of the images, of which units are made."""
+        data, positions = self.data, self.positions
+        return {
+            "patients": data.patients[positions],
+            "exams": data.exams[positions],
+            "laterality": data.laterality[positions],
+        }
+
+    @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """(n,) level of each image in every subgroup column: those of the source, and view and laterality if known."""
+        views = np.array([entry.view for entry in self.data.entries], dtype=str)
+        columns = {"view": views, "laterality": self.data.laterality, **self.data.groups}
+        chosen = {name: values[self.positions] for name, values in columns.items()}
+        return {name: values for name, values in chosen.items() if (values != "").any()}
 
     @property
     def predicted(self) -> np.ndarray:
@@ -79,7 +103,16 @@ class PredictedSplit:
         calibrated = [None] * len(entries) if self.calibrated is None else self.calibrated.tolist()
         columns = zip(entries, self.probabilities, self.predicted, calibrated, strict=True)
         return [
-            Prediction(entry.image, entry.patient_key, entry.label, float(probability), int(predicted), recalibrated)
+            Prediction(
+                entry.image,
+                entry.patient_key,
+                entry.label,
+                float(probability),
+                int(predicted),
+                recalibrated,
+                breast=entry.laterality or None,
+                exam=entry.exam or None,
+            )
             for entry, probability, predicted, recalibrated in columns
         ]
 
@@ -92,6 +125,7 @@ class PredictedSplit:
             kind = f"Data: {self.info.trained_on.data_set.name}"
         patients = len(set(self.data.patients[self.positions]))
         text = f"{kind} · {counted(len(self.positions), 'test image')} of {counted(patients, 'patient')}"
+        text += f", scored per {self.unit}" if self.unit != "image" else ""
         return f"{self.info.audit.sentence} {text}" if self.info.audit.rank else text
 
 
@@ -181,7 +215,8 @@ def _predictions(lines: Iterable[tuple[int, Mapping[str, str]]], name: str) -> l
         calibrated = _probability(row, "calibrated", where) if row.get("calibrated") else None
         patient = row.get("patient") or image
         seeds = _number(row["seeds"], f"{where}: seeds") if row.get("seeds") else None
-        rows[image] = Prediction(image, patient, label or 0, probability, predicted, calibrated, seeds)
+        breast, exam = ((row.get(column) or "").strip() or None for column in ("breast", "exam"))
+        rows[image] = Prediction(image, patient, label or 0, probability, predicted, calibrated, seeds, breast, exam)
     if not rows:
         raise UserError(f"{name} holds no predictions")
     return list(rows.values())

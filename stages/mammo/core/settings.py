@@ -280,6 +280,8 @@ class Evaluate(Settings):
     resamples: Annotated[int, Field(ge=200, le=100_000)]
     prevalence: Annotated[Any, AfterValidator(_prevalence)] = "none"
     """Share of images with cancer at which predictive values are computed; `none`: they are not."""
+    unit: Literal["image", "breast", "exam"] = "image"
+    """What is one case of the headline scores and curves."""
 
 
 def _named(sets: dict[str, str]) -> dict[str, str]:

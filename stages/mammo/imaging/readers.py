@@ -22,6 +22,7 @@ from mammo.imaging import dicom, images, limits
 from mammo.imaging.headers import Remark
 from mammo.imaging.limits import DamagedError, UnreadableError
 
+import cv2
 import numpy as np
 
 MEMORY = 2_000_000_000  # bytes of the process; every file that `limits` let pass takes less than half

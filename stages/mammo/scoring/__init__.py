@@ -10,9 +10,9 @@ from mammo.scoring.measures import COMPARED, TITLES, image_scores, resampled_auc
 from mammo.scoring.paired import Change, against_chance, holm, mcnemar, paired_bootstrap
 from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import p_value, percent, rounded, with_interval
-from mammo.scoring.subgroups import Subgroups, subgroups
+from mammo.scoring.subgroups import Subgroups, in_subgroups
 from mammo.scoring.thresholds import locked_thresholds, operating_points
-from mammo.scoring.units import UNITS, InUnits, Unit, in_units, numbers_by_class, unit_scores
+from mammo.scoring.units import UNITS, InUnits, Unit, in_units, numbers_by_class, refuse_unscorable, unit_scores
 from mammo.scoring.verdicts import against_shortcut
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "delong_test",
     "holm",
     "image_scores",
+    "in_subgroups",
     "in_units",
     "learned_recalibration",
     "locked_thresholds",
@@ -51,13 +52,13 @@ __all__ = [
     "paired_bootstrap",
     "percent",
     "pr_curve",
+    "refuse_unscorable",
     "reliability",
     "resampled_auc",
     "roc_curve",
     "rounded",
     "scores",
     "share",
-    "subgroups",
     "unit_scores",
     "with_interval",
 ]

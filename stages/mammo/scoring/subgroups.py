@@ -94,7 +94,7 @@ class _Estimate(NamedTuple):
     support: int
 
 
-def subgroups(
+def in_subgroups(
     labels: Any,
     probabilities: Any,
     patients: Any,
@@ -198,6 +198,54 @@ def as_metrics(columns: Mapping[str, Subgroups]) -> dict[str, Any]:
     }
 
 
+ROW = ("row", "value", "low", "high", "images", "patients", "data")
+"""Columns of plots/subgroups.csv."""
+
+
+def as_rows(columns: Mapping[str, Subgroups], overall: Level, data: str) -> list[tuple[Any, ...]]:
+    """Return the rows of plots/subgroups.csv, a forest plot: for each score that of all images, then of each level.
+
+    Args:
+        columns: the subgroups.
+        overall: all images as one level.
+        data: caption of the plot.
+
+    """
+    levels = {"all images": overall} | {
+        f"{column} {name}": level for column, each in columns.items() for name, level in each.levels.items()
+    }
+    return [
+        (
+            f"{_title(score)}: {_harmless(name)}",
+            of.value,
+            of.low,
+            of.high,
+            level.images,
+            level.patients,
+            data,
+        )
+        for score in SCORES
+        for name, level in levels.items()
+        if (of := level.scores.get(score))
+    ]
+
+
+def _title(score: str) -> str:
+    return TITLES[score][0].upper() + TITLES[score][1:]
+
+
+def _harmless(name: str) -> str:
+    """Return a name of a user's table for a page: DVC copies rows into a script without escaping them."""
+    return "".join(char if char.isprintable() else "?" for char in name).replace("<", "‹").replace(">", "›")
+
+
+def overall(labels: Any, probabilities: Any, patients: Any, threshold: float, bootstrap: Bootstrap) -> Level:
+    """Return all images as one level."""
+    return _level(
+        np.asarray(labels), np.asarray(probabilities), np.asarray(patients).astype(str), threshold, bootstrap
+    )[0]
+
+
 def remarks(columns: Mapping[str, Subgroups]) -> list[str]:
     """Return what readers of the subgroups must know: differences, levels of one class, images without a level."""
     said = []
@@ -206,7 +254,7 @@ def remarks(columns: Mapping[str, Subgroups]) -> list[str]:
             if test.found:
                 low = each.levels[test.least].scores[score]
                 said.append(
-                    f"{TITLES[score]} differs between the levels of {column} (p {p_value(test.corrected)}, corrected "
+                    f"{_title(score)} differs between the levels of {column} (p {p_value(test.corrected)}, corrected "
                     f"for the number of tests); it is lowest for {test.least}, {with_interval(**vars(low))}."
                 )
         for name, level in each.levels.items():

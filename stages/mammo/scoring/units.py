@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mammo.core.dataset import BOTH_SIDES, LATERALITIES
+from mammo.core.dataset import BOTH_SIDES
+from mammo.core.errors import UserError
+from mammo.core.wording import SPLIT_NAMES, counted
 from mammo.scoring.bootstrap import Bootstrap
 from mammo.scoring.cases import Cases
 from mammo.scoring.intervals import Interval
@@ -20,7 +22,8 @@ import numpy as np
 Unit = Literal["image", "breast", "exam", "exam_mean"]
 """What is one case. `exam` is the maximum over the breasts, `exam_mean` their mean."""
 UNITS: tuple[Unit, ...] = ("image", "breast", "exam", "exam_mean")
-SIDES = tuple(side for side in LATERALITIES if side != BOTH_SIDES)
+SHOWN = ("roc_auc", "average_precision", "sensitivity", "specificity")
+"""Scores of metrics/units.json."""
 DECIMALS = 12  # means are rounded: (0.1 + 0.6) / 2 and (0.3 + 0.4) / 2 are tied despite floating-point errors
 
 
@@ -69,7 +72,8 @@ def in_units(
         probabilities: (n,) probabilities of cancer.
         patients: (n,) names.
         exams: (n,) names of exams within the patient; "" is an exam too. By default, one exam per patient.
-        laterality: (n,) "L", "R", "B" for both breasts in one image, or "" if unknown, which is the default.
+        laterality: (n,) "L" and "R" (or other names of breasts), "B" for both in one image, or "" if unknown, which is
+            the default.
 
     Returns:
         The units, sorted by patient, exam and side; their order does not depend on labels and probabilities, so that
@@ -83,7 +87,7 @@ def in_units(
     blank = np.full(len(labels), "")
     exams = blank if exams is None else np.asarray(exams).astype(str)
     sides = blank if laterality is None else np.asarray(laterality).astype(str)
-    known = np.isin(sides, SIDES)
+    known = (sides != "") & (sides != BOTH_SIDES)
     left_out = {
         "without_side": int(np.sum(~known & (sides != BOTH_SIDES))),
         "both_sides": int(np.sum(sides == BOTH_SIDES)),
@@ -122,6 +126,25 @@ def _combined(
     return keys[starts], np.maximum.reduceat(labels, starts), scored
 
 
+def refuse_unscorable(units: InUnits, unit: str, split: str = "test") -> None:
+    """Raise an error if the units do not have both classes.
+
+    Raises:
+        UserError: no unit is left, or all are of one class; says how many images have no side.
+
+    """
+    if unit == "image" or units.of_both_classes:  # images of one class: `Cases` says so
+        return
+    name = SPLIT_NAMES.get(split, split)
+    lacking = f"{counted(units.without_side, f'{name} image has', f'{name} images have')} no laterality"
+    both = f" and {counted(units.both_sides, 'shows', 'show')} both breasts" if units.both_sides else ""
+    left = f"the {counted(len(units.labels), unit)} left {'is' if len(units.labels) == 1 else 'are'} of one class"
+    raise UserError(
+        f"evaluate.unit is {unit}, but {lacking}{both}, and {left if len(units.labels) else f'no {unit} is left'}: "
+        "name the breasts in the column laterality of labels.csv, or set evaluate.unit: image"
+    )
+
+
 def unit_scores(units: InUnits, threshold: float, bootstrap: Bootstrap) -> dict[str, Interval]:
     """Return the headline scores of units at the threshold of the images, with intervals over patients.
 
@@ -151,12 +174,37 @@ def numbers_by_class(
         return {}
     counts = {"images": np.bincount(patient, minlength=len(names))}
     sides = np.full(len(labels), "") if laterality is None else np.asarray(laterality).astype(str)
-    if np.isin(sides, SIDES).all():
+    if not np.isin(sides, ("", BOTH_SIDES)).any():
         pairs = np.unique(np.stack([patient.astype(str), sides], axis=1), axis=0)
         counts["breasts"] = np.bincount(pairs[:, 0].astype(int), minlength=len(names))
     return {
         name: {"healthy": float(each[~ill].mean()), "cancer": float(each[ill].mean())} for name, each in counts.items()
     }
+
+
+def breakdown(
+    labels: Any, probabilities: Any, known: Mapping[str, Any], threshold: float, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """Return the content of metrics/units.json: the scores of every unit, and how many of them there are.
+
+    Args:
+        labels: (n,) of the images.
+        probabilities: (n,) of the images.
+        known: `patients`, `exams` and `laterality`, as for `in_units`.
+        threshold: operating point, chosen on validation.
+        bootstrap: the resamples.
+
+    """
+    content: dict[str, Any] = {}
+    for unit in UNITS:
+        units = in_units(unit, labels, probabilities, **known)
+        cancer = int(units.labels.sum())
+        scored = unit_scores(units, threshold, bootstrap)
+        content[unit] = {name: scored[name] for name in SHOWN if name in scored}
+        content[unit]["units"] = {"healthy": len(units.labels) - cancer, "cancer": cancer}
+    content["left_out"] = {"without_side": units.without_side, "both_sides": units.both_sides}
+    content["per_patient"] = numbers_by_class(labels, **known)
+    return content
 
 
 UNEQUAL = 1.25
