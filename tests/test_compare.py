@@ -420,7 +420,7 @@ def test_wrong_usage_ends_with_code_2(capsys):
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy():
-    code = "import sys; from mammo import commands; commands._parser(); print(*sys.modules)"
+    code = "import sys; from mammo import command_line, commands; command_line.parser(); print(*sys.modules)"
     loaded = run(ROOT / "stages", sys.executable, "-c", code).split()
     assert not {"numpy", "scipy", "dvc", "matplotlib", "tensorflow"} & set(loaded)
 

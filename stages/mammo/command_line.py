@@ -1,0 +1,223 @@
+"""The arguments of the command `mammo`."""
+
+import argparse
+from pathlib import Path
+from typing import Any, get_args
+
+from mammo.core.settings import ThresholdRule
+from mammo.core.stage import HEADLINE
+
+RULES = get_args(ThresholdRule)
+LOOKS = Path("metrics/explanation.json")
+REPORT = Path("report/report.html")
+TABLE_HELP = (
+    "a revision, or anyone's table FILE.csv with image, label, probability and, if known, patient and predicted; "
+    "FILE.csv:COLUMN takes the probabilities from that column"
+)
+EXIT_CODES = "exit codes: 0 success; 1 error, or worse with --fail-if-worse; 2 wrong usage"
+UNREADABLE_CODES = "exit codes: 0 success; 1 error; 2 wrong usage; 3 some files or folders unreadable, the others done"
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mammo", description="Scores, comparisons and predictions of this project.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (
+        _add_scores,
+        _add_report,
+        _add_plots,
+        _add_phantoms,
+        _add_canonical,
+        _add_compare,
+        _add_ledger,
+        _add_predict,
+        _add_explain,
+        _add_validate,
+        _add_set,
+    ):
+        add(commands)
+    return parser
+
+
+def _add_scores(commands: Any) -> None:
+    command = commands.add_parser(
+        "scores", help="the test scores of the last run, as a table", description=f"Show {HEADLINE} as a table."
+    )
+    command.set_defaults(run="scores")
+
+
+def _add_report(commands: Any) -> None:
+    command = commands.add_parser(
+        "report",
+        help="the report of the workspace or of a revision",
+        description=f"Without REV: print the path of the workspace's report ({REPORT}) and whether it is up to date. "
+        "With REV: write the report of that revision, with its commit and date.",
+    )
+    command.add_argument("--revision", metavar="REV", help="a branch, tag or commit")
+    command.add_argument("--out", type=Path, metavar="FILE.html", help="with REV; default: report-REV.html")
+    command.set_defaults(run="report", misused=command.error)
+
+
+def _add_plots(commands: Any) -> None:
+    command = commands.add_parser(
+        "plots",
+        help="the page of plots of the workspace or of revisions",
+        description="Write the page of `dvc plots show` or, with REV, of `dvc plots diff`, with the commit and date of "
+        "each revision. One REV is compared with the workspace.",
+    )
+    command.add_argument("revisions", nargs="*", metavar="REV", help="a branch, tag or commit")
+    command.add_argument("--out", type=Path, default=Path("dvc_plots"), metavar="FOLDER", help="default: %(default)s")
+    command.set_defaults(run="plots")
+
+
+def _add_phantoms(commands: Any) -> None:
+    command = commands.add_parser(
+        "phantoms",
+        help="a contact sheet of the synthetic set",
+        description="Draw examples of the phantoms that params.yaml describes.",
+    )
+    command.add_argument("picture", type=Path, metavar="FILE.png")
+    command.set_defaults(run="phantoms")
+
+
+def _add_canonical(commands: Any) -> None:
+    command = commands.add_parser(
+        "canonical",
+        help="a contact sheet of images before and after they are made canonical",
+        description="Draw the 40 images that are hardest for preprocess.canonical, before and after all of its steps.",
+    )
+    command.add_argument("picture", type=Path, metavar="FILE.png")
+    command.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
+    command.set_defaults(run="canonical")
+
+
+def _add_compare(commands: Any) -> None:
+    command = commands.add_parser(
+        "compare",
+        help="a paired comparison of two models",
+        description="Compare the test predictions of two models image by image, with patient-clustered intervals. "
+        "Without arguments: the last commit (A) against the workspace (B).",
+        epilog=EXIT_CODES,
+    )
+    command.add_argument("a", nargs="?", default="HEAD", metavar="A", help=TABLE_HELP)
+    command.add_argument("b", nargs="?", default="workspace", metavar="B", help="the same; default: the workspace")
+    command.add_argument("--common", action="store_true", help="if the test sets differ, compare the shared images")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", action="store_true", help="print Markdown, for a pull request")
+    command.add_argument("--picture", type=Path, metavar="FILE.png", help="draw both ROC curves with their bands")
+    command.add_argument(
+        "--fail-if-worse",
+        action="store_true",
+        help="exit code 1 if B's ROC AUC is significantly lower (p < 0.05), or if B leaks or cannot be checked "
+        "while A does not",
+    )
+    command.set_defaults(run="compare")
+
+
+def _add_ledger(commands: Any) -> None:
+    command = commands.add_parser(
+        "ledger",
+        help="how many models were scored on the same test images, and what luck that allows",
+        description="Read all branches, tags and experiments: how many distinct models were scored on the test images "
+        "of the workspace, the best of them, and how good luck alone would make the best of so many look.",
+    )
+    command.add_argument("--json", action="store_true", help="print JSON, with all the models")
+    command.set_defaults(run="ledger")
+
+
+def _add_predict(commands: Any) -> None:
+    command = commands.add_parser(
+        "predict",
+        help="the probability of cancer for new images or DICOM files",
+        description="Score images (JPEG, PNG, PGM, TIFF) and DICOM files with a trained model. For research only.",
+        epilog=UNREADABLE_CODES,
+    )
+    command.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
+    _model_options(command)
+    command.add_argument(
+        "--threshold",
+        default=RULES[0],
+        metavar="RULE",
+        help=f"rule of the threshold, chosen on validation: {', '.join(RULES)}; default: %(default)s",
+    )
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions to a file")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument(
+        "--heatmaps", type=Path, metavar="FOLDER", help="write a heat map of each image to this folder"
+    )
+    command.set_defaults(run="predict")
+
+
+def _add_explain(commands: Any) -> None:
+    command = commands.add_parser(
+        "explain",
+        help="heat maps, and how often they peak in lesions",
+        description="With PATH: the same as `mammo predict PATH --heatmaps FOLDER`. "
+        f"Without: show {LOOKS}, the scores of the last run's heat maps, as a table.",
+        epilog=UNREADABLE_CODES,
+    )
+    command.add_argument("paths", nargs="*", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
+    command.add_argument("--out", type=Path, dest="heatmaps", metavar="FOLDER", help="new folder for the heat maps")
+    _model_options(command)
+    command.set_defaults(run="explain", misused=command.error, threshold=RULES[0], csv=None, json=False)
+
+
+def _add_validate(commands: Any) -> None:
+    command = commands.add_parser(
+        "validate",
+        help="a frozen model on another set",
+        description="Score a frozen model, with its locked thresholds and calibration, on another set: a folder with "
+        "labels.csv or the folders 0 (healthy) and 1 (cancer), or a table of predictions that the model made elsewhere "
+        "(image, label, probability and, if known, patient).",
+    )
+    command.add_argument("source", type=Path, metavar="FOLDER|PREDICTIONS.csv")
+    command.add_argument("--revision", metavar="REV", help="the model of a branch, tag or commit; default: data/model")
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("validation"),
+        metavar="FOLDER",
+        help="for page and tables; default: %(default)s",
+    )
+    command.add_argument(
+        "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
+    )
+    command.set_defaults(run="validate")
+
+
+def _add_set(commands: Any) -> None:
+    command = commands.add_parser(
+        "set",
+        help="described data sets, and what a folder holds before anything runs",
+        description="List the data sets that data/sets describes, or read the tables and headers of one in a folder: "
+        "rows as understood, numbers of images, patients, breasts, labels and groups, and all that does not fit.",
+        epilog="exit codes: 0 success; 1 error, or something does not fit; 2 wrong usage",
+    )
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="the described data sets").set_defaults(run="set_list")
+    check = actions.add_parser("check", help="read the tables and headers of a set")
+    check.add_argument("name", metavar="NAME", help="one that `mammo set list` shows")
+    check.add_argument("folder", type=Path, metavar="PATH", help="the folder that holds the tables of the set")
+    check.set_defaults(run="set_check")
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, default=Path("data/model"), metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument(
+        "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
+    )
+
+
+def _set_list(options: argparse.Namespace) -> int:
+    from mammo.sources.described.account import listing
+
+    print(listing())
+    return 0
+
+
+def _set_check(options: argparse.Namespace) -> int:
+    from mammo.sources.described.account import account
+
+    text, fits = account(options.name, options.folder)
+    print(text)
+    return 0 if fits else 1
