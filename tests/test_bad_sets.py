@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,21 @@ def test_an_xlsx_that_is_none_or_unpacks_to_gigabytes_is_refused(
     fault(
         read(tmp_path, rows=[{"file": "list.xlsx"}]), "list.xlsx holds more than 1,000 bytes unpacked: save it as CSV"
     )
+
+
+def test_a_sheet_that_declares_every_row_and_column_is_read_in_seconds(tmp_path: Path) -> None:
+    rows = rows_of()
+    write(tmp_path, rows)
+    book = openpyxl.Workbook()
+    book.active.append(HEADER)
+    for row in rows:
+        book.active.append(row)
+    book.active.cell(row=300_000, column=16_384, value=" ")
+    book.save(tmp_path / "list.xlsx")
+    began = time.process_time()
+    understood = read(tmp_path, rows=[{"file": "list.xlsx"}])
+    assert time.process_time() - began < 10
+    assert len(understood.entries) == 12 and understood.findings.faults == []
 
 
 def test_dates_whole_numbers_and_empty_cells_of_a_sheet_are_text(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def _xlsx(path: Path, table: Table) -> Iterator[tuple[int, list[str]]]:
         if table.sheet and table.sheet not in book.sheetnames:
             raise UserError(f"{table.file} has no sheet {table.sheet!r}; it has: {', '.join(book.sheetnames)}")
         sheet = book[table.sheet] if table.sheet else book.worksheets[0]
+        sheet.reset_dimensions()  # a sheet may declare 16,384 columns, to which every row would be padded
         for number, line in enumerate(sheet.iter_rows(values_only=True), 1):
             yield number, [_cell(value) for value in line]
     finally:
