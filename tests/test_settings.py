@@ -1,6 +1,7 @@
 """params.yaml: every mistake, in whichever section, gives one line that names key, value and what is allowed."""
 
 import importlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from mammo import commands
 from mammo.core import settings
 from mammo.core.errors import UserError
 from mammo.core.settings import Params
+from mammo.learning import networks
+from mammo.sources.patients import patient_of
 
 import pytest
 import yaml
@@ -152,3 +155,79 @@ def test_every_stage_checks_every_section_before_it_does_anything(
         "evaluate.threshold is 'best'",
         "unknown section tests",
     ]
+
+
+# Bounds
+
+
+def bomb(levels: int, width: int = 9) -> str:
+    """YAML whose aliases stand for `width` to the power of `levels` values."""
+    lines = ["bomb0: &b0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"bomb{n}: &b{n} [{', '.join([f'*b{n - 1}'] * width)}]" for n in range(1, levels)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("place", ["beside", "as a value"])
+def test_an_alias_bomb_is_refused_at_once(place: str, tmp_path: Path) -> None:
+    text = bomb(9) + GOOD if place == "beside" else bomb(9) + GOOD.replace("epochs: 3", "epochs: *b8")
+    begun = time.process_time()
+    assert "its aliases (*name) stand for more than 1,000,000 values" in refusal(tmp_path, text)
+    assert time.process_time() - begun < 2
+
+
+def test_aliases_that_stand_for_little_are_allowed(tmp_path: Path) -> None:
+    text = GOOD.replace("epochs: 3", "epochs: &number 3").replace("patience: 8", "patience: *number")
+    assert "*number" in text
+    assert read(tmp_path, text).train.patience == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: &a [*a]\n", "its aliases"),
+        ("data: " + "[" * 5000 + "\n", "nested too deeply"),
+        ("data: 2026-99-99\n", "is not YAML"),
+        ("data: !!python/object/apply:os.system [id]\n", "is not YAML"),
+        ("#" * 10_000_001, "has 10,000,001 bytes"),
+    ],
+)
+def test_other_odd_yaml_gives_one_line(text: str, message: str, tmp_path: Path) -> None:
+    assert message in refusal(tmp_path, text)
+
+
+def test_a_long_wrong_value_is_shortened(tmp_path: Path) -> None:
+    assert len(refusal(tmp_path, GOOD.replace("epochs: 3", f"epochs: '{'9' * 5000}'"))) < 600
+
+
+@pytest.mark.parametrize("pattern", [r"^(a+)+$", r"^((a|a)*)*$", r"((?:a*)*)*b"])
+def test_a_pattern_that_backtracks_without_end_is_ended(pattern: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(UserError, match=r"^data\.patient: the pattern .* takes more than 1 s to search the name 'aaaa"):
+        patient_of(pattern, "train/0/" + "a" * 60 + ".png")
+    assert time.process_time() - begun < 3
+
+
+def test_a_pattern_finds_the_patient_in_the_last_part_of_the_name() -> None:
+    assert patient_of(r"^(\d+)_", "train/9_9/12_3.png") == "12"
+    assert patient_of(r"^(\d+)_", "train/0/x.png") == ""
+    assert patient_of(r"^(\d+)?_", "_x.png") == ""
+
+
+@pytest.mark.parametrize("pattern", ["(" * 5000 + ")" * 5000, "(a{99999999999})"])
+def test_a_pattern_that_cannot_be_compiled_is_refused(pattern: str, tmp_path: Path) -> None:
+    assert "data.patient is" in refusal(tmp_path, GOOD.replace(r"^(\d+)_", pattern))
+
+
+@pytest.mark.parametrize("weights", ["/elsewhere/w.keras", "../model/model.keras", "a/../../b.keras", ""])
+def test_initial_weights_lie_in_their_folder(weights: str, tmp_path: Path) -> None:
+    message = refusal(tmp_path, GOOD.replace("weights: none", f"weights: '{weights}'"))
+    assert f"train.weights is {weights!r}; allowed is none, imagenet, or the name of a file in data/weights" in message
+
+
+def test_a_link_out_of_the_folder_of_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/weights").mkdir(parents=True)
+    (tmp_path / "elsewhere.keras").write_bytes(b"")
+    (tmp_path / "data/weights/w.keras").symlink_to(tmp_path / "elsewhere.keras")
+    with pytest.raises(UserError, match=r"^train\.weights: data/weights/w\.keras is a link out of data/weights"):
+        networks.given("w.keras")

@@ -4,7 +4,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from mammo.core.errors import UserError
@@ -23,6 +23,8 @@ from pydantic import (
 )
 
 PARAMS = Path("params.yaml")
+LONGEST_VALUE = 300  # characters of a wrong value in a message
+LARGEST, MOST_VALUES = 10_000_000, 1_000_000  # bytes of a YAML file, and values in it when its aliases are written out
 KAGGLE_HANDLE = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/versions/[1-9][0-9]*")
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -84,7 +86,7 @@ def pattern_of_one_group(pattern: str, meaning: str = "the value") -> str:
     """
     try:
         groups = re.compile(pattern).groups
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"a regular expression ({error})") from error
     if groups != 1:
         raise ValueError(f"a regular expression with one group, {meaning} (it has {groups})")
@@ -236,11 +238,19 @@ class Augment(Settings):
     """Share of images with a blackened rectangle whose sides are a tenth to a third of those of the image."""
 
 
+def _in_their_folder(weights: str) -> str:
+    """Raise an error for a path that leads out of data/weights: DVC would not notice a change of that file."""
+    path = PurePosixPath(weights)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in weights or "\\" in weights:
+        raise ValueError("none, imagenet, or the name of a file in data/weights, which DVC watches")
+    return weights
+
+
 class Train(Settings):
     """Section `train` of params.yaml."""
 
     network: Network
-    weights: str
+    weights: Annotated[str, AfterValidator(_in_their_folder)]
     frozen: bool
     seed: int
     epochs: Annotated[int, Field(ge=1)]
@@ -329,11 +339,35 @@ def load_yaml(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path} does not exist: run from the top folder of the project")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path} has {path.stat().st_size:,} bytes; at most {LARGEST:,} are read")
+        text = path.read_text(encoding="utf-8")
+        _refuse_expansion(yaml.compose(text, _Loader), path)
+        return yaml.load(text, _Loader)
     except RecursionError as error:
         raise UserError(f"{path} is nested too deeply to be one of this project") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or an impossible date or number
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _refuse_expansion(root: yaml.Node | None, path: Path) -> None:
+    """Raise an error if the aliases of a YAML file stand for more values than a file of settings needs.
+
+    An alias is one object however often it is used, but what walks through the values, such as a check or a message,
+    meets it every time: nine lines of nine aliases each are 400 million values.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = LARGEST  # what contains itself has no end
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            flat = [part for each in parts for part in (each if isinstance(each, tuple) else (each,))]
+            sizes[id(node)] = 1 + sum(map(size, flat))
+        return sizes[id(node)]
+
+    if root is not None and size(root) > MOST_VALUES:
+        raise UserError(f"{path}: its aliases (*name) stand for more than {MOST_VALUES:,} values; write them out")
 
 
 def check(model: type[AnySettings], content: Any, path: Path, above: tuple[str, ...] = ()) -> AnySettings:
@@ -366,7 +400,12 @@ def _plainly(error: Any, above: tuple[str, ...], model: type[BaseModel]) -> str:
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if isinstance(error["input"], dict | BaseModel):  # a whole section: its content says less than the message
         return f"{key + ': ' if key else ''}allowed is {message}"
-    return f"{key} is {error['input']!r}; allowed is {message}"
+    return f"{key} is {shortened(repr(error['input']))}; allowed is {message}"
+
+
+def shortened(text: str) -> str:
+    """Return text that fits into a message: at most `LONGEST_VALUE` characters of it."""
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 def _keys(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[str]:

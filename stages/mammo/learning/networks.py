@@ -171,7 +171,7 @@ def given(weights: str) -> list[Path]:
     """Return the file in data/weights with the initial weights, as a list of at most one path.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it lies elsewhere.
 
     """
     if weights in ("none", "imagenet"):
@@ -179,6 +179,8 @@ def given(weights: str) -> list[Path]:
     path = WEIGHTS / weights
     if not path.is_file():
         raise UserError(f"train.weights: {path} does not exist; {WEIGHTS / 'README.md'} says what belongs there")
+    if not path.resolve().is_relative_to(WEIGHTS.resolve()):
+        raise UserError(f"train.weights: {path} is a link out of {WEIGHTS}: copy the file there, where DVC watches it")
     return [path]
 
 

@@ -13,6 +13,7 @@ from mammo.core.errors import UserError
 from mammo.core.wording import counted
 from mammo.imaging import scan_files
 from mammo.sources import more_columns
+from mammo.sources.patients import patient_of
 
 LABELS = ("0", "1")
 LIST = "labels.csv"
@@ -90,7 +91,7 @@ def tree(folder: Path, patient: str) -> list[Found]:
         else:
             filled.add(place.parts[:2])
             name = place.as_posix()
-            found.append(Found(path, Entry(name, int(place.parts[1]), place.parts[0], _patient_of(patient, name), "")))
+            found.append(Found(path, Entry(name, int(place.parts[1]), place.parts[0], patient_of(patient, name), "")))
     empty = [f"{split}/{label}" for split in SPLITS for label in LABELS if (split, label) not in filled]
     faults = [f"{name} is missing or holds no image" for name in empty] + faults
     if faults:
@@ -116,7 +117,7 @@ def classes(folder: Path, patient: str) -> list[Found]:
             faults.append(f"{place} {fault}")
         else:
             name = place.as_posix()
-            found.append(Found(path, Entry(name, int(inside[0]), "", _patient_of(patient, name), "")))
+            found.append(Found(path, Entry(name, int(inside[0]), "", patient_of(patient, name), "")))
     if faults or not found:
         listed = "; ".join(first(faults)) or "it holds no image in them"
         raise UserError(
@@ -236,7 +237,7 @@ def _found_of_row(folder: Path, row: dict[str, str], patient: str) -> Found:
     path = folder / row["image"]
     split = row.get("split", "").strip()
     name = f"{split or SPLITS[0]}/{row['label'].strip()}/{_stored_name(folder, row['image'])}"
-    who = row["patient"].strip() if "patient" in row else _patient_of(patient, name)
+    who = row["patient"].strip() if "patient" in row else patient_of(patient, name)
     return Found(path, Entry(name, int(row["label"]), split, who, ""))
 
 
@@ -265,11 +266,6 @@ def _fault_of(path: Path) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return "leads nowhere (a broken link)" if path.is_symlink() else "does not exist"
-
-
-def _patient_of(pattern: str, name: str) -> str:
-    match = re.search(pattern, PurePath(name).name)
-    return (match.group(1) or "") if match else ""
 
 
 def first(faults: Sequence[str]) -> list[str]:
