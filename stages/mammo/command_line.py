@@ -11,7 +11,8 @@ RULES = get_args(ThresholdRule)
 LOOKS = Path("metrics/explanation.json")
 REPORT = Path("report/report.html")
 TABLE_HELP = (
-    "a revision, or anyone's table FILE.csv with image, label, probability and, if known, patient and predicted; "
+    "a revision, or anyone's table FILE.csv with image, label, probability and, if known, patient, breast, exam and "
+    "predicted; "
     "FILE.csv:COLUMN takes the probabilities from that column"
 )
 EXIT_CODES = "exit codes: 0 success; 1 error, or worse with --fail-if-worse; 2 wrong usage"
@@ -101,6 +102,9 @@ def _add_compare(commands: Any) -> None:
     command.add_argument("a", nargs="?", default="HEAD", metavar="A", help=TABLE_HELP)
     command.add_argument("b", nargs="?", default="workspace", metavar="B", help="the same; default: the workspace")
     command.add_argument("--common", action="store_true", help="if the test sets differ, compare the shared images")
+    command.add_argument(
+        "--unit", choices=("image", "breast", "exam"), default="image", help="what is one case; default: %(default)s"
+    )
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print Markdown, for a pull request")

@@ -15,6 +15,7 @@ from mammo.core.stage import HEADLINE
 from mammo.core.wording import counted, markdown, shown
 
 SCORES = Path("plots/scores.csv")  # contains the description of the data
+UNITS = Path("metrics/units.json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +44,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.picture and options.picture.suffix != ".png":
         raise UserError(f"--picture {options.picture}: the name must end in .png")
     a, b = comparison.read(options.a), comparison.read(options.b)
-    paired = comparison.pair(a, b, options.common)
+    paired = comparison.pair(a, b, options.common, options.unit)
     compared = comparison.compare(paired)
     if options.picture:
         _draw(paired, compared, options.picture)
@@ -146,6 +147,11 @@ def _scores(options: argparse.Namespace) -> int:
         from mammo.scoring import Interval, against_shortcut
 
         print(f"\n{against_shortcut(Interval(**change['roc_auc_change']), change['p'])}")
+    if UNITS.is_file():
+        from mammo.scoring import units
+
+        for remark in units.remarks(files.read_json(UNITS).get("per_patient", {})):
+            print(f"\n{remark}")
     return 0
 
 

@@ -17,7 +17,10 @@ from mammo.scoring import (
     Cases,
     Change,
     Interval,
+    InUnits,
+    Unit,
     delong_test,
+    in_units,
     mcnemar,
     paired_bootstrap,
     single_trainings,
@@ -65,6 +68,7 @@ class Paired(NamedTuple):
     notes: Sequence[str] = ()
     """What could not be computed or used."""
     commits: tuple[Commit | None, Commit | None] = (None, None)
+    unit: Unit = "image"
 
 
 class Comparison(NamedTuple):
@@ -73,6 +77,7 @@ class Comparison(NamedTuple):
     a: str
     b: str
     images: int
+    """Number of cases: images, or what `unit` says."""
     patients: int
     left_out: int
     changes: dict[str, Change]
@@ -82,6 +87,8 @@ class Comparison(NamedTuple):
     notes: Sequence[str] = ()
     commits: tuple[Commit | None, Commit | None] = (None, None)
     """Of sides that are revisions."""
+    unit: Unit = "image"
+    """What is one case of the comparison."""
 
 
 # --- Reading ---
@@ -135,16 +142,18 @@ def _by_image(rows: Iterable[Prediction]) -> dict[str, Prediction]:
 # --- Pairing ---
 
 
-def pair(a: Side, b: Side, common: bool = False) -> Paired:
-    """Pair the images of both sides by name.
+def pair(a: Side, b: Side, common: bool = False, unit: Unit = "image") -> Paired:
+    """Pair the images of both sides by name, and combine them into units.
 
     Args:
         a: the first side.
         b: the second side.
         common: leave out images that only one side has, instead of raising an error.
+        unit: what is one case; other units than images have scores of the ranking alone.
 
     Raises:
-        UserError: the test sets differ, or an image has different labels or patients.
+        UserError: the test sets differ, an image has different labels, patients or breasts, or no unit of both classes
+            is left.
 
     """
     shared = sorted(a.predictions.keys() & b.predictions.keys())
@@ -158,7 +167,7 @@ def pair(a: Side, b: Side, common: bool = False) -> Paired:
             "Scores on different images cannot be compared; --common compares the shared ones"
         )
     rows = [_of_one_patient(a, b, image) for image in shared]
-    for what in ("label", "patient"):
+    for what in ("label", "patient", *(("breast", "exam") if unit != "image" else ())):
         other = [image for image, (x, y) in zip(shared, rows, strict=True) if getattr(x, what) != getattr(y, what)]
         if other:
             raise UserError(
@@ -167,22 +176,27 @@ def pair(a: Side, b: Side, common: bool = False) -> Paired:
             )
     sides: tuple[list[Prediction], list[Prediction]] = ([x for x, _ in rows], [y for _, y in rows])
     called = tuple(np.array([row.predicted for row in side]) for side in sides)
-    decided = all(row.predicted is not None for side in sides for row in side)
+    decided = unit == "image" and all(row.predicted is not None for side in sides for row in side)
     return Paired(
         (a.name, b.name),
-        (_cases(sides[0]), _cases(sides[1])),
+        (_cases(sides[0], unit), _cases(sides[1], unit)),
         (called[0], called[1]) if decided else None,
         sum(len(names) for names in alone.values()),
         (a.verdict, b.verdict),
-        list(_notes(a, b, sides)),
+        [*_notes(a, b, sides), *_notes_of_unit(sides[0], unit)],
         (a.commit, b.commit),
+        unit,
     )
 
 
 def _of_one_patient(a: Side, b: Side, image: str) -> tuple[Prediction, Prediction]:
-    """Return both predictions of an image; a side that does not name patients takes the other's."""
+    """Return both predictions of an image; a side that does not name patient, breast or exam takes the other's."""
     x, y = a.predictions[image], b.predictions[image]
-    return x if a.patients else x._replace(patient=y.patient), y if b.patients else y._replace(patient=x.patient)
+    x, y = x if a.patients else x._replace(patient=y.patient), y if b.patients else y._replace(patient=x.patient)
+    return (
+        x._replace(breast=x.breast or y.breast, exam=x.exam or y.exam),
+        y._replace(breast=y.breast or x.breast, exam=y.exam or x.exam),
+    )
 
 
 def _notes(a: Side, b: Side, rows: tuple[Sequence[Prediction], Sequence[Prediction]]) -> Iterator[str]:
@@ -206,9 +220,29 @@ def _notes(a: Side, b: Side, rows: tuple[Sequence[Prediction], Sequence[Predicti
     yield from single_trainings.remark((a.seeds, b.seeds))
 
 
-def _cases(rows: Sequence[Prediction]) -> Cases:
-    labels, probabilities, patients = zip(*((row.label, row.probability, row.patient) for row in rows), strict=True)
-    return Cases(labels, probabilities, patients, split="compared test")
+def _notes_of_unit(rows: Sequence[Prediction], unit: Unit) -> Iterator[str]:
+    """Yield what is left out of units other than images, and what they cannot tell."""
+    if unit == "image":
+        return
+    yield f"one case is one {unit}: only scores of the ranking are computed, since thresholds are those of images"
+    units = _units(rows, unit)
+    if left_out := units.without_side + units.both_sides:
+        yield f"{left_out} of {counted(len(rows), 'image')} belong to no {unit}: their breast is unknown or both"
+
+
+def _units(rows: Sequence[Prediction], unit: Unit) -> InUnits:
+    each = [(row.label, row.probability, row.patient, row.exam or "", row.breast or "") for row in rows]
+    return in_units(unit, *(list(column) for column in zip(*each, strict=True)))
+
+
+def _cases(rows: Sequence[Prediction], unit: Unit) -> Cases:
+    units = _units(rows, unit)
+    if unit != "image" and not units.of_both_classes:
+        raise UserError(
+            f"no {unit}s of both classes are known here: --unit {unit} needs a column breast with L or R (or other "
+            "names of breasts, B for both in one image), and images of both classes"
+        )
+    return units.cases("compared test")
 
 
 def _such_as(names: Sequence[str]) -> str:
@@ -247,6 +281,7 @@ def compare(paired: Paired) -> Comparison:
         verdicts=paired.verdicts,
         notes=paired.notes,
         commits=paired.commits,
+        unit=paired.unit,
     )
 
 
@@ -276,11 +311,11 @@ def sentence(comparison: Comparison) -> str:
     a, b, judged = comparison.a, comparison.b, comparison.changes[JUDGED]
     change, title = judged.change.value, scoring.TITLES[JUDGED]
     if judged.change == Interval(0.0, 0.0, 0.0):
-        return f"The {title}s of {a} and {b} are the same: they order the images alike."
+        return f"The {title}s of {a} and {b} are the same: they order the {comparison.unit}s alike."
     size = f"{abs(change):.3f}" if abs(change) >= 0.0005 else "less than 0.001"
     start = f"The {title} of {b} is {size} {'higher' if change > 0 else 'lower'} than that of {a}"
     if change == 0:
-        start = f"The {title}s of {a} and {b} are equal on these images"
+        start = f"The {title}s of {a} and {b} are equal on these {comparison.unit}s"
     if (judged.change.low, judged.change.high) == (-1.0, 1.0):
         return f"{start}, but with fewer than two patients of a kind nothing can be said about other patients."
     if change == 0:
@@ -325,7 +360,7 @@ def _about(comparison: Comparison) -> list[str]:
     left = f"; left out: {counted(comparison.left_out, 'image')} that only one side has" if comparison.left_out else ""
     return [
         *(f"{letter}: {title}" for letter, title in zip("AB", titles(comparison), strict=True)),
-        f"{counted(comparison.images, 'test image')} of {counted(comparison.patients, 'patient')}{left}",
+        f"{counted(comparison.images, f'test {comparison.unit}')} of {counted(comparison.patients, 'patient')}{left}",
         *comparison.notes,
     ]
 
@@ -370,7 +405,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         },
         "a": comparison.a,
         "b": comparison.b,
-        "images": comparison.images,
+        ("images" if comparison.unit == "image" else f"{comparison.unit}s"): comparison.images,
         "patients": comparison.patients,
         "left_out": comparison.left_out,
         "commits": {
