@@ -9,7 +9,7 @@ from typing import Any
 from mammo.auditing.findings import Finding
 from mammo.auditing.shortcut import FOLDS
 from mammo.core import splits
-from mammo.core.dataset import Dataset, Delivered
+from mammo.core.dataset import GROUP, Dataset, Delivered
 from mammo.imaging.appearance import Appearance
 from mammo.scoring import TITLES, Bootstrap, Cases, Interval, against_chance, holm
 
@@ -20,7 +20,8 @@ SIGNIFICANT = 0.05  # of p corrected for the number of properties, so a clean se
 PATIENT = ("patient_number", "images_of_patient")
 """Properties of a patient, with one case per patient; the others have one case per image."""
 FITTED = ("encoding",)
-"""Properties without an order, replaced by the share of cancer among the other folds' images of the same value."""
+"""Properties without an order, replaced by the share of cancer among the other folds' images of the same value; groups
+are such properties too."""
 IN_PIXELS = ("file_size", "pixel_size", "encoding", "marked", "inverted", "sharpness")
 """Properties that can show in the pixels, so that a network may use them instead of cancer."""
 
@@ -63,10 +64,25 @@ def separations(
         "sharpness": np.array([traits.sharpness for traits in appearances]),
     }
     found = {name: _of_patients(values, data, seed) for name, values in _of_known_patients(data).items()}
-    found |= {
-        name: _separation(values, data.labels, data.patients, seed, name in FITTED) for name, values in files.items()
+    # An image without a value is of a level of its own, since its absence may tell the label too.
+    groups = {
+        GROUP + name: _cross_fitted(levels.tolist(), data, seed)
+        for name, levels in data.groups.items()
+        if len(np.unique(levels)) > 1
     }
-    return {name: found[name] for name in (*PATIENT, "file_order", *IN_PIXELS)}
+    found |= {
+        name: _separation(values, data.labels, data.patients, seed, _is_fitted(name))
+        for name, values in (files | groups).items()
+    }
+    return {name: found[name] for name in (*PATIENT, "file_order", *IN_PIXELS, *groups)}
+
+
+def _is_fitted(name: str) -> bool:
+    return name in FITTED or name.startswith(GROUP)
+
+
+def _can_be_in_pixels(name: str) -> bool:
+    return name in IN_PIXELS or name.startswith(GROUP)
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
@@ -141,15 +157,21 @@ def findings(found: Mapping[str, Separation | None]) -> list[Finding]:
     for name, one in found.items():
         if one is None or p_values[name] >= SIGNIFICANT:
             continue
-        direction = "" if name in FITTED else f", {'higher' if one.higher_with_cancer else 'lower'} with cancer"
+        direction = "" if _is_fitted(name) else f", {'higher' if one.higher_with_cancer else 'lower'} with cancer"
         auc = f"{one.roc_auc.value:.3f} ({one.roc_auc.low:.3f} to {one.roc_auc.high:.3f}){direction}"
-        detail = f"the label can be told by {TITLES[name]} alone: ROC AUC {auc}; {_meaning(name)}"
+        detail = f"the label can be told by {_title(name)} alone: ROC AUC {auc}; {_meaning(name)}"
         rows.append(Finding("metadata", "warning", detail=detail))
     return rows
 
 
+def _title(name: str) -> str:
+    return f"the group {name.removeprefix(GROUP)}" if name.startswith(GROUP) else TITLES[name]
+
+
 def _meaning(name: str) -> str:
     """Return what it means that a property tells the label."""
+    if name.startswith(GROUP):
+        return "what differs between its levels may show in the pixels, so a network may use it instead of cancer"
     if name in IN_PIXELS:
         return "the pixels can carry it, so a network may use it instead of cancer"
     if name == "images_of_patient":
@@ -162,7 +184,7 @@ def as_metrics(found: Mapping[str, Separation | None]) -> dict[str, dict[str, An
     p_values = corrected(found)
     content: dict[str, dict[str, Any]] = {}
     for name, one in found.items():
-        content[name] = {"pixels_can_carry_it": name in IN_PIXELS, "cases": one.cases if one else 0}
+        content[name] = {"pixels_can_carry_it": _can_be_in_pixels(name), "cases": one.cases if one else 0}
         if one:
             ends = {"value": one.roc_auc.value, "low": one.roc_auc.low, "high": one.roc_auc.high}
             content[name] = {**ends, "p_holm": p_values[name], "higher_with_cancer": one.higher_with_cancer} | content[
