@@ -7,7 +7,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, not an installed copy
 
-from mammo.core import dataset, files, predictions, stage
+from mammo.core import dataset, files, predictions, pseudonyms, stage
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
@@ -35,7 +35,8 @@ def main(raw: Path, out: Path) -> None:
     prepared = crossvalidation.emptied(state / "prepared")
     params = crossvalidation.params(settings, name)
     readable = prepare.decode_all(raw, dataset.read_index(raw), params.preprocess, prepared)
-    dataset.write_index(prepared, crossvalidation.assign(readable, fold, settings.folds, variant.settings.patients))
+    entries = crossvalidation.assign(readable, fold, settings.folds, variant.settings.patients)
+    dataset.write_index(prepared, pseudonyms.hidden(entries, pseudonyms.read(raw)))
     data = dataset.load(prepared)
     fitted = {seed: fit(settings, name, seed, prepared, state) for seed in variant.seeds}
     mean = {

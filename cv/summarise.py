@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this 
 from mammo import scoring
 from mammo.auditing import shortcut
 from mammo.auditing.shortcut import brightness_features
-from mammo.core import dataset, files, parallel, predictions, stage, tried
+from mammo.core import dataset, files, parallel, predictions, pseudonyms, stage, tried
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
@@ -173,6 +173,7 @@ def forest(raw: Path, folds: Folds) -> Folded:
     known = [(entry, values) for entry, values in read if values is not None]
     entries, brightness = [entry for entry, _ in known], np.array([values for _, values in known])
     labels = np.array([entry.label for entry in entries])
+    shown = pseudonyms.hidden(entries, pseudonyms.read(raw))
     rows: Folded = []
     for fold in range(folds.number):
         tested = np.array([entry.split == "test" for entry in crossvalidation.assign(entries, fold, folds)])
@@ -182,7 +183,7 @@ def forest(raw: Path, folds: Folds) -> Folded:
             sorted(
                 Prediction(entry.image, entry.patient_key, entry.label, chance, int(chance >= 0.5))
                 for position, chance in of_fold
-                for entry in [entries[position]]
+                for entry in [shown[position]]
             )
         )
     return rows

@@ -7,7 +7,7 @@ from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import Finding, worst_first, write_findings
 from mammo.auditing.header_remarks import header_findings
 from mammo.auditing.pictures import draw
-from mammo.core import dataset, files, predictions, settings, stage
+from mammo.core import dataset, files, predictions, pseudonyms, settings, stage
 from mammo.core.errors import UserError
 
 
@@ -21,11 +21,14 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, shortcut_tab
     """
     params = settings.read().audit
     data = dataset.load(prepared)
+    known = pseudonyms.read(prepared)
+    originals = pseudonyms.originals(data.entries, known)
+    remarks = pseudonyms.on_images(dataset.read_remarks_on_images(prepared), known)
     about = dataset.read_about(prepared)
     split_sizes.refuse_missing_class(data)
     pairs = same_images(data.images, [entry.sha256 for entry in data.entries])
     appearances, features = odd_scans.examine(data.images)
-    told = metadata.separations(data, dataset.read_delivered(prepared), appearances, params.seed)
+    told = metadata.separations(data, dataset.read_delivered(prepared), appearances, params.seed, originals)
     baseline = shortcut.brightness_baseline(data, features, params.seed)
 
     rows = worst_first(
@@ -34,11 +37,11 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, shortcut_tab
             *images_twice(data, pairs),
             *leaks.patients_with_both_labels(data),
             *leaks.unknown_patients(data),
-            *names.patients_written_in_several_ways(data),
+            *names.patients_written_in_several_ways(data, originals),
             *(Finding("remark", "note", detail=remark) for remark in about.remarks),
             *split_sizes.small_or_unbalanced(data),
             *odd_scans.odd_scans(data, appearances),
-            *header_findings(data, dataset.read_remarks_on_images(prepared)),
+            *header_findings(data, remarks),
             *shortcut.intensity_shortcut(baseline, features.shape[1], about.images_without_patient),
             *metadata.findings(told),
         ]

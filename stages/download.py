@@ -4,7 +4,7 @@ import os
 import shlex
 from pathlib import Path
 
-from mammo.core import dataset, files, parallel, set_description, settings, stage
+from mammo.core import dataset, files, parallel, pseudonyms, set_description, settings, stage
 from mammo.core.errors import UserError
 from mammo.core.set_description import Provenance
 from mammo.core.settings import Data
@@ -41,6 +41,8 @@ def main(raw: Path) -> None:
         dataset.write_index(target, sorted(entries, key=lambda entry: entry.image))
         if remarks:
             dataset.write_remarks(target, remarks)
+        if data.uses_pseudonyms:
+            pseudonyms.write(target, pseudonyms.assign(sorted(entries, key=lambda entry: entry.image)))
         if provenance:
             set_description.write_provenance(target, provenance)
     where = f"left in {folder}, index in" if data.in_place else "in"

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from mammo.core import dataset, files, set_description, settings, splits, stage
+from mammo.core import dataset, files, pseudonyms, set_description, settings, splits, stage
 from mammo.core.dataset import SPLITS, About, Entry
 from mammo.core.errors import UserError
+from mammo.core.pseudonyms import Pseudonym
 from mammo.core.spelling import nearest
 from mammo.core.wording import SPLIT_NAMES, counted
 from mammo.imaging import laterality, prepare
@@ -21,7 +23,8 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
     """
     params = settings.read()
     source = params.data.source
-    delivered = without(dataset.read_index(raw), params.data.exclude)
+    private = pseudonyms.read(raw)
+    delivered = without(dataset.read_index(raw), params.data.exclude, private)
     with files.written(prepared) as folder:
         folder.mkdir()
         images = Path(params.data.folder) if params.data.in_place else raw
@@ -31,7 +34,9 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
             readable, prepare.unmirrored(images, readable, params.preprocess, folder)
         )
         entries = [replace(entry, bytes=-1) for entry in splits.assign(readable, params.split)]  # files.csv has them
-        dataset.write_index(folder, entries)
+        dataset.write_index(folder, pseudonyms.hidden(entries, private))
+        if private:
+            pseudonyms.write(folder, (private[entry.image] for entry in entries))
         unknown = sum(not entry.patient for entry in entries)
         about = About(
             source=source,
@@ -64,19 +69,29 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
         )
 
 
-def without(entries: Sequence[Entry], excluded: Sequence[str]) -> list[Entry]:
-    """Return the entries but for the images `excluded`.
+def without(
+    entries: Sequence[Entry], excluded: Sequence[str], private: Mapping[str, Pseudonym] = MappingProxyType({})
+) -> list[Entry]:
+    """Return the entries but for the images `excluded`, which are named by pseudonym if there are any.
 
     Raises:
-        UserError: one of these is not among the entries.
+        UserError: one of these is not among the entries, or is named by its file although it has a pseudonym, so that
+            params.yaml would publish what pseudonyms hide.
 
     """
-    names = {entry.image for entry in entries}
+    names = {private[entry.image].image if private else entry.image for entry in entries}
+    table = f"data/raw/{pseudonyms.NAME if private else 'index.csv'}"
     for name in excluded:
+        if name in private:
+            raise UserError(
+                f"data.exclude: git would publish {name!r}; write its pseudonym, {private[name].image!r}, "
+                "or set data.pseudonyms: false"
+            )
         if name not in names:
             near = nearest(name, sorted(names), resembling=0)
-            raise UserError(f"data.exclude: there is no image {name!r} in data/raw/index.csv; the nearest is {near!r}")
-    return [entry for entry in entries if entry.image not in set(excluded)]
+            raise UserError(f"data.exclude: there is no image {name!r} in {table}; the nearest is {near!r}")
+    shown = zip(entries, pseudonyms.hidden(entries, private), strict=True)
+    return [entry for entry, named in shown if named.image not in set(excluded)]
 
 
 def sizes(table: Mapping[str, Mapping[str, int]]) -> str:

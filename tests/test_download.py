@@ -136,7 +136,7 @@ def index(place: Path) -> list[tuple[str, int, str, str]]:
     images = [entry.image for entry in entries]
     assert images == sorted(images)
     found = {str(path.relative_to(raw)) for path in raw.rglob("*") if path.is_file()}
-    assert found - {"remarks.json", "set.json"} == {"index.csv", *images}
+    assert found - {"remarks.json", "set.json", "pseudonyms.csv"} == {"index.csv", *images}
     for entry in entries:
         assert entry.sha256 == hashlib.sha256((raw / entry.image).read_bytes()).hexdigest()
     return [(entry.image, entry.label, entry.split, entry.patient) for entry in entries]

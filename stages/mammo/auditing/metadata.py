@@ -9,7 +9,7 @@ from typing import Any
 from mammo.auditing.findings import Finding
 from mammo.auditing.shortcut import FOLDS
 from mammo.core import splits
-from mammo.core.dataset import GROUP, Dataset, Delivered
+from mammo.core.dataset import GROUP, Dataset, Delivered, Entry
 from mammo.imaging.appearance import Appearance
 from mammo.scoring import TITLES, Bootstrap, Cases, Interval, against_chance, holm
 
@@ -40,7 +40,11 @@ class Separation:
 
 
 def separations(
-    data: Dataset, delivered: Sequence[Delivered], appearances: Sequence[Appearance], seed: int
+    data: Dataset,
+    delivered: Sequence[Delivered],
+    appearances: Sequence[Appearance],
+    seed: int,
+    originals: Sequence[Entry] | None = None,
 ) -> dict[str, Separation | None]:
     """Return how well each property tells the classes apart; None if it cannot be checked.
 
@@ -52,10 +56,12 @@ def separations(
         delivered: (n,) their files.
         appearances: (n,) their appearance.
         seed: seed of the folds and of the bootstrap.
+        originals: (n,) their entries before they got pseudonyms, whose names may tell; None if they got none.
 
     """
+    named = originals or data.entries
     files = {
-        "file_order": _ranked([PurePosixPath(name).name for name in data.names]),
+        "file_order": _ranked([PurePosixPath(entry.image).name for entry in named]),
         "file_size": np.array([file.bytes for file in delivered]),
         "pixel_size": np.array([file.height * file.width for file in delivered]),
         "encoding": _cross_fitted([file.encoding for file in delivered], data, seed),
@@ -63,7 +69,7 @@ def separations(
         "inverted": np.array([traits.inverted for traits in appearances]),
         "sharpness": np.array([traits.sharpness for traits in appearances]),
     }
-    found = {name: _of_patients(values, data, seed) for name, values in _of_known_patients(data).items()}
+    found = {name: _of_patients(values, named, seed) for name, values in _of_known_patients(named).items()}
     # An image without a value is of a level of its own, since its absence may tell the label too.
     groups = {
         GROUP + name: _cross_fitted(levels.tolist(), data, seed)
@@ -96,10 +102,10 @@ def _ranked(names: Sequence[str]) -> np.ndarray:
     return np.array([place[name] for name in names])
 
 
-def _of_known_patients(data: Dataset) -> dict[str, dict[str, float]]:
+def _of_known_patients(entries: Sequence[Entry]) -> dict[str, dict[str, float]]:
     """Return the value of each known patient for both properties of patients."""
     images: dict[str, int] = {}
-    for entry in data.entries:
+    for entry in entries:
         if entry.patient:
             images[entry.patient] = images.get(entry.patient, 0) + 1
     names = list(images)
@@ -109,8 +115,8 @@ def _of_known_patients(data: Dataset) -> dict[str, dict[str, float]]:
     }
 
 
-def _of_patients(values: Mapping[str, float], data: Dataset, seed: int) -> Separation | None:
-    cancer = {entry.patient for entry in data.entries if entry.label}
+def _of_patients(values: Mapping[str, float], entries: Sequence[Entry], seed: int) -> Separation | None:
+    cancer = {entry.patient for entry in entries if entry.label}
     labels = np.array([int(patient in cancer) for patient in values])
     return _separation(np.array(list(values.values())), labels, np.array(list(values)), seed)
 

@@ -3,20 +3,27 @@
 import re
 import unicodedata
 from collections import defaultdict
+from collections.abc import Sequence
 
 from mammo.auditing.findings import Finding
-from mammo.core.dataset import Dataset
+from mammo.core.dataset import Dataset, Entry
 
 NAMED = 3  # groups of names in a finding
 LONGEST = 12  # characters of a name, since it may identify a person
 
 
-def patients_written_in_several_ways(data: Dataset) -> list[Finding]:
-    """Return one finding for all patients whose names differ only in Unicode form, case, spaces or leading zeros."""
+def patients_written_in_several_ways(data: Dataset, originals: Sequence[Entry] | None = None) -> list[Finding]:
+    """Return one finding for all patients whose names differ only in Unicode form, case, spaces or leading zeros.
+
+    Args:
+        data: n images.
+        originals: (n,) their entries before they got pseudonyms, which the finding compares; None if they got none.
+
+    """
     splits: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for entry in data.entries:
+    for entry, original in zip(data.entries, originals or data.entries, strict=True):
         if entry.patient:
-            splits[_plain(entry.patient)][entry.patient].add(entry.split)
+            splits[_plain(original.patient)][entry.patient].add(entry.split)
     groups = [spellings for spellings in splits.values() if len(spellings) > 1]
     if not groups:
         return []

@@ -77,6 +77,13 @@ def _folder(path: str) -> str:
     return path
 
 
+def _pseudonyms(value: Any) -> Any:
+    """Raise an error for anything but true, false and auto."""
+    if not isinstance(value, bool) and value != "auto":
+        raise ValueError("auto (true for images of a folder), true or false")
+    return value
+
+
 def pattern_of_one_group(pattern: str, meaning: str = "the value") -> str:
     """Return the pattern.
 
@@ -159,8 +166,10 @@ class Data(Settings):
     on_missing: Literal["stop", "leave_out"] = "stop"
     """What happens where the table of a described set names files that are not there or cannot be read."""
     patient: Annotated[str, AfterValidator(_pattern_of_patient)]
+    pseudonyms: Annotated[Any, AfterValidator(_pseudonyms)] = "auto"
+    """Whether tables, pictures and pages name images and patients by pseudonyms; auto: those of own folders."""
     exclude: list[str] = Field(default_factory=list)
-    """Images to leave out, named as in index.csv."""
+    """Images to leave out, named as in data/prepared/index.csv."""
     phantom: Phantoms
 
     @model_validator(mode="after")
@@ -170,6 +179,11 @@ class Data(Settings):
         if self.in_place and self.source != "set":
             raise ValueError(f"data.in_place: false with data.source: {self.source}; only described sets stay in place")
         return self
+
+    @property
+    def uses_pseudonyms(self) -> bool:
+        """Whether images and patients get pseudonyms."""
+        return self.source == "folder" if self.pseudonyms == "auto" else self.pseudonyms
 
 
 class Split(Settings):

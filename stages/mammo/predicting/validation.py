@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mammo.core import dataset, files, model_info, predictions, revisions
+from mammo.core import dataset, files, model_info, predictions, pseudonyms, revisions
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
@@ -80,7 +80,8 @@ def frozen(model: Path, prepared: Path, test: Path) -> Frozen:
     info = model_info.read(model)
     index = prepared / "index.csv"
     known = index.is_file() and files.sha256(index) == info.index
-    return Frozen(model, info, predictions.read(test), dataset.read_index(prepared) if known else None)
+    entries = pseudonyms.originals(dataset.read_index(prepared), pseudonyms.read(prepared)) if known else None
+    return Frozen(model, info, predictions.read(test), entries)
 
 
 def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool = False) -> Predicted:
@@ -253,4 +254,5 @@ def of_revision(revision: str, folder: Path) -> Frozen:
     test = revisions.fetch(TEST, revision, folder)
     with contextlib.suppress(UserError):  # said by `not_checked`
         revisions.fetch(PREPARED / "index.csv", revision, folder)
+        revisions.fetch(PREPARED / pseudonyms.NAME, revision, folder)
     return frozen(model, folder / PREPARED, test)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mammo import scoring
-from mammo.core import predictions, revisions
+from mammo.core import predictions, pseudonyms, revisions
 from mammo.core.errors import UserError
 from mammo.core.model_info import Verdict
 from mammo.core.predictions import Prediction
@@ -158,6 +158,13 @@ def pair(a: Side, b: Side, common: bool = False, unit: Unit = "image") -> Paired
     """
     shared = sorted(a.predictions.keys() & b.predictions.keys())
     alone = {side.name: sorted(side.predictions.keys() - set(shared)) for side in (a, b)}
+    private = {side.name: pseudonyms.are_used(side.predictions) for side in (a, b)}
+    if not shared and len(set(private.values())) == 2:
+        named, others = sorted(private, key=lambda name: not private[name])
+        raise UserError(
+            f"data.pseudonyms differs: {named} names its images by pseudonyms, {others} by their files, so they cannot "
+            "be paired; run both with the same setting"
+        )
     if not shared:
         raise UserError(f"{a.name} and {b.name} have no test image in common: there is nothing to compare")
     if any(alone.values()) and not common:
