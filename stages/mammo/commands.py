@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo.command_line import LOOKS, REPORT, parser
-from mammo.core.errors import UserError
+from mammo.core.errors import UserError, lack_of_memory
 from mammo.core.stage import HEADLINE
 from mammo.core.wording import counted, markdown, shown
 
@@ -36,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"mammo {options.command}: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if line := lack_of_memory(error):
+            print(f"mammo {options.command}: {line}", file=sys.stderr)
+            return 1
+        raise
 
 
 def _compare(options: argparse.Namespace) -> int:

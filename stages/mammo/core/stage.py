@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mammo.core import process
-from mammo.core.errors import UserError
+from mammo.core.errors import UserError, lack_of_memory
 
 HEADLINE = Path("metrics/test.json")
 STATE = Path("data/state")  # ignored by git and by DVC: the lock of the workspace, the state of a training
@@ -38,3 +38,8 @@ def run(main: Callable[..., Any], reads_scores: bool = False) -> None:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if line := lack_of_memory(error):
+            print(f"{name}: {line}", file=sys.stderr)
+            sys.exit(1)
+        raise

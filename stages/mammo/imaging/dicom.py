@@ -18,7 +18,7 @@ from mammo.imaging import (
     stored_pixels,
 )
 from mammo.imaging.headers import Header, Remark
-from mammo.imaging.limits import DamagedError, UnreadableError
+from mammo.imaging.limits import UnreadableError
 from mammo.imaging.stored_pixels import CODED, JPEG2000, Stored, frame_of
 
 import cv2
@@ -144,8 +144,8 @@ def _opened(path: Path) -> Dataset:
         raise UnreadableError(f"cannot be opened: {error.strerror or 'reading fails'}") from None
     except (UnreadableError, MemoryError):
         raise
-    except Exception:  # damaged bytes can cause any exception in pydicom
-        raise UnreadableError("is damaged: its DICOM header cannot be read") from None
+    except Exception as error:  # damaged bytes can cause any exception in pydicom
+        raise stored_pixels.fault(error, "is damaged: its DICOM header cannot be read") from None
 
 
 def _inflated(path: Path, meta: FileMetaDataset) -> Dataset:
@@ -165,8 +165,8 @@ def _inflated(path: Path, meta: FileMetaDataset) -> Dataset:
 def _header(dataset: Dataset) -> Header:
     try:
         return headers.of(dataset)
-    except Exception:  # damaged bytes can cause any exception in pydicom
-        raise UnreadableError("is damaged: its DICOM header cannot be read") from None
+    except Exception as error:  # damaged bytes can cause any exception in pydicom
+        raise stored_pixels.fault(error, "is damaged: its DICOM header cannot be read") from None
 
 
 def _check(dataset: Dataset) -> None:
@@ -185,8 +185,8 @@ def _check(dataset: Dataset) -> None:
         allocated = int(dataset.BitsAllocated)
     except UnreadableError:
         raise
-    except Exception:
-        raise UnreadableError("is damaged: its DICOM header lacks what describes the pixels") from None
+    except Exception as error:
+        raise stored_pixels.fault(error, "is damaged: its DICOM header lacks what describes the pixels") from None
     if frames != 1:
         raise UnreadableError(f"holds {counted(frames, 'frame')} (tomosynthesis or a sequence); one is expected")
     if colour:
@@ -212,11 +212,11 @@ def _grey(dataset: Dataset, enough: tuple[int, int], size: tuple[int, int] | Non
         grey = display.spread(display.grey_levels(stored.values(stored.pixels), dataset, raw))
     except (UnreadableError, MemoryError):
         raise
-    except Exception:  # each decoder raises its own exceptions
+    except Exception as error:  # each decoder raises its own exceptions
         syntax = dataset.file_meta.TransferSyntaxUID
         name = syntax.name if syntax.is_transfer_syntax else "unknown transfer syntax"
         need = NEED * int(dataset.Rows) * int(dataset.Columns)
-        raise DamagedError(f"is damaged: its pixels cannot be decoded ({name})", need) from None
+        raise stored_pixels.fault(error, f"is damaged: its pixels cannot be decoded ({name})", need) from None
     return _eight_bit(grey if size is None else images.resized(grey, size))
 
 

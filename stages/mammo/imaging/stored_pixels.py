@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mammo.core.errors import is_lack_of_memory
 from mammo.imaging import codestreams, resolution_levels
-from mammo.imaging.limits import UnreadableError
+from mammo.imaging.limits import DamagedError, UnreadableError
 
 import imagecodecs
 import numpy as np
@@ -45,6 +46,16 @@ class Stored:
         return self.pixels.dtype in (np.uint8, np.uint16)
 
 
+def fault(error: Exception, reason: str, need: int = 0) -> Exception:
+    """Return what to raise for an exception of a decoder: the reason, but for lack of memory, which is no fault.
+
+    With `need`, the bytes of memory that decoding takes, the reason is one to be tried again with so much memory.
+    """
+    if is_lack_of_memory(error):
+        return MemoryError(str(error))
+    return DamagedError(reason, need) if need else UnreadableError(reason)
+
+
 def frame_of(dataset: Dataset) -> bytes:
     """Return the compressed bytes of the only frame.
 
@@ -55,8 +66,8 @@ def frame_of(dataset: Dataset) -> bytes:
     codestreams.fragments(dataset.PixelData)
     try:
         return next(generate_frames(dataset.PixelData, number_of_frames=1))
-    except Exception:
-        raise UnreadableError("is damaged: the compressed pixels are not encapsulated as DICOM requires") from None
+    except Exception as error:
+        raise fault(error, "is damaged: the compressed pixels are not encapsulated as DICOM requires") from None
 
 
 def decode(dataset: Dataset, enough: tuple[int, int] | None = None) -> Stored:
