@@ -107,7 +107,7 @@ def read(path: Path, info: ModelInfo, readers: Readers | None = None) -> Scan:
     except images.UnreadableError as error:
         return Scan(path, None, reason=str(error))
     except MemoryError:
-        return Scan(path, None, reason="could not be read for lack of memory: it may be sound")
+        return Scan(path, None, reason="could not be read for lack of memory: it may be sound", given_up=True)
     return Scan(path, image, (*remarks, *_unlike(image, info.training_intensity)))
 
 
