@@ -347,7 +347,7 @@ def test_the_kaggle_set_runs_to_the_end_and_its_files_in_a_folder_are_prepared_t
     assert read(workspace / "metrics/test.json")["patients"]["value"] == 10
     assert read(workspace / "metrics/test.json")["roc_auc"]["value"] > 0.9
     prepared = digests(workspace / "data/prepared")
-    assert set(prepared) == {"images.npy", "index.csv", "files.csv", "about.json"}
+    assert set(prepared) == {"images.npy", "index.csv", "files.csv", "about.json", "set.json"}
     assert read(workspace / "data/prepared/about.json")["source"] == "kaggle"
     index = (workspace / "data/prepared/index.csv").read_text()
     assert len(index.splitlines()) == 101
@@ -357,7 +357,8 @@ def test_the_kaggle_set_runs_to_the_end_and_its_files_in_a_folder_are_prepared_t
     change(workspace, data={"source": "folder"})
     assert ran(dvc(workspace, "repro", "preprocess")) == ["download", "preprocess"]  # the same images, told by source
     again = digests(workspace / "data/prepared")
-    assert {name for name in prepared if again[name] != prepared[name]} == {"about.json"}
+    assert {name for name in again if again[name] != prepared[name]} == {"about.json"}
+    assert set(prepared) - set(again) == {"set.json"}  # the licence, which own images have not
     assert read(workspace / "data/prepared/about.json")["source"] == "folder"
     (workspace / "data/own/train/0/100_0_png.rf.00000000000000000000000000000000.jpg").unlink()
     assert asked(workspace, "status", "download")["download"] == [{"changed deps": {"data/own": "modified"}}]
