@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from mammo.core import settings, splits
+from mammo.core import settings, splits, yaml_files
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import digest
@@ -98,7 +98,7 @@ def read(path: Path = settings.PARAMS) -> CrossValidation:
         UserError: the file or a section is missing, a key is unknown, a value has the wrong type or is out of range.
 
     """
-    content = settings.load_yaml(path)
+    content = yaml_files.read(path)
     if not isinstance(content, dict) or set(content) != set(SECTIONS):
         raise UserError(f"{path} must hold the sections {', '.join(SECTIONS)}, and no other")
 
