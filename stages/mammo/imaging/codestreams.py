@@ -35,8 +35,8 @@ class Jpeg:
     frame: int
     """Second byte of the frame's marker, 0xC0 for baseline."""
     scans: int
-    complete: bool
-    """Whether the end marker was found."""
+    start: int
+    """Where the data of the first scan begin."""
     plain: bytes | None
     """The file without its application data (profiles, thumbnails, EXIF); None if there are none."""
 
@@ -75,8 +75,8 @@ def jpeg(data: bytes) -> Jpeg:
         UnreadableError: it has no header, two, or more segments or scans than `limits` allow.
 
     """
-    frame, scans, complete, beside = None, 0, False, []
-    for kind, start, content, end in _segments(data):
+    frame, scans, start, beside = None, 0, 0, []
+    for kind, place, content, end in _segments(data):
         if kind in _FRAMES:
             if frame is not None:
                 raise UnreadableError("is damaged: the JPEG has two headers")
@@ -84,15 +84,15 @@ def jpeg(data: bytes) -> Jpeg:
                 break
             frame = (kind, *struct.unpack_from(">BHHB", data, content))
         elif kind == SOS:
-            scans += 1
-        elif kind == EOI:
-            complete = True
+            scans, start = scans + 1, start or end
+            if frame and frame[0] in BASELINE and data[content : content + 1] == bytes((frame[4],)):
+                break  # all components in one scan: decoders stop after it
         elif kind == LSE and data[content : content + 1] == b"\4":
             raise UnreadableError("declares its size a second time, as a JPEG-LS of more than 65,535 pixels")
         elif (0xE1 <= kind <= 0xEF and kind != 0xEE) or kind == 0xFE:
             if data[content : content + 4] == MULTI_PICTURE and (number := _pictures(data[content + 4 : end])) > 1:
                 raise UnreadableError(f"holds {counted(number, 'frame')}; one is expected")
-            beside.append((start, end))
+            beside.append((place, end))
     if frame is None:
         raise UnreadableError("is damaged: the JPEG has no header")
     kind, bits, height, width, components = frame
@@ -100,7 +100,7 @@ def jpeg(data: bytes) -> Jpeg:
     limits.at_most(scans * width * height, limits.MAX_SCANNED, "pixels in all scans together")
     if scans > 1 or kind not in BASELINE:
         limits.at_most(width * height * components, limits.MAX_COEFFICIENTS, "coefficients")
-    return Jpeg(height, width, components, bits, kind, scans, complete, _without(data, beside))
+    return Jpeg(height, width, components, bits, kind, scans, start, _without(data, beside))
 
 
 def _without(data: bytes, parts: list[tuple[int, int]]) -> bytes | None:

@@ -1,6 +1,7 @@
 """Reader of image files: every supported format becomes 8-bit grey of one size."""
 
 import io
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -60,11 +61,13 @@ def content(path: Path) -> bytes:
         raise UnreadableError(f"cannot be opened: {error.strerror}") from error
 
 
-def decode(data: bytes, size: tuple[int, int], steps: Canonical = PLAIN) -> np.ndarray:
-    """Decode the bytes of an image file as `read` does."""
+def decode(
+    data: bytes, size: tuple[int, int], steps: Canonical = PLAIN, stream: codestreams.Jpeg | None = None
+) -> np.ndarray:
+    """Decode the bytes of an image file as `read` does; `stream` is the header of a JPEG, if it is known already."""
     if not steps.any:
-        return _eight_bit(resized(_contrasting(data, size), size))
-    image = _for_canonical(data, size)
+        return _eight_bit(resized(_contrasting(data, size, stream), size))
+    image = _for_canonical(data, size, stream)
     return canonical.applied(image, canonical.view(image, steps), size)
 
 
@@ -76,13 +79,13 @@ def move_along(mask: np.ndarray, path: Path, size: tuple[int, int], steps: Canon
     return canonical.applied(mask, canonical.view(image, steps), size, of_mask=True)
 
 
-def _for_canonical(data: bytes, size: tuple[int, int]) -> np.ndarray:
+def _for_canonical(data: bytes, size: tuple[int, int], stream: codestreams.Jpeg | None = None) -> np.ndarray:
     """Decode an image for `canonical`: 8-bit grey, in full or at least twice `size`, since it may be cropped."""
-    return _eight_bit(_contrasting(data, (2 * size[0], 2 * size[1])))
+    return _eight_bit(_contrasting(data, (2 * size[0], 2 * size[1]), stream))
 
 
-def _contrasting(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    grey = _grey(data, size)
+def _contrasting(data: bytes, size: tuple[int, int], stream: codestreams.Jpeg | None) -> np.ndarray:
+    grey = _grey(data, size, stream)
     if grey.min() == grey.max():
         raise UnreadableError(f"has no contrast: every pixel is {grey.flat[0]}")
     return grey
@@ -102,36 +105,36 @@ def resized(grey: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(grey, (width, height), interpolation=interpolation)
 
 
-def may_be_in_one_pass(path: Path) -> bool:
-    """Return whether the first bytes of a file are those of a PNG or JPEG.
+def in_one_pass(path: Path) -> tuple[bytes, codestreams.Jpeg | None] | None:
+    """Return the bytes of a PNG or of a JPEG with one scan, whose cost is known from its size, and the JPEG's header.
+
+    Returns:
+        None for every other file.
 
     Raises:
-        UnreadableError: the file cannot be opened or has too many bytes.
+        UnreadableError: the file cannot be opened, has too many bytes, or is a JPEG beyond `limits`.
 
     """
     try:
-        limits.check_bytes(Path(path).stat().st_size)
         with Path(path).open("rb") as file:
-            return file.read(len(declared.PNG)).startswith((declared.PNG, JPEG))
+            limits.check_bytes(os.fstat(file.fileno()).st_size)
+            start = file.read(len(declared.PNG))
+            if start == declared.PNG:
+                return start + file.read(), None
+            if not start.startswith(JPEG):
+                return None
+            data = start + file.read()
     except OSError as error:
         raise UnreadableError(f"cannot be opened: {error.strerror}") from error
+    stream = codestreams.jpeg(data)
+    return (data, stream) if stream.baseline else None
 
 
-def in_one_pass(data: bytes) -> bool:
-    """Return whether the cost of decoding is known from the first bytes: a PNG, or a JPEG that is not progressive.
-
-    Raises:
-        UnreadableError: it is a JPEG beyond `limits`.
-
-    """
-    return data.startswith(declared.PNG) or (data.startswith(JPEG) and codestreams.jpeg(data).baseline)
-
-
-def _grey(data: bytes, size: tuple[int, int]) -> np.ndarray:
+def _grey(data: bytes, size: tuple[int, int], stream: codestreams.Jpeg | None) -> np.ndarray:
     if not data:
         raise UnreadableError("is empty (0 bytes)")
     if data.startswith(JPEG):
-        stream = codestreams.jpeg(data)
+        stream = stream or codestreams.jpeg(data)
         if stream.components in (1, 3) and stream.bits == 8:
             limits.check_size(stream.width, stream.height, stream.components)
             return _jpeg(data, stream, size)

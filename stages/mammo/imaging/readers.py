@@ -84,10 +84,9 @@ class Readers:
             BoundError: a bound was reached or memory was short, which says nothing about the file.
 
         """
-        if images.may_be_in_one_pass(path):
-            data = images.content(path)
-            if images.in_one_pass(data):
-                return self._here(path, lambda: images.decode(data, size, steps))
+        if cheap := images.in_one_pass(path):
+            data, stream = cheap
+            return self._here(path, lambda: images.decode(data, size, steps, stream))
         return self._elsewhere(path, size, steps, "image")[0]
 
     def dicom(
