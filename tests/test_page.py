@@ -15,7 +15,17 @@ from typing import Any
 from mammo import commands
 from mammo.core import files
 from mammo.reporting import plots_page
-from mammo.scoring import Bootstrap, Cases, net_benefit, pr_curve, reliability, roc_curve, scores
+from mammo.scoring import (
+    Bootstrap,
+    Cases,
+    in_subgroups,
+    net_benefit,
+    pr_curve,
+    reliability,
+    roc_curve,
+    scores,
+    subgroups,
+)
 
 import cv2
 import numpy as np
@@ -25,7 +35,15 @@ ROOT = Path(__file__).parent.parent
 PLOTS = ROOT / ".dvc/plots"
 REVISIONS = ("v1.0", "half-the-images", "exp/wider-network-with-a-long-name")
 DATA = "PHANTOMS (synthetic mammograms) · 240 test images of 80 patients"
-CHARTS = ["Scores", "ROC curve", "Precision and recall", "Calibration", "Decision curve", "Confusion matrix"]
+CHARTS = [
+    "Scores",
+    "ROC curve",
+    "Precision and recall",
+    "Calibration",
+    "Decision curve",
+    "Confusion matrix",
+    "Subgroups",
+]
 OUTCOMES = ("false_negatives", "false_positives", "true_negatives", "true_positives")
 SHEET, SPLITS = (1350, 856), (780, 390)  # px, width and height of pictures as evaluate and audit draw them
 PHONE, LAPTOP = 390, 1280  # px
@@ -157,6 +175,13 @@ def write_plots(plots: Path, seed: int, separation: float, epochs: int) -> None:
     found = scores(cases, 0.5, bootstrap)
     rows = [(name, score.value, score.low, score.high, DATA) for name, score in found.items()]
     files.write_csv(plots / "scores.csv", ("score", "value", "low", "high", "data"), rows)
+    views = {
+        "view": np.tile(["CC", "MLO"], len(labels) // 2),
+        "manufacturer": np.tile(["A", "B", "C"], len(labels) // 3),
+    }
+    parts = in_subgroups(labels, probabilities, patients, views, 0.5, bootstrap)
+    everything = subgroups.overall(labels, probabilities, patients, 0.5, bootstrap)
+    files.write_csv(plots / "subgroups.csv", subgroups.ROW, subgroups.as_rows(parts, everything, DATA))
     words = np.array(["healthy", "cancer"])
     called = (probabilities >= 0.5).astype(int)
     files.write_csv(plots / "confusion.csv", ("actual", "predicted"), zip(words[labels], words[called], strict=True))
@@ -236,6 +261,8 @@ def test_every_chart_is_drawn_in_order(browser: Browser, pages: dict[int, Path],
     )
     scores = 11
     assert marks["Scores"]["symbol"] == marks["Scores"]["rule"] == marks["Scores"]["text"] == scores * count
+    subgroups = 3 * (1 + 2 + 3)
+    assert marks["Subgroups"]["symbol"] == marks["Subgroups"]["rule"] == marks["Subgroups"]["text"] == subgroups * count
     for curve in ("ROC_curve", "Precision_and_recall", "Decision_curve"):
         assert marks[curve]["area"] == count
     assert marks["ROC_curve"]["line"] == count + 1, "and the line of chance"

@@ -169,6 +169,7 @@ def test_plots_diff_draws_the_points_of_both_revisions(fresh: Path) -> None:
         "Calibration": "calibration",
         "Decision curve": "decision",
         "Confusion matrix": "confusion",
+        "Subgroups": "subgroups",
         "plots/history.csv": "history",
     }
     assert set(shown["data"]) == set(drawn)

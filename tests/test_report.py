@@ -30,7 +30,10 @@ import report
 
 STAGE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]
 SHOWN = {
-    "metrics": ["preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation"],
+    "metrics": [
+        *("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation"),
+        *("units", "subgroups"),
+    ],
     "tables": ["audit", "predictions"],
     "pictures": ["roc", "pr", "confusion", "calibration", "decision", "history"],
     "folders of pictures": ["audit", "explanation"],
@@ -381,7 +384,8 @@ def test_the_bar_is_named_first_with_what_its_folds_could_not_do(run: Path) -> N
 
 
 def test_the_results_come_first_and_the_checklist_after_them(page: str) -> None:
-    order = ["results", "scores", "curves", "worst-cases", "audit", "checklist", *(f"item-{n}" for n in range(1, 45))]
+    chapters = ["results", "scores", "units", "subgroups", "curves", "worst-cases", "audit", "checklist"]
+    order = [*chapters, *(f"item-{n}" for n in range(1, 45))]
     anchors = re.findall(r'<(?:h2|section)[^>]* id="([^"]*)"', page)
     assert anchors == [*order, "settings"]
     assert set(re.findall(r'href="#([^"]*)"', page)) <= set(anchors)
@@ -461,6 +465,41 @@ def test_a_leak_then_phantoms_then_research_only_are_named_before_all_else(
     assert ("PHANTOMS" in result["dataset"]["name"]) == (not own)
     first = card.split("---\n", 2)[2].strip().splitlines()[0]
     assert first.startswith({"leak": "> **LEAKING", "phantoms": "> **These are ph", "research": "> **Res"}[kinds[0]])
+
+
+def test_units_and_subgroups_are_drawn_with_what_limits_them(run: Path) -> None:
+    units, found = (files.read_json(run / f"metrics/{name}.json") for name in ("units", "subgroups"))
+    change(run / "metrics/units.json", left_out={"without_side": 1, "both_sides": 2})
+    images = {"healthy": 4.6, "cancer": 2.4}
+    change(run / "metrics/units.json", per_patient={"images": images})
+    found["laterality"]["levels"]["R"].pop("roc_auc")
+    found["laterality"]["levels"]["R"] |= {"one_class": "healthy"}
+    found["view"]["interaction"]["sensitivity"]["p_holm"] = 0.012
+    files.write_json(run / "metrics/subgroups.json", found)
+    page, card = written(run)
+    text = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page)))
+    breast = units["breast"]["roc_auc"]
+    assert f"Breast (mean of its views), 120 breasts {with_interval(**breast)}" in text.replace("  ", " ")
+    for said in (
+        "1 image has no known laterality and is in no score per breast or exam.",
+        "2 images show both breasts and are in no score per breast or exam.",
+        "Patients with cancer have 2.4 images on average, healthy ones 4.6: a score per patient or exam depends on",
+        "R: all images are of class healthy, so the ROC AUC cannot be computed.",
+        "Test of interaction: sensitivity differs between the levels (p, corrected for all columns and scores: ROC AUC",
+    ):
+        assert said in text
+        assert said in re.sub(r"\\(.)", r"\1", card)
+    assert "| Breast (mean of its views) | 120 breasts | 30 |" in card.replace("\\", "")
+    level = found["view"]["levels"]["CC"]["roc_auc"]
+    assert "| view: CC | 120 images of 60 patients | 25" in card
+    assert with_interval(**level) in card
+
+
+def test_a_headline_per_breast_says_so(run: Path) -> None:
+    change(run / "metrics/test.json", unit="breast")
+    page, card = written(run)
+    assert "Test images, scored per breast; the line behind each value" in page
+    assert ", scored per breast. Intervals" in card
 
 
 def test_what_was_left_out_ignored_or_replaced_is_said(run: Path) -> None:

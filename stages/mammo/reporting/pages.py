@@ -9,7 +9,8 @@ from typing import Any
 
 from mammo.core.errors import UserError
 from mammo.core.wording import SPLIT_NAMES, counted, in_words, markdown
-from mammo.reporting.run import Run, Score, as_written
+from mammo.reporting.run import Run, as_written
+from mammo.reporting.scored import Score
 from mammo.scoring import p_value, percent, rounded, with_interval
 
 import yaml
@@ -54,7 +55,7 @@ def model_card(run: Run) -> str:
 
     """
     environment = _environment(_in_markdown)
-    environment.filters |= {"score": _score_in_words, "unbroken": str}
+    environment.filters |= {"score": _score_in_words, "score_or_dash": _score_or_dash, "unbroken": str}
     try:
         metadata = yaml.safe_dump(hub_metadata(run), sort_keys=False, allow_unicode=True, width=10_000)
     except KeyError as error:
@@ -118,6 +119,10 @@ def _in_markdown(value: Any) -> Markup:
 
 def _score_in_words(score: Score) -> str:
     return with_interval(score.value, score.low, score.high)
+
+
+def _score_or_dash(score: Score | None) -> str:
+    return _score_in_words(score) if score else "–"
 
 
 def _score_in_html(score: Score) -> Markup:

@@ -15,12 +15,18 @@ from mammo.core.predictions import Prediction
 from mammo.core.set_description import Provenance
 from mammo.core.settings import Params
 from mammo.core.wording import SPLIT_NAMES, in_words, with_split_named
+from mammo.reporting import parts
+from mammo.reporting.parts import Column, Part
+from mammo.reporting.scored import Score, score_of, title_of
 from mammo.scoring import TITLES, Interval, against_shortcut
 from mammo.scoring.rounding import NO_BREAK
 
 import yaml
 
-METRICS = ("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation")
+METRICS = (
+    *("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation"),
+    *("units", "subgroups"),
+)
 _OF_SETS = ("set", "in_place", "on_missing")
 UNUSED = {
     "phantom": ("kaggle", "folder", *_OF_SETS),
@@ -32,15 +38,6 @@ UNUSED = {
 BEST = {"brier": 0, "expected_calibration_error": 0, "intercept": 0, "slope": 1, "brier_skill": 1}
 """Measures of calibration, and their values for perfect probabilities."""
 DIGITS = 12  # of the digest
-
-
-class Score(NamedTuple):
-    """A score with its 95 % interval."""
-
-    title: str
-    value: float
-    low: float
-    high: float
 
 
 class OperatingPoint(NamedTuple):
@@ -162,7 +159,7 @@ class Run:
     @property
     def scores(self) -> dict[str, Score]:
         """The headline scores by key, in the order of metrics/test.json."""
-        return {key: _score(key, entry) for key, entry in self.metrics["test"].items() if _has_interval(entry)}
+        return {key: score_of(key, entry) for key, entry in self.metrics["test"].items() if _has_interval(entry)}
 
     @property
     def operating_points(self) -> list[OperatingPoint]:
@@ -170,7 +167,10 @@ class Run:
         active = self.settings.evaluate.threshold
         return [
             OperatingPoint(
-                rule, rule == active, at["threshold"], *(_score(key, at[key]) for key in ("sensitivity", "specificity"))
+                rule,
+                rule == active,
+                at["threshold"],
+                *(score_of(key, at[key]) for key in ("sensitivity", "specificity")),
             )
             for rule, at in self.metrics["operating_points"].items()
             if rule != "at_prevalence"
@@ -183,25 +183,45 @@ class Run:
         if not content:
             return None
         rows = {
-            rule: [_score(key, entry) for key, entry in scores.items()]
+            rule: [score_of(key, entry) for key, entry in scores.items()]
             for rule, scores in content.items()
             if isinstance(scores, Mapping)
         }
         return AtPrevalence(content["prevalence"], content["warning"], rows)
 
     @property
+    def unit(self) -> str:
+        """What is one case of the headline scores: `image`, `breast` or `exam`."""
+        return self.metrics["test"].get("unit", "image")
+
+    @property
+    def units(self) -> list[Part]:
+        """The scores per image, breast and exam."""
+        return parts.units(self.metrics["units"])
+
+    @property
+    def unit_sentences(self) -> list[str]:
+        """What is left out of the scores per breast and exam, and what limits them."""
+        return parts.unit_sentences(self.metrics["units"])
+
+    @property
+    def subgroups(self) -> list[Column]:
+        """The subgroup columns with their levels."""
+        return parts.columns(self.metrics["subgroups"])
+
+    @property
     def auc_of_splits(self) -> list[Score]:
         """ROC AUC of training and validation images, with intervals over patients."""
         train = self.metrics["train"]
         return [
-            _score("roc_auc", train[split]["roc_auc"])._replace(title=SPLIT_NAMES[split].capitalize())
+            score_of("roc_auc", train[split]["roc_auc"])._replace(title=SPLIT_NAMES[split].capitalize())
             for split in ("train", "valid")
         ]
 
     @property
     def independent(self) -> list[Score]:
         """ROC AUC with intervals that assume independent images."""
-        return [_score(key, entry) for key, entry in self.metrics["test"]["if_images_were_independent"].items()]
+        return [score_of(key, entry) for key, entry in self.metrics["test"]["if_images_were_independent"].items()]
 
     @property
     def calibration(self) -> list[Calibrated]:
@@ -209,7 +229,9 @@ class Run:
         content = self.metrics["calibration"]
         after = content.get("recalibrated", {})
         return [
-            Calibrated(_title(key), BEST[key], _score(key, content[key]), _score(key, after[key]) if after else None)
+            Calibrated(
+                title_of(key), BEST[key], score_of(key, content[key]), score_of(key, after[key]) if after else None
+            )
             for key in BEST
             if key in content
         ]
@@ -220,9 +242,9 @@ class Run:
         scores, numbers = [], []
         for key, entry in _flat(self.metrics["explanation"]):
             if _has_interval(entry):
-                scores.append(_score(key, entry))
+                scores.append(score_of(key, entry))
             else:
-                numbers.append((_title(key), entry["value"] if isinstance(entry, Mapping) else entry))
+                numbers.append((title_of(key), entry["value"] if isinstance(entry, Mapping) else entry))
         return scores, numbers
 
     @property
@@ -240,7 +262,7 @@ class Run:
     def bar(self) -> Score | None:
         """Cross-validated ROC AUC of the brightness baseline over all patients; None if it cannot be computed."""
         entry = self.metrics["audit"]["shortcut"].get("cross_validated_roc_auc")
-        return _score("shortcut_roc_auc", entry) if entry else None
+        return score_of("shortcut_roc_auc", entry) if entry else None
 
     @property
     def beats_majority(self) -> bool:
@@ -324,8 +346,8 @@ class Run:
         """How well properties of files and patients alone tell cancer from healthy."""
         return [
             Property(
-                _title(key),
-                _score(key, entry) if _has_interval(entry) else None,
+                title_of(key),
+                score_of(key, entry) if _has_interval(entry) else None,
                 entry.get("higher_with_cancer", False),
                 entry.get("p_holm", 1.0),
                 entry["cases"],
@@ -407,15 +429,6 @@ def _pictures(folder: Path) -> dict[str, Path]:
 
 def _has_interval(entry: Any) -> bool:
     return isinstance(entry, Mapping) and {"value", "low", "high"} <= set(entry)
-
-
-def _title(key: str) -> str:
-    title = TITLES.get(key, key.replace("_", " "))
-    return title[0].upper() + title[1:]
-
-
-def _score(key: str, entry: Mapping[str, float]) -> Score:
-    return Score(_title(key), entry["value"], entry["low"], entry["high"])
 
 
 def _flat(content: Mapping[str, Any]) -> list[tuple[str, Any]]:

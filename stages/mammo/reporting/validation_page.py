@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from mammo.core import files
 from mammo.core.model_info import ModelInfo
 from mammo.reporting import figures, pages
-from mammo.reporting.run import BEST, Score
+from mammo.reporting.run import BEST
+from mammo.reporting.scored import Score
 from mammo.scoring import COMPARED, TITLES, Bootstrap, Cases, Interval, Table, reliability, roc_curve
 from mammo.scoring.validation import External, Rules, validated
 
