@@ -17,7 +17,7 @@ from mammo.core.settings import Params
 from mammo.core.wording import SPLIT_NAMES, in_words, with_split_named
 from mammo.reporting import parts
 from mammo.reporting.parts import Column, Part
-from mammo.reporting.scored import Score, score_of, title_of
+from mammo.reporting.scored import AtPrevalence, Calibrated, OperatingPoint, Score, score_of, title_of
 from mammo.scoring import TITLES, Interval, against_shortcut
 from mammo.scoring.rounding import NO_BREAK
 
@@ -38,38 +38,6 @@ UNUSED = {
 BEST = {"brier": 0, "expected_calibration_error": 0, "intercept": 0, "slope": 1, "brier_skill": 1}
 """Measures of calibration, and their values for perfect probabilities."""
 DIGITS = 12  # of the digest
-
-
-class OperatingPoint(NamedTuple):
-    """A threshold locked on validation, with its test scores."""
-
-    rule: str
-    """One of `settings.ThresholdRule`."""
-    in_force: bool
-    """Whether the headline scores use it."""
-    threshold: float
-    sensitivity: Score
-    specificity: Score
-
-
-class AtPrevalence(NamedTuple):
-    """What the operating points would mean at another prevalence."""
-
-    prevalence: float
-    warning: str
-    rows: dict[str, list[Score]]
-    """Predictive values, recall rate and cancers found of each rule."""
-
-
-class Calibrated(NamedTuple):
-    """A measure of calibration on the test images."""
-
-    title: str
-    best: int
-    """Its value for perfect probabilities."""
-    raw: Score
-    recalibrated: Score | None
-    """None if the model has no recalibration."""
 
 
 class Property(NamedTuple):

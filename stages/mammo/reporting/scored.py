@@ -1,4 +1,4 @@
-"""A score as the page and the model card show it."""
+"""Scores as the page and the model card show them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,6 +13,38 @@ class Score(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class OperatingPoint(NamedTuple):
+    """A threshold locked on validation, with its test scores."""
+
+    rule: str
+    """One of `settings.ThresholdRule`."""
+    in_force: bool
+    """Whether the headline scores use it."""
+    threshold: float
+    sensitivity: Score
+    specificity: Score
+
+
+class AtPrevalence(NamedTuple):
+    """What the operating points would mean at another prevalence."""
+
+    prevalence: float
+    warning: str
+    rows: dict[str, list[Score]]
+    """Predictive values, recall rate and cancers found of each rule."""
+
+
+class Calibrated(NamedTuple):
+    """A measure of calibration on the test images."""
+
+    title: str
+    best: int
+    """Its value for perfect probabilities."""
+    raw: Score
+    recalibrated: Score | None
+    """None if the model has no recalibration."""
 
 
 def title_of(key: str) -> str:
