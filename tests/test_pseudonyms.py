@@ -41,14 +41,20 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ran(folder: Path, own: Path, **data: Any) -> Path:
-    """A folder after download, preprocess and audit."""
+def prepared(folder: Path, own: Path, **data: Any) -> Path:
+    """A folder after download and preprocess."""
     folder.mkdir(exist_ok=True)
     data = {"source": "folder", "folder": str(own), **data}
     write_params(folder, data=data, audit={"on_leak": "warn", "on_unknown_patients": "warn"})
     with contextlib.chdir(folder):
         download.main(Path("data/raw"))
         preprocess.main(Path("data/raw"), Path("data/prepared"), Path("metrics/preprocess.json"))
+    return folder
+
+
+def audited(folder: Path) -> Path:
+    """The same folder after audit."""
+    with contextlib.chdir(folder):
         gate, plots = Path("data/gate.json"), Path("plots")
         audit.main(
             Path("data/prepared"),
@@ -63,12 +69,12 @@ def ran(folder: Path, own: Path, **data: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory, own: Path) -> Path:
-    return ran(tmp_path_factory.mktemp("private"), own)
+    return audited(prepared(tmp_path_factory.mktemp("private"), own))
 
 
 @pytest.fixture(scope="module")
 def public(tmp_path_factory: pytest.TempPathFactory, own: Path) -> Path:
-    return ran(tmp_path_factory.mktemp("public"), own, pseudonyms=False)
+    return audited(prepared(tmp_path_factory.mktemp("public"), own, pseudonyms=False))
 
 
 def test_names_are_hashes_of_the_files_and_the_table_leads_back(private: Path, public: Path) -> None:
@@ -126,11 +132,11 @@ def trained_info() -> Any:
 def test_leaving_out_is_by_pseudonym_and_a_name_is_not_taken(private: Path, own: Path, tmp_path: Path) -> None:
     known = pseudonyms.read(private / "data/prepared")
     name, row = next(iter(known.items()))
-    ran(tmp_path / "without", own, exclude=[row.image])
+    prepared(tmp_path / "without", own, exclude=[row.image])
     left = {entry.image for entry in dataset.read_index(tmp_path / "without/data/prepared")}
     assert left == {each.image for each in known.values()} - {row.image}
     with pytest.raises(UserError, match=r"git would publish 'train/.*ller.*'; write its pseudonym, '[0-9a-f]{12}'"):
-        ran(tmp_path / "named", own, exclude=[name])
+        prepared(tmp_path / "named", own, exclude=[name])
 
 
 @pytest.mark.parametrize(
