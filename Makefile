@@ -8,6 +8,8 @@ SHELL := /bin/bash
 SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# DVC's state by default lies in a folder that every user of the machine may write to; docs/reproducibility.md says more.
+export DVC_SITE_CACHE_DIR := $(CURDIR)/.dvc/tmp/site
 unexport PYTHONPATH
 unexport PYTHONHOME
 

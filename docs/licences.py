@@ -75,9 +75,8 @@ def is_accepted(package: str, declared: str) -> bool:
         return declared == ACCEPTED["exceptions"][package]["declares"]
     known = {spelling for name, spellings in ACCEPTED["licences"].items() for spelling in (name, *spellings)}
     # AND binds more strongly than OR, but declarations with both have the choice in brackets: MPL-2.0 AND (… OR MIT).
-    if declared in known:  # a spelling may have brackets of its own
-        return True
-    return all(any(choice.strip("() ") in known for choice in part.split(" OR ")) for part in declared.split(" AND "))
+    parts = [[choice.strip("() ") for choice in part.split(" OR ")] for part in declared.split(" AND ")]
+    return declared in known or all(known.intersection(choices) for choices in parts)
 
 
 def described(name: str, marker: str) -> str:

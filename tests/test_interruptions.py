@@ -181,6 +181,49 @@ def test_no_worker_outlives_a_killed_download_and_the_next_one_is_whole(tmp_path
     assert sorted(path.name for path in (killed / "data").iterdir()) == ["raw", "state"]
 
 
+EVALUATE = ("data/prepared", "data/model", "plots/shortcut.csv", "plots/history.csv", "metrics", "plots")
+
+
+@pytest.mark.parametrize(
+    ("stage", "paths"), [("evaluate", EVALUATE), ("report", ("data/model", "metrics", "plots", "report"))]
+)
+def test_a_killed_evaluate_or_report_leaves_whole_files_and_the_next_one_the_same(
+    workspace: Path, stage: str, paths: tuple[str, ...]
+) -> None:
+    whole = outcome(workspace)
+    declared = yaml.safe_load((workspace / "dvc.yaml").read_text())["stages"][stage]
+    every = [*declared["outs"], *declared.get("metrics", [])]
+    outs = [next(iter(out)) if isinstance(out, dict) else out for out in every]
+    for out in outs:  # as DVC removes them
+        shutil.rmtree(workspace / out) if (workspace / out).is_dir() else (workspace / out).unlink()
+    command = [sys.executable, ROOT / f"stages/{stage}.py", *paths]
+    process = subprocess.Popen(command, cwd=workspace)
+    try:
+        until(lambda: process.poll() is not None or any((workspace / out).exists() for out in outs))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "it had ended before it was killed"
+    finally:
+        kill_all_in(workspace)
+    left = {name: digest for name, digest in digests(workspace).items() if name in whole and name != "dvc.lock"}
+    assert {name for name, digest in left.items() if whole[name] != digest} == set()
+    subprocess.run(command, cwd=workspace, check=True, stdout=subprocess.DEVNULL)
+    assert differing(outcome(workspace), whole) == []
+    assert list(workspace.rglob(".*.partial")) == []
+
+
+def test_a_clock_that_was_set_back_hides_no_change(workspace: Path) -> None:
+    future = time.time() + 400 * 86400
+    for path in workspace.rglob("*"):
+        if path.is_file() and ".git" not in path.parts and ".dvc" not in path.parts:
+            os.utime(path, (future, future))
+    assert ran(dvc(workspace, "repro")) == []
+    style = workspace / "stages/mammo/reporting/run.py"
+    style.write_text(style.read_text().replace('"""', '""" ', 1))
+    past = time.time() - 400 * 86400
+    os.utime(style, (past, past))
+    assert ran(dvc(workspace, "repro", "--dry"))[-1:] == ["report"]
+
+
 def test_git_sees_neither_state_nor_pieces() -> None:
     if subprocess.run(["git", "rev-parse"], cwd=ROOT, capture_output=True).returncode != 0:
         pytest.skip("not in a git repository")
