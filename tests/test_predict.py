@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +17,7 @@ from mammo.core.errors import UserError
 from mammo.core.model_info import Input, ModelInfo
 from mammo.core.settings import Canonical, ThresholdRule
 from mammo.imaging import dicom, images
-from mammo.learning import networks
+from mammo.learning import archives, networks
 from mammo.predicting import answers, request, scans
 
 import cv2
@@ -694,3 +695,58 @@ def test_a_model_json_that_lacks_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text('{"preprocess": {"size": [224, 224]}}')
     with pytest.raises(UserError, match=r"does not describe a model of this project: network: Field required"):
         request.read_model(tmp_path, "half", despite_phantoms=False)
+
+
+LAMBDA = {"class_name": "Lambda", "module": "keras.layers", "config": {"name": "x", "function": "open('ran', 'w')"}}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda config: config["layers"].append(LAMBDA), "it holds 'Lambda' of 'keras.layers', which no network"),
+        (
+            lambda config: config["layers"].append({"class_name": "Dense", "module": "os"}),
+            "it holds 'Dense' of 'os', which no network here has",
+        ),
+        (lambda config: config["layers"].append({"class_name": ["Dense"]}), "it holds ['Dense'] of None"),
+        (lambda config: config["layers"].append({"units": 10**9}), "it has a layer of 1,000,000,000 units"),
+        (lambda config: config.update(more="[" * 2000), ""),
+    ],
+    ids=["Lambda", "other module", "no text", "wide", "whole"],
+)
+def test_a_foreign_network_is_refused_before_keras_reads_it(
+    trained: Path, tmp_path: Path, spoil: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    with zipfile.ZipFile(trained / "data/model/model.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    spoil(config["config"])
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    reason = archives.foreign(tmp_path / "model.keras")
+    assert reason.startswith(message) and bool(reason) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("parts", "compression", "message"),
+    [
+        ({"../../x": b""}, zipfile.ZIP_STORED, "it holds '../../x', which no network here has"),
+        ({"config.json": bytes(10**7)}, zipfile.ZIP_DEFLATED, "config.json is compressed or has more than"),
+        ({"config.json": bytes(2**24 + 1)}, zipfile.ZIP_STORED, "config.json is compressed or has more than"),
+        ({"config.json": b"{}"}, zipfile.ZIP_STORED, "it must hold config.json, metadata.json, model.weights.h5"),
+        (
+            {"config.json": b"[" * 100_000, "metadata.json": b"", "model.weights.h5": b""},
+            zipfile.ZIP_STORED,
+            "its description is nested too deeply",
+        ),
+    ],
+)
+def test_an_archive_that_is_no_network_is_refused(
+    tmp_path: Path, parts: dict[str, bytes], compression: int, message: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / "model.keras", "w", compression) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    assert archives.foreign(tmp_path / "model.keras").startswith(message)

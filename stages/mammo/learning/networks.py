@@ -13,6 +13,7 @@ from typing import Any
 from mammo.core import files, parallel
 from mammo.core.errors import UserError, in_one_line
 from mammo.core.randomness import seed_of
+from mammo.learning import archives
 
 import numpy as np
 
@@ -388,9 +389,11 @@ def load(path: Path) -> keras.Model:
     """Read a saved network.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or is no network of this project.
 
     """
+    if reason := archives.foreign(path):
+        raise UserError(f"{path} cannot be read: {reason}")
     try:
         return keras.models.load_model(path)
     except Exception as error:  # Keras raises many types
