@@ -1,6 +1,7 @@
 """Settings of cross-validation (cv/params.yaml), and the assignment of patients to the splits of a fold."""
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,9 @@ class Folds(settings.Settings):
     """Seed of the assignment of patients to folds."""
     valid: settings.Share
     """Share of a fold's training patients held out for validation."""
+    by: Annotated[str, Field(min_length=1)] = "none"
+    """Group whose levels are the folds, e.g. `vendor`: each network is tested on a level it never saw; `none`: folds of
+    patients at random."""
 
 
 class Changes(settings.Settings):
@@ -163,18 +167,68 @@ def assign(entries: Sequence[Entry], fold: int, folds: Folds, share: float = 1.0
     if not 0 <= fold < folds.number:
         raise UserError(f"fold {fold}: there are folds 0 to {folds.number - 1}")
     place: dict[str, str] = {}
+    of_level = set() if folds.by == "none" else _patients_of_level(entries, fold, folds)
     for patients in splits.patients_by_class(entries):
         tested = splits.shuffled(patients, folds.seed, "fold")[fold :: folds.number]
+        if folds.by != "none":
+            tested = [patient for patient in patients if patient in of_level]
         rest = splits.shuffled(set(patients) - set(tested), folds.seed, f"valid of fold {fold}")
         valid = round(folds.valid * len(rest))
         learned = valid + round(share * (len(rest) - valid))
         place |= dict.fromkeys(tested, "test") | dict.fromkeys(rest[:valid], "valid")
         place |= dict.fromkeys(rest[valid:learned], "train") | dict.fromkeys(rest[learned:], "left out")
     assigned = [replace(entry, split=place[entry.patient_key]) for entry in entries]
+    if folds.by != "none":  # no image of the level is learned from, and no other is tested
+        level = levels(entries, folds)[fold]
+        assigned = [
+            entry
+            if (_level_of(entry, folds.by) == level) == (entry.split == "test")
+            else replace(entry, split="left out")
+            for entry in assigned
+        ]
     for split in SPLITS:
         if {entry.label for entry in assigned if entry.split == split} != {0, 1}:
             raise UserError(f"fold {fold}: its {split} split lacks a class: fewer folds or more patients are needed")
     return assigned
+
+
+def _level_of(entry: Entry, group: str) -> str:
+    return dict(entry.groups).get(group, "")
+
+
+def levels(entries: Sequence[Entry], folds: Folds) -> list[str]:
+    """Return the levels of the group `folds.by`, one per fold, sorted.
+
+    Raises:
+        UserError: no image has the group, images lack a value, or there are more or fewer levels than folds.
+
+    """
+    known = sorted({name for entry in entries for name, _ in entry.groups})
+    if folds.by not in known:
+        have = ", ".join(known) or "none"
+        raise UserError(f"folds.by is {folds.by!r}, which is no group of data/raw/index.csv; it has {have}")
+    lacking = sum(not _level_of(entry, folds.by) for entry in entries)
+    if lacking:
+        raise UserError(
+            f"folds.by: {lacking} of {len(entries)} images have no {folds.by}, so it cannot be left out: "
+            "complete the column or leave these images out"
+        )
+    found = sorted({_level_of(entry, folds.by) for entry in entries})
+    if len(found) != folds.number:
+        raise UserError(
+            f"folds.by: {folds.by} has {len(found)} levels ({', '.join(found)}) and folds.number is {folds.number}: "
+            f"set folds.number to {len(found)}, and the folds in cv/dvc.yaml to {list(range(len(found)))}"
+        )
+    return found
+
+
+def _patients_of_level(entries: Sequence[Entry], fold: int, folds: Folds) -> set[str]:
+    """Return the patients most of whose images are of the fold's level; of equally frequent levels, the first."""
+    level = levels(entries, folds)[fold]
+    seen: dict[str, Counter[str]] = {}
+    for entry in entries:
+        seen.setdefault(entry.patient_key, Counter())[_level_of(entry, folds.by)] += 1
+    return {patient for patient, counts in seen.items() if min(counts, key=lambda one: (-counts[one], one)) == level}
 
 
 def emptied(folder: Path) -> Path:
