@@ -1,7 +1,10 @@
 """Any delivered format becomes 8-bit grey of the wanted size; anything else is named with its reason."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from mammo.imaging import images
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 SIZE = (224, 224)
@@ -143,3 +147,32 @@ def test_a_bad_file_is_refused_with_its_reason(name: str) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(images.UnreadableError, match="cannot be opened"):
         images.read(tmp_path / "none.png", SIZE)
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from mammo.core.settings import Canonical
+from mammo.imaging import images
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) // 1024
+images.decode(b"P5 64 64 255\\n" + bytes(range(256)) * 16, (224, 224))
+for on in (False, True):
+    steps = Canonical(right_inverted=on, blacken_outside=on, crop=on, chest_wall_left=on)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    images.read(Path(sys.argv[1]), (224, 224), steps)
+    print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "pgm"])
+def test_a_16_bit_mammogram_takes_little_memory(kind: str, tmp_path: Path) -> None:
+    rows, columns = np.arange(5928, dtype=np.uint16), np.arange(4728, dtype=np.uint16)
+    path = tmp_path / f"scan.{kind}"
+    Image.fromarray(np.add.outer(rows * 3, columns * 5)).save(path, **({"compress_level": 1} if kind == "png" else {}))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "stages")}
+    command = [sys.executable, "-c", MEASURE, path]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert max(map(int, done.stdout.split())) < 300, "MB"
