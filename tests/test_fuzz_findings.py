@@ -17,7 +17,7 @@ def test_a_bigtiff_that_points_beyond_every_file_is_damaged() -> None:
     pixels = bombs.grey().tobytes()
     table = struct.pack("<Q", 2**62)  # number of tags
     content = b"II+\0\x08\0\0\0" + struct.pack("<Q", 16 + len(pixels)) + pixels + table
-    with pytest.raises(UnreadableError, match="tags|no complete directory"):
+    with pytest.raises(UnreadableError, match=r"has .* tags"):
         declared.check_tiff(content)
     content = b"II+\0\x08\0\0\0" + struct.pack("<Q", 2**63 + 5) + pixels
     with pytest.raises(UnreadableError, match="no complete directory"):
@@ -55,7 +55,7 @@ def test_a_marker_in_another_segment_is_none() -> None:
 
 def test_the_table_of_bounds_is_that_of_the_code() -> None:
     page = (ROOT / "docs/untrusted-files.md").read_text()
-    for name in (
+    for name in [
         "BYTES",
         "PIXELS",
         "DECODED",
@@ -67,7 +67,7 @@ def test_the_table_of_bounds_is_that_of_the_code() -> None:
         "PACKETS",
         "BESIDE",
         "PLAIN",
-    ):
+    ]:
         assert f"{getattr(limits, f'MAX_{name}'):,}" in page, name
 
 
