@@ -10,6 +10,7 @@ from mammo.core.errors import UserError
 from mammo.core.settings import Canonical, Phantoms
 from mammo.core.wording import counted
 from mammo.imaging import canonical, images
+from mammo.imaging.readers import Readers
 from mammo.reporting import figures
 from mammo.sources.phantom.anatomy import DENSITIES, VIEWS, Patient, patient_of
 from mammo.sources.phantom.generation import draw
@@ -79,7 +80,9 @@ def draw_before_and_after(paths: Sequence[Path], picture: Path) -> tuple[int, in
         UserError: no image could be read.
 
     """
-    pairs = [pair for pair in parallel.each(_before_and_after, paths, "canonical") if pair is not None]
+    with Readers() as readers:
+        each = parallel.each(lambda path: _before_and_after(path, readers), paths, "canonical")
+        pairs = [pair for pair in each if pair is not None]
     if not pairs:
         raise UserError("no image could be read")
     hardest = sorted(pairs, key=lambda pair: -pair.outside)[:SHOWN]
@@ -97,10 +100,10 @@ def draw_before_and_after(paths: Sequence[Path], picture: Path) -> tuple[int, in
     return len(pairs), sum(pair.inverted for pair in pairs), sum(pair.without_breast for pair in pairs)
 
 
-def _before_and_after(path: Path) -> BeforeAndAfter | None:
+def _before_and_after(path: Path, readers: Readers) -> BeforeAndAfter | None:
     """Read an image and make it canonical; None if it is unreadable."""
     try:
-        image = images.read(path, DECODED)
+        image = readers.image(path, DECODED)
     except images.UnreadableError:
         return None
     view = canonical.view(image, ALL_STEPS)
