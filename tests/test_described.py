@@ -11,7 +11,7 @@ from mammo import commands
 from mammo.core import set_description, settings
 from mammo.core.errors import UserError
 from mammo.core.set_description import SetDescription
-from mammo.imaging import headers
+from mammo.imaging import header_values
 from mammo.sources.described.understanding import Understood, understand
 
 import described
@@ -176,10 +176,10 @@ def test_groups_are_bands_values_and_headers(made: Callable[[str], tuple[Path, d
 
 def test_a_name_in_a_header_is_never_read(tmp_path: Path) -> None:
     described.write_dicom(tmp_path / "a.dcm", described.pixels("a", False), PatientAge="053Y", ImageLaterality="R")
-    read = headers.read(tmp_path / "a.dcm")
+    read = header_values.read(tmp_path / "a.dcm")
     assert (read["age"], read["laterality"]) == ("053Y", "R")
     assert not any("Roe" in text or "1960" in text for text in read.values())
-    assert not {"PatientName", "PatientBirthDate", "OtherPatientIDs"} & set(headers.TAGS)
+    assert not {"PatientName", "PatientBirthDate", "OtherPatientIDs"} & set(header_values.TAGS)
 
 
 # The published tables

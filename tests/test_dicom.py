@@ -415,7 +415,7 @@ def trained_on(tmp_path_factory: pytest.TempPathFactory) -> Path:
         audit={"on_leak": "warn", "seed": 1},
     )
     for stage, *paths in (
-        ("download", "own", "data/raw"),
+        ("download", "data/raw"),
         ("preprocess", "data/raw", "data/prepared", "metrics/preprocess.json"),
         ("audit", "data/prepared", "gate.json", "metrics/audit.json", "audit.csv", "shortcut.csv", "pictures"),
     ):
@@ -467,7 +467,7 @@ def test_raw_data_stop_training_by_name_unless_transformed(tmp_path: Path) -> No
     (tmp_path / "own/train/0/000_scan.dcm").write_bytes(raw()[0])
     how = {"size": [40, 40], "on_unreadable": "stop"}
     write_params(tmp_path, data={"source": "folder", "folder": "own"}, preprocess=how)
-    assert run_stage("download", "own", "data/raw", folder=tmp_path).returncode == 0
+    assert run_stage("download", "data/raw", folder=tmp_path).returncode == 0
     paths = ("data/raw", "data/prepared", "metrics/preprocess.json")
     done = run_stage("preprocess", *paths, folder=tmp_path)
     assert done.returncode == 1
