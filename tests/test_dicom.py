@@ -409,7 +409,7 @@ def trained_on(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_set(folder / "own")
     write_params(
         folder,
-        data={"source": "folder", "folder": "own"},
+        data={"source": "folder", "folder": "own", "pseudonyms": False},
         split={"by": "folder", "seed": 1, "valid": 0.2, "test": 0.2},
         preprocess={"size": [40, 40], "on_unreadable": "stop"},
         audit={"on_leak": "warn", "seed": 1},
@@ -466,13 +466,17 @@ def test_raw_data_stop_training_by_name_unless_transformed(tmp_path: Path) -> No
     make_set(tmp_path / "own")
     (tmp_path / "own/train/0/000_scan.dcm").write_bytes(raw()[0])
     how = {"size": [40, 40], "on_unreadable": "stop"}
-    write_params(tmp_path, data={"source": "folder", "folder": "own"}, preprocess=how)
+    write_params(tmp_path, data={"source": "folder", "folder": "own", "pseudonyms": False}, preprocess=how)
     assert run_stage("download", "data/raw", folder=tmp_path).returncode == 0
     paths = ("data/raw", "data/prepared", "metrics/preprocess.json")
     done = run_stage("preprocess", *paths, folder=tmp_path)
     assert done.returncode == 1
     assert "  train/0/000_scan.dcm holds raw detector data (FOR PROCESSING)" in done.stderr
-    write_params(tmp_path, data={"source": "folder", "folder": "own"}, preprocess=how | {"for_processing": "transform"})
+    write_params(
+        tmp_path,
+        data={"source": "folder", "folder": "own", "pseudonyms": False},
+        preprocess=how | {"for_processing": "transform"},
+    )
     assert run_stage("preprocess", *paths, folder=tmp_path).returncode == 0
     assert dataset.read_about(tmp_path / "data/prepared").for_processing == "transform"
     said = dataset.read_remarks_on_images(tmp_path / "data/prepared")
