@@ -456,11 +456,12 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, branch in enumerate(BRANCHES):
         run(*git, "checkout", "--quiet", "--orphan", branch, folder=folder)
         write_plots(folder / "plots", seed, 1.0 + seed, epochs=12)
-        scores = files.read_csv(folder / "plots/scores.csv", ("score", "data"))
-        for row, cell in zip(scores, CELLS, strict=False):
-            row["score"] = cell
-        rows = [[*list(row.values())[:-1], CELLS[seed]] for row in scores]
-        files.write_csv(folder / "plots/scores.csv", list(scores[0]), rows)
+        for table, name in (("scores.csv", "score"), ("subgroups.csv", "row")):
+            cells = files.read_csv(folder / "plots" / table, (name, "data"))
+            for row, cell in zip(cells, CELLS, strict=False):
+                row[name] = cell
+            rows = [[*list(row.values())[:-1], CELLS[seed]] for row in cells]
+            files.write_csv(folder / "plots" / table, list(cells[0]), rows)
         for name in PICTURES:
             draw(folder / "plots/explanation" / name.replace("/", "_"), SHEET) if name.endswith(".png") else None
         (folder / "plots/explanation" / (PICTURES[-1].replace("/", "_") + ".png")).write_bytes(
