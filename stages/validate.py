@@ -23,7 +23,7 @@ def main(prepared: Path, model: Path, predictions: Path, metrics: Path, plots: P
     if name not in params.validate:
         raise UserError(f"params.yaml names no external set {name} in the section validate")
     frozen = validation.frozen(model, prepared, predictions)
-    images = external.images(Path(params.validate[name]), params.data.patient)
+    images = external.images(Path(params.validate[name]), params.data, name)
     leak = validation.refuse_images_of_training(frozen, images, params.validate[name], params.audit.on_leak == "warn")
     skip = params.preprocess.on_unreadable == "skip"
     predicted = validation.predict(frozen, images, params.evaluate.threshold, skip)

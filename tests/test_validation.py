@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mammo.core import model_info, settings
+from mammo.core.dataset import Entry
 from mammo.core.model_info import ModelInfo, Recalibration
 from mammo.scoring import Bootstrap, Cases, scores
 from mammo.scoring.unpaired import SHIFTED, unpaired_changes
 from mammo.scoring.validation import External, Rules, validated
-from mammo.sources import phantom
+from mammo.sources import external, phantom
 
 import cv2
 import numpy as np
@@ -268,6 +269,46 @@ def test_planted_brightness_and_prevalence_are_named(first: Run, tmp_path: Path)
     content = read(tmp_path / "out/scores.json")
     assert content["images"] == {"healthy": len(healthy), "cancer": 8}
     assert content["calibration"]["intercept"]["high"] < 0 or content["novel"]["value"] > 0.5
+
+
+def test_breasts_and_groups_of_another_set_are_scored(first: Run, tmp_path: Path) -> None:
+    place = draw(tmp_path / "set", first.folder)
+    rows = rows_of(place)
+    sides = {image: Path(image).stem.split("_")[1] for image, _, _ in rows}
+    vendors = {patient: f"V{number // 2 % 2}" for number, patient in enumerate(sorted({row[2] for row in rows}))}
+    with (place / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("image", "label", "patient", "laterality", "vendor"))
+        table.writerows((*row, sides[row[0]], vendors[row[2]]) for row in rows)
+    validate(first.folder, place, "--out", tmp_path / "out")
+    content = read(tmp_path / "out/scores.json")
+    with (tmp_path / "out/predictions.csv").open() as file:
+        predicted = {row["image"].split("/", 2)[2]: float(row["probability"]) for row in csv.DictReader(file)}
+    probability = [predicted[image] for image, _, _ in rows]
+    breasts: dict[tuple[str, str], list[int]] = {}
+    for place_of, (image, _, patient) in enumerate(rows):
+        breasts.setdefault((patient, sides[image]), []).append(place_of)
+    means = [np.mean([probability[each] for each in images]) for images in breasts.values()]
+    labels = [max(rows[each][1] for each in images) for images in breasts.values()]
+    assert content["units"]["breast"]["roc_auc"]["value"] == pytest.approx(roc_auc_score(labels, means), abs=1e-9)
+    levels = content["subgroups"]["vendor"]["levels"]
+    assert set(levels) == {"V0", "V1"}
+    for level, scored in levels.items():
+        inside = [number for number, row in enumerate(rows) if vendors[row[2]] == level]
+        auc = roc_auc_score([rows[number][1] for number in inside], [probability[number] for number in inside])
+        assert scored["roc_auc"]["value"] == pytest.approx(auc, abs=1e-9)
+    page = (tmp_path / "out/validation.html").read_text()
+    assert 'id="units"' in page and "Vendor" in page
+
+
+def test_a_level_that_training_never_saw_is_named() -> None:
+    def entry(vendor: str) -> Entry:
+        return Entry("a", 0, "", "p", "", groups=(("vendor", vendor),) if vendor else ())
+
+    seen = [entry("A"), entry("A")]
+    notes = external.unseen_levels(seen, [entry("A"), entry("B"), entry("B"), entry("")])
+    assert notes == ["vendor 'B', of 2 images, is in no image of the model's own set"]
+    assert external.unseen_levels([entry("")], [entry("B")]) == [], "a group that the own set does not have"
 
 
 def test_a_set_without_patients_cannot_be_checked(first: Run, tmp_path: Path) -> None:

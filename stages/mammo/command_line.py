@@ -174,7 +174,9 @@ def _add_validate(commands: Any) -> None:
         "labels.csv or the folders 0 (healthy) and 1 (cancer), or a table of predictions that the model made elsewhere "
         "(image, label, probability and, if known, patient).",
     )
-    command.add_argument("source", type=Path, metavar="FOLDER|PREDICTIONS.csv")
+    command.add_argument(
+        "source", nargs="+", metavar="[NAME] FOLDER|PREDICTIONS.csv", help="NAME: one that `mammo set list` shows"
+    )
     command.add_argument("--revision", metavar="REV", help="the model of a branch, tag or commit; default: data/model")
     command.add_argument(
         "--out",
@@ -186,7 +188,7 @@ def _add_validate(commands: Any) -> None:
     command.add_argument(
         "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
     )
-    command.set_defaults(run="validate")
+    command.set_defaults(run="validate", misused=command.error)
 
 
 def _add_set(commands: Any) -> None:

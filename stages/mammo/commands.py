@@ -133,12 +133,20 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from mammo.core import settings
+    from mammo.core import set_description, settings
     from mammo.predicting import validation
 
     if not Path("dvc.yaml").is_file():
         raise UserError("there is no dvc.yaml here: run from the top folder of the project")
-    print(validation.run(options.source, options.out, options.revision, options.despite_phantoms, settings.read()))
+    *name, source = options.source
+    if len(name) > 1 or (name and name[0] not in set_description.names()):
+        known = ", ".join(set_description.names())
+        options.misused(f"{' '.join(options.source)!r} is not [NAME] FOLDER; NAME is one of {known}")
+    print(
+        validation.run(
+            Path(source), "".join(name), options.out, options.revision, options.despite_phantoms, settings.read()
+        )
+    )
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mammo.core import dataset, files, model_info, predictions, pseudonyms, revisions
-from mammo.core.dataset import Entry
+from mammo.core.dataset import LATERALITIES, Entry
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.core.predictions import Prediction
@@ -53,6 +53,8 @@ class Predicted(NamedTuple):
     """(n,) bool; None if unknown."""
     warnings: Sequence[str]
     """What differs from the model's own set, with the number of images; what could not be checked."""
+    entries: Sequence[Entry]
+    """The entries of the rows."""
 
     @property
     def external(self) -> External:
@@ -60,7 +62,16 @@ class Predicted(NamedTuple):
         labels, probabilities, patients = (
             np.array([getattr(row, name) for row in self.rows]) for name in ("label", "probability", "patient")
         )
-        return External(labels, probabilities.astype(float), patients.astype(str), self.novel)
+        exams, sides, views = (
+            np.array([getattr(entry, name) for entry in self.entries], dtype=str)
+            for name in ("exam", "laterality", "view")
+        )
+        names = dict.fromkeys(name for entry in self.entries for name, _ in entry.groups)
+        columns = {"view": views, "laterality": sides} | {
+            name: np.array([dict(entry.groups).get(name, "") for entry in self.entries], dtype=str) for name in names
+        }
+        groups = {name: values for name, values in columns.items() if (values != "").any()}
+        return External(labels, probabilities.astype(float), patients.astype(str), self.novel, exams, sides, groups)
 
 
 def _cases(rows: Sequence[Prediction]) -> Cases:
@@ -109,7 +120,7 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool = Fa
             f"{counted(len(unreadable), 'image')} of {len(answers)} cannot be read: {named}. Remove or replace them, "
             "or set preprocess.on_unreadable to skip"
         )
-    rows, warned, novel = [], [], []
+    rows, warned, novel, kept = [], [], [], []
     for entry, answer in zip(images.entries, answers, strict=True):
         if answer.probability is not None:
             called = int(answer.probability >= threshold)
@@ -118,11 +129,14 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool = Fa
             )
             warned.append([text for text in answer.warnings if text != STRANGE])
             novel.append(STRANGE in answer.warnings)
+            kept.append(entry)
     warnings = [
         *_counted(warned),
         *([f"{counted(len(unreadable), 'unreadable image')} left out"] if unreadable else []),
     ]
-    return Predicted(rows, np.array(novel), [*not_checked(model, images.entries), *warnings])
+    unseen = external.unseen_levels(model.own_set or [], kept)
+    notes = [*not_checked(model, images.entries), *images.remarks, *unseen, *warnings]
+    return Predicted(rows, np.array(novel), notes, kept)
 
 
 def refuse_images_of_training(model: Frozen, images: Images, name: str, warn: bool = False) -> str:
@@ -182,7 +196,15 @@ def of_table(model: Frozen, path: Path, rule: str) -> Predicted:
     ]
     own = "patient" in table.columns
     entries = [
-        Entry(row.image, row.label, "", row.patient if own and row.patient != row.image else "", row.image)
+        Entry(
+            row.image,
+            row.label,
+            "",
+            row.patient if own and row.patient != row.image else "",
+            row.image,
+            exam=row.exam or "",
+            laterality=row.breast if row.breast in LATERALITIES else "",
+        )
         for row in rows
     ]
     notes = [
@@ -193,11 +215,13 @@ def of_table(model: Frozen, path: Path, rule: str) -> Predicted:
     shared = external.shared_with(model.own_set or [], entries)
     if shared:
         raise UserError(f"{path} is no external set: {shared}")
-    return Predicted(frozen_rows, None, [*not_checked(model, entries), *notes])
+    return Predicted(frozen_rows, None, [*not_checked(model, entries), *notes], entries)
 
 
-def run(source: Path, out: Path, revision: str | None, despite_phantoms: bool, params: Params) -> str:
+def run(source: Path, name: str, out: Path, revision: str | None, despite_phantoms: bool, params: Params) -> str:
     """Validate the model of the workspace, or of a revision, on a folder or a table; write page and tables to OUT.
+
+    A folder is read by the description `name` of a data set, if there is one of this name.
 
     Returns the result in words.
 
@@ -214,13 +238,15 @@ def run(source: Path, out: Path, revision: str | None, despite_phantoms: bool, p
         if source.is_file():
             predicted = of_table(model, source, rule)
         else:
-            images = external.images(source, params.data.patient)
+            images = external.images(source, params.data, name)
             leak = refuse_images_of_training(model, images, str(source), params.audit.on_leak == "warn")
             predicted = predict(model, images, rule, params.preprocess.on_unreadable == "skip")
     bootstrap = Bootstrap(params.evaluate.seed, params.evaluate.resamples)
     rules = Rules(rule, params.evaluate.prevalence, bootstrap)
     warnings = [*([leak] if leak else []), *predicted.warnings]
-    scored = validation_page.results(source.stem, predicted.external, model.internal, model.info, rules, warnings)
+    scored = validation_page.results(
+        name or source.stem, predicted.external, model.internal, model.info, rules, warnings
+    )
     with files.written(out) as beside:
         validation_page.write_curves(beside, scored.curves)
         predictions.write(beside / "predictions.csv", predicted.rows)

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from mammo.core import files
 from mammo.core.model_info import ModelInfo
-from mammo.reporting import figures, pages
+from mammo.reporting import figures, pages, parts
+from mammo.reporting.parts import Column, Part
 from mammo.reporting.run import BEST
 from mammo.reporting.scored import Score
-from mammo.scoring import COMPARED, TITLES, Bootstrap, Cases, Interval, Table, reliability, roc_curve
+from mammo.scoring import COMPARED, TITLES, Bootstrap, Cases, Interval, Table, as_json, reliability, roc_curve
 from mammo.scoring.validation import External, Rules, validated
 
 import numpy as np
@@ -102,6 +103,21 @@ class Rows:
     def scores(self) -> list[Score]:
         """The headline scores on the external set."""
         return [self._score(key, entry) for key, entry in self._content.items() if key in SCORES]
+
+    @property
+    def units(self) -> list[Part]:
+        """The scores per image, breast and exam."""
+        return parts.units(as_json(self._content["units"]))
+
+    @property
+    def unit_sentences(self) -> list[str]:
+        """What is left out of the scores per breast and exam, and what limits them."""
+        return parts.unit_sentences(as_json(self._content["units"]))
+
+    @property
+    def subgroups(self) -> list[Column]:
+        """The subgroup columns with their levels."""
+        return parts.columns(as_json(self._content.get("subgroups", {})))
 
     @property
     def changes(self) -> list[tuple[str, Score, Score, Score, float]]:

@@ -1,6 +1,7 @@
 """Scores of a frozen model on another set: at its locked thresholds, with its own calibration."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mammo.core.errors import UserError
@@ -13,7 +14,9 @@ from mammo.scoring.intervals import Interval
 from mammo.scoring.measures import scores, share
 from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import p_value, rounded, with_interval
+from mammo.scoring.subgroups import as_metrics, in_subgroups
 from mammo.scoring.thresholds import operating_points
+from mammo.scoring.units import breakdown
 from mammo.scoring.unpaired import unpaired_changes
 
 import numpy as np
@@ -33,6 +36,19 @@ class External(NamedTuple):
     """(n,) names; the name of the image where the patient is unknown."""
     novel: np.ndarray | None
     """(n,) bool, whether the network sees something that no training image showed; None if unknown."""
+    exams: np.ndarray | None = None
+    """(n,) exams; empty if unknown."""
+    laterality: np.ndarray | None = None
+    """(n,) L, R or B; empty if unknown."""
+    groups: Mapping[str, np.ndarray] = MappingProxyType({})
+    """(n,) level of each image in every subgroup column; empty if unknown."""
+
+    @property
+    def known(self) -> dict[str, np.ndarray]:
+        """What units are made of, see `units.in_units`."""
+        unknown = np.full(len(self.labels), "")
+        exams, sides = (unknown if each is None else each for each in (self.exams, self.laterality))
+        return {"patients": self.patients, "exams": exams, "laterality": sides}
 
     @property
     def cases(self) -> Cases:
@@ -67,7 +83,8 @@ def validated(external: External, internal: Cases, info: ModelInfo, rules: Rules
     Returns:
         The headline scores at the locked threshold; `change`: of the scores that do not depend on the share of cancer,
         from the internal test to this set; `operating_points`, with `at_prevalence` if one is given; `calibration`, and
-        `recalibrated` by the model's own recalibration; `recalibrated_here`: see there; `novel`: share of novel images.
+        `recalibrated` by the model's own recalibration; `recalibrated_here`: see there; `units`: scores per image,
+        breast and exam; `subgroups`, if there are groups; `novel`: share of novel images.
 
     """
     cases, threshold = external.cases, info.thresholds[rules.threshold]
@@ -85,6 +102,10 @@ def validated(external: External, internal: Cases, info: ModelInfo, rules: Rules
         content["recalibrated"] = calibration(moved, rules.bootstrap)
     if here := recalibrated_here(external, rules.bootstrap):
         content["recalibrated_here"] = here
+    content["units"] = breakdown(external.labels, external.probabilities, external.known, threshold, rules.bootstrap)
+    if external.groups:
+        each = (external.labels, external.probabilities, external.patients)
+        content["subgroups"] = as_metrics(in_subgroups(*each, external.groups, threshold, rules.bootstrap))
     if external.novel is not None:
         content["novel"] = share(external.novel, external.patients, rules.bootstrap)
     return {

@@ -1,14 +1,16 @@
 """Images of another set, on which a finished model is validated; they have labels but need no split."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mammo.core import files
+from mammo.core import files, set_description
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
+from mammo.core.settings import Data
 from mammo.core.wording import counted
-from mammo.sources import own
+from mammo.sources import described, own
 
 EXAMPLES = 3
 
@@ -19,14 +21,18 @@ class Images(NamedTuple):
     paths: Sequence[Path]
     entries: Sequence[Entry]
     """In the order of the paths, each with the hash of its file."""
+    remarks: Sequence[str]
+    """What the user should know of how the set was read."""
 
 
-def images(folder: Path, patient: str) -> Images:
+def images(folder: Path, data: Data, name: str = "") -> Images:
     """Find the images of another set.
 
     Args:
-        folder: contains `labels.csv`, or the folders `0` and `1`, or these in `train`, `valid` and `test`.
-        patient: pattern whose group 1 in the file name is the patient, unless labels.csv has the column `patient`.
+        folder: as the description `name` says; without one it contains `labels.csv`, or the folders `0` and `1`, or
+            these in `train`, `valid` and `test`.
+        data: the section `data` of params.yaml; `data.patient` finds the patient in a file's name where no table does.
+        name: of the set; it need not be described.
 
     Raises:
         UserError: the folder has none of these forms or holds images of one class only, or a file cannot be read.
@@ -34,12 +40,17 @@ def images(folder: Path, patient: str) -> Images:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
-    found = own.listed(folder, patient) if (folder / own.LIST).is_file() else own.classes(folder, patient)
+    if name in set_description.names():
+        found, remarks, _ = described.read(name, folder, data)
+    elif (folder / own.LIST).is_file():
+        found, remarks = own.listed(folder, data.patient), own.remarks(folder)
+    else:
+        found, remarks = own.classes(folder, data.patient), []
     entries = [Entry(**{**vars(one.entry), "sha256": _hash(one.path)}) for one in found]
     for label, kind in enumerate(("healthy", "cancer")):
         if not any(entry.label == label for entry in entries):
             raise UserError(f"{folder} holds no {kind} image (label {label}): nothing can be scored on one class")
-    return Images([one.path for one in found], entries)
+    return Images([one.path for one in found], entries, remarks)
 
 
 def _hash(path: Path) -> str:
@@ -68,3 +79,20 @@ def shared_with(own_set: Sequence[Entry], other: Sequence[Entry]) -> str:
             phrase = counted(len(entries), f"image {what}", f"images {several}")
             parts.append(f"{phrase} the set that the model was made from ({where}): {named}")
     return "; ".join(parts)
+
+
+def unseen_levels(own_set: Sequence[Entry], other: Sequence[Entry]) -> list[str]:
+    """Return in a sentence each which levels of a group, e.g. of the vendor, are in no image of the model's own set.
+
+    Groups that the own set does not have are left out.
+    """
+    notes = []
+    for name in sorted({name for entry in own_set for name, _ in entry.groups}):
+        known = {dict(entry.groups).get(name, "") for entry in own_set}
+        levels = Counter(dict(entry.groups).get(name, "") for entry in other)
+        notes += [
+            f"{name} {level!r}, of {counted(number, 'image')}, is in no image of the model's own set"
+            for level, number in sorted(levels.items())
+            if level and level not in known
+        ]
+    return notes
