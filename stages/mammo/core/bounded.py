@@ -68,7 +68,7 @@ class Worker:
             answer = json.loads(head) if head else {}
             content = process.stdout.read(answer["bytes"])
         except (OSError, KeyError, ValueError):
-            raise BoundError(f"decoding ended unexpectedly ({self._end()})") from None
+            raise BoundError(f"decoding ended unexpectedly ({self._how_it_ended()})") from None
         if answer.get("lacks_memory"):
             raise BoundError(LACK)
         return answer, content
@@ -91,14 +91,16 @@ class Worker:
                 self._end()
                 raise BoundError(f"decoding it took more than {self.seconds:.0f} s of processor time and was ended")
 
-    def _end(self) -> str:
-        """End the process; return how it ended."""
-        code = self._process.poll()
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(ENDED)
+        except subprocess.TimeoutExpired:
+            return "no answer"
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def _end(self) -> None:
         self._process.kill()
         self.close()
-        if code is None or code == 0:
-            return "its process was ended"
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     def close(self) -> None:
         """End the process as soon as it has answered."""

@@ -96,6 +96,8 @@ def jpeg(data: bytes) -> Jpeg:
     if frame is None:
         raise UnreadableError("is damaged: the JPEG has no header")
     kind, bits, height, width, components = frame
+    if width and height:
+        limits.check_size(width, height, components, math.ceil(bits / 8))
     limits.at_most(scans, limits.MAX_SCANS, "scans")
     limits.at_most(scans * width * height, limits.MAX_SCANNED, "pixels in all scans together")
     if scans > 1 or kind not in BASELINE:

@@ -145,9 +145,7 @@ def _grey(data: bytes, size: tuple[int, int], stream: codestreams.Jpeg | None) -
         picture.load()
         if picture.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
             return _wide(lambda first, last: np.asarray(picture.crop((0, first, picture.width, last))), picture.height)
-        if picture.mode == "P":
-            picture = picture.convert("RGB")
-        return np.asarray(picture.convert("L"))
+        return _luma(picture)
     except _DAMAGE as error:
         need = len(data) + 8 * picture.width * picture.height
         raise DamagedError(f"is damaged: {_reason(error)}", need) from error
@@ -155,8 +153,18 @@ def _grey(data: bytes, size: tuple[int, int], stream: codestreams.Jpeg | None) -
 
 def _of_netpbm(samples: np.ndarray) -> np.ndarray:
     if samples.ndim == 3:
-        return np.asarray(Image.fromarray(samples).convert("L"))
+        return _luma(Image.fromarray(samples))
     return samples if samples.dtype == np.uint8 else _wide(lambda first, last: samples[first:last], len(samples))
+
+
+def _luma(picture: Image.Image) -> np.ndarray:
+    """Convert to 8-bit grey, a strip of rows at a time."""
+    grey = np.empty((picture.height, picture.width), np.uint8)
+    for first in range(0, picture.height, STRIP):
+        strip = picture.crop((0, first, picture.width, min(first + STRIP, picture.height)))
+        strip = strip.convert("RGB") if strip.mode == "P" else strip
+        grey[first : first + STRIP] = np.asarray(strip.convert("L"))
+    return grey
 
 
 def opened(data: bytes) -> Image.Image:

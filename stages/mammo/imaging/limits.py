@@ -12,6 +12,7 @@ MIN_SIDE = 32  # pixels; smaller images cannot show a breast
 MAX_DECODED = 250_000_000  # bytes: pixels × components × bytes per sample
 MAX_COEFFICIENTS = 100_000_000  # pixels × components of a JPEG in several scans, which is held as 16-bit coefficients
 MAX_SCANS = 100  # of a JPEG; encoders write about ten
+MAX_PLAIN = 30_000_000  # samples of a plain PGM, which are parsed from text
 MAX_SCANNED = 600_000_000  # scans × pixels of a JPEG: each scan visits every pixel
 MAX_SEGMENTS = 20_000  # marker segments of a JPEG or JPEG 2000, chunks beside the pixels of a PNG, boxes, fragments
 MAX_CHUNKS = 200_000  # of a PNG: its pixels come in chunks of 8 kB or more

@@ -66,6 +66,7 @@ def read(data: bytes) -> np.ndarray:
 
 
 def _plain(text: bytes, number: int, highest: int) -> np.ndarray:
+    limits.at_most(number, limits.MAX_PLAIN, "samples in plain text")
     if len(text) > number * LONGEST_NUMBER + LONGEST_HEADER:
         raise UnreadableError(f"holds {len(text):,} bytes of plain text for {number:,} samples")
     if b"#" in text:

@@ -46,9 +46,9 @@ class Preprocessing(Protocol):
 class Readers:
     """Readers for the threads of one task; a context manager that ends their processes."""
 
-    def __init__(self, memory: int = MEMORY, seconds: float = SECONDS) -> None:
-        """Start no process yet."""
-        self._bounds = memory, seconds
+    def __init__(self, memory: int | None = None, seconds: float | None = None) -> None:
+        """Start no process yet; the bounds are `MEMORY` and `SECONDS` unless given."""
+        self._bounds = memory or MEMORY, seconds or SECONDS
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         self._gate = _Gate()
 
@@ -103,12 +103,13 @@ class Readers:
         """Decode in this thread; what a decoder calls damaged is decoded again, alone and with enough memory."""
         try:
             try:
-                with self._gate.shared():
+                with self._gate.shared(), _memory_of_opencv():
                     return decode()
             except DamagedError as error:
                 with self._gate.alone():
                     limits.check_memory(error.need)
-                    return decode()
+                    with _memory_of_opencv():
+                        return decode()
         except MemoryError:
             raise BoundError(f"{shown(path)}: {bounded.LACK}") from None
 
@@ -183,9 +184,21 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 def _decoded(request: dict[str, Any]) -> Read:
     path, steps = Path(request["path"]), Canonical(**request["steps"])
     size = (request["size"][0], request["size"][1])
-    if request["kind"] == "dicom":
-        return dicom.read(path, size, steps, request["for_processing"])
-    return images.read(path, size, steps), []
+    with _memory_of_opencv():
+        if request["kind"] == "dicom":
+            return dicom.read(path, size, steps, request["for_processing"])
+        return images.read(path, size, steps), []
+
+
+@contextmanager
+def _memory_of_opencv() -> Iterator[None]:
+    """Turn the error of OpenCV for lack of memory into Python's."""
+    try:
+        yield
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
+        raise
 
 
 def main() -> None:
