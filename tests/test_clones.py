@@ -68,7 +68,12 @@ def test_importing_everything_makes_no_stage_stale(second: Path) -> None:
     """One stage here and one in cv/ stand for all: they depend on all folders and files of code that any depends on."""
     for project in (second, second / "cv"):
         stages = yaml.safe_load((project / "dvc.yaml").read_text())["stages"].values()
-        code = {dep for stage in stages for dep in stage["deps"] if dep.endswith(".py") or "stages/mammo/" in dep}
+        code = {
+            dep
+            for stage in stages
+            for dep in stage.get("do", stage)["deps"]
+            if dep.endswith(".py") or "stages/mammo/" in dep
+        }
         (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"all": {"cmd": "true", "deps": sorted(code)}}}))
         (project / "dvc.lock").unlink()
         dvc(project, "repro")

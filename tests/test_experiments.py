@@ -317,7 +317,7 @@ def test_a_pull_request_is_compared_with_the_branch_it_goes_to(grid: Grid, tmp_p
 
 def test_why_a_pull_request_cannot_be_compared_is_what_is_commented(grid: Grid, tmp_path: Path) -> None:
     comment, _ = compared(grid, tmp_path / "checkout", "no-such-branch")
-    assert comment.startswith("mammo compare: no-such-branch is not a revision of this repository")
+    assert comment.startswith("    mammo compare: no-such-branch is not a revision of this repository")
 
 
 def test_the_workflow_tests_every_push_and_may_write_nothing_but_a_comment() -> None:

@@ -230,7 +230,9 @@ def test_the_kaggle_set_is_the_same_downloaded_described_and_as_a_folder(tmp_pat
     described_one = prepared_by(
         ROOT / "stages", settings_for(tmp_path / "set", source="set", set="kaggle", folder=str(images)), images
     )
-    own = prepared_by(ROOT / "stages", settings_for(tmp_path / "own", source="folder", folder=str(images)), images)
+    own = prepared_by(
+        ROOT / "stages", settings_for(tmp_path / "own", source="folder", folder=str(images), pseudonyms=False), images
+    )
     for name in ("images.npy", "index.csv", "files.csv"):
         assert downloaded[name] == described_one[name] == own[name]
     assert set(own) == {"images.npy", "index.csv", "files.csv", "about.json"}
