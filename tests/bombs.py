@@ -356,7 +356,7 @@ DICOM: dict[str, Bomb] = {
         lambda: dicom(
             bytes(2 * SIDE * SIDE), DeflatedExplicitVRLittleEndian, before=element(7, 1, b"OB", bytes(300_000_000))
         ),
-        "deflated",
+        "inflates to more than",
     ),
     "3 million elements": (
         ".dcm",
