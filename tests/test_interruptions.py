@@ -184,6 +184,7 @@ def test_no_worker_outlives_a_killed_download_and_the_next_one_is_whole(tmp_path
 EVALUATE = ("data/prepared", "data/model", "plots/shortcut.csv", "plots/history.csv", "metrics", "plots")
 
 
+@pytest.mark.proof  # half a minute of processor time; the 36 kills below have all stages
 @pytest.mark.parametrize(
     ("stage", "paths"), [("evaluate", EVALUATE), ("report", ("data/model", "metrics", "plots", "report"))]
 )

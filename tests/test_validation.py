@@ -258,6 +258,7 @@ def trained_on_images(clone: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.proof
 def test_planted_brightness_and_prevalence_are_named(first: Run, tmp_path: Path) -> None:
     place = draw(tmp_path / "bright", first.folder, brighter=0.5)
     healthy = [row for row in rows_of(place) if not row[1]]
