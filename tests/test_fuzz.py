@@ -41,7 +41,7 @@ SHARES = {
     "model": 0.06,
     "params": 0.08,
 }
-SECONDS, MEGABYTES = 10.0, 1000  # of processor time; at the peak
+SECONDS, MEGABYTES = 10.0, 1000  # of processor time; at the peak, above what was held
 SIZE = (56, 56)
 FEW = 10  # inputs per kind in `make test`
 
@@ -66,6 +66,7 @@ class Images:
         processes = [psutil.Process(), *psutil.Process().children()]
         for process in processes:
             Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+        held = [peak(process) for process in processes]  # this one may hold TensorFlow for other tests
         begun = sum(map(seconds, processes))
         try:
             if self.path.suffix == ".dcm":
@@ -80,8 +81,8 @@ class Images:
             check_line(str(reason))
             answer = "refused"
         assert sum(map(seconds, processes)) - begun < SECONDS
-        for process in processes:
-            assert peak(process) < MEGABYTES
+        for process, before in zip(processes, held, strict=True):
+            assert peak(process) - before < MEGABYTES
         return answer
 
 
