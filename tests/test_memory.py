@@ -53,7 +53,11 @@ def run(code: str, folder: Path, *arguments: object) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize(("code", "name"), [(TENSORFLOW, "train"), (PYTHON, "preprocess")], ids=["TensorFlow", "NumPy"])
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [pytest.param(TENSORFLOW, "train", marks=pytest.mark.proof), (PYTHON, "preprocess")],
+    ids=["TensorFlow", "NumPy"],
+)
 def test_a_stage_without_memory_ends_in_one_line(code: str, name: str, tmp_path: Path) -> None:
     done = run(code, tmp_path)
     assert done.returncode == 1
