@@ -6,8 +6,8 @@ from mammo.core import files, settings, stage
 from mammo.core.errors import UserError
 from mammo.predicting import validation
 from mammo.reporting import validation_page
-from mammo.scoring import Bootstrap, as_json
-from mammo.scoring.validation import Rules, for_terminal
+from mammo.scoring import as_json
+from mammo.scoring.validation import for_terminal
 from mammo.sources import external
 
 
@@ -24,20 +24,14 @@ def main(prepared: Path, model: Path, predictions: Path, metrics: Path, plots: P
         raise UserError(f"params.yaml names no external set {name} in the section validate")
     frozen = validation.frozen(model, prepared, predictions)
     images = external.images(Path(params.validate[name]), params.data, name)
-    leak = validation.refuse_images_of_training(frozen, images, params.validate[name], params.audit.on_leak == "warn")
-    skip = params.preprocess.on_unreadable == "skip"
-    predicted = validation.predict(frozen, images, params.evaluate.threshold, skip)
-
-    bootstrap = Bootstrap(params.evaluate.seed, params.evaluate.resamples)
-    rules = Rules(params.evaluate.threshold, params.evaluate.prevalence, bootstrap)
-    warnings = [*([leak] if leak else []), *predicted.warnings]
-    scored = validation_page.results(name, predicted.external, frozen.internal, frozen.info, rules, warnings)
+    predicted = validation.of_images(frozen, images, params.evaluate, params.preprocess, params.audit)
+    scored = validation.score(frozen, predicted, name, params.evaluate)
     with files.written(plots) as folder:
         validation_page.write_curves(folder, scored.curves)
     files.write_text(page, validation_page.page(scored))
-    files.write_json(metrics, as_json({**({"leak": leak} if leak else {}), **scored.told.content}))
+    files.write_json(metrics, as_json({**({"leak": predicted.leak} if predicted.leak else {}), **scored.told.content}))
     print(f"validate: {name}: {for_terminal(scored.told.content)}")
-    for warning in warnings:
+    for warning in predicted.warnings:
         print(f"validate: {name}: {warning}")
 
 

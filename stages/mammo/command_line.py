@@ -212,18 +212,3 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
     )
-
-
-def _set_list(options: argparse.Namespace) -> int:
-    from mammo.sources.described.account import listing
-
-    print(listing())
-    return 0
-
-
-def _set_check(options: argparse.Namespace) -> int:
-    from mammo.sources.described.account import account
-
-    text, fits = account(options.name, options.folder)
-    print(text)
-    return 0 if fits else 1

@@ -8,7 +8,6 @@ from mammo.imaging.limits import UnreadableError
 
 from pydicom.uid import UID, JPEG2000TransferSyntaxes
 
-HTJ2K = "1.2.840.10008.1.2.4.20"  # where the transfer syntaxes of HTJ2K begin
 META = b"\2\0"  # the group of the file meta information, always explicit and little-endian
 META_AT, MAX_META = 132, 1000  # where its elements begin, after the prefix DICM, and how many are read
 LONG = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV")
@@ -32,19 +31,9 @@ class BoundedFile(io.BytesIO):
 
         """
         limits.check_bytes(path.stat().st_size)
-        file = cls(path.read_bytes())
-        file._check_meta()
-        return file
-
-    def _check_meta(self) -> None:
-        data, place = self.getbuffer(), META_AT
-        for _ in range(MAX_META):
-            if data[place : place + 2] != META:
-                return
-            long = data[place + 4 : place + 6] in LONG
-            length = data[place + 8 : place + 12] if long else data[place + 6 : place + 8]
-            place += (12 if long else 8) + int.from_bytes(length, "little")
-        raise UnreadableError("has a DICOM header of more elements than are read")
+        content = path.read_bytes()
+        _check_meta(content)  # not through getbuffer(), which would copy all of it
+        return cls(content)
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return the next bytes; raise UnreadableError if a header has more elements than any sound one."""
@@ -52,6 +41,17 @@ class BoundedFile(io.BytesIO):
         if self._reads > MAX_READS:
             raise UnreadableError("has a DICOM header of more elements than are read")
         return super().read(size)
+
+
+def _check_meta(content: bytes) -> None:
+    place = META_AT
+    for _ in range(MAX_META):
+        if content[place : place + 2] != META:
+            return
+        long = content[place + 4 : place + 6] in LONG
+        length = content[place + 8 : place + 12] if long else content[place + 6 : place + 8]
+        place += (12 if long else 8) + int.from_bytes(length, "little")
+    raise UnreadableError("has a DICOM header of more elements than are read")
 
 
 def check_frame(frame: bytes, syntax: UID, rows: int, columns: int) -> None:
@@ -70,7 +70,7 @@ def check_frame(frame: bytes, syntax: UID, rows: int, columns: int) -> None:
     # Decoders allocate memory for the size in the codestream, and fill missing data at its end with grey.
     if b"\xff\xd9" not in frame[-1024:]:
         raise UnreadableError("is truncated: the end of the compressed pixels is missing")
-    if syntax in JPEG2000TransferSyntaxes or syntax.startswith(HTJ2K):
+    if syntax in JPEG2000TransferSyntaxes:  # with those of HTJ2K
         height, width = codestreams.jpeg2000(frame)
     else:
         if not frame.startswith(b"\xff\xd8"):

@@ -11,11 +11,12 @@ from mammo.core.dataset import LATERALITIES, Entry
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.core.predictions import Prediction
-from mammo.core.settings import Params
+from mammo.core.settings import Audit, Evaluate, Params, Preprocess
 from mammo.core.wording import counted, shown
 from mammo.predicting import request
 from mammo.predicting.answers import GIVEN_UP, STRANGE
 from mammo.reporting import validation_page
+from mammo.reporting.validation_page import Results
 from mammo.scoring import Bootstrap, Cases, as_json, verdicts
 from mammo.scoring.validation import External, Rules, for_terminal
 from mammo.sources import external
@@ -55,6 +56,8 @@ class Predicted(NamedTuple):
     """What differs from the model's own set, with the number of images; what could not be checked."""
     entries: Sequence[Entry]
     """The entries of the rows."""
+    leak: str = ""
+    """Which images are not new to the model, in a sentence that begins with LEAKING; empty if none is known."""
 
     @property
     def external(self) -> External:
@@ -139,7 +142,7 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool = Fa
     return Predicted(rows, np.array(novel), notes, kept)
 
 
-def refuse_images_of_training(model: Frozen, images: Images, name: str, warn: bool = False) -> str:
+def refuse_images_of_training(model: Frozen, images: Images, warn: bool = False) -> str:
     """Return in one sentence, beginning with LEAKING, which images are not new to the model; empty if none is known.
 
     Raises:
@@ -149,8 +152,8 @@ def refuse_images_of_training(model: Frozen, images: Images, name: str, warn: bo
     shared = external.shared_with(model.own_set or [], images.entries)
     if shared and not warn:
         raise UserError(
-            f"{name} is no external set: {shared}. Remove these images; if other women have the same numbers there, "
-            "give them others in the column patient of labels.csv. audit.on_leak: warn goes on and says so"
+            f"{images.folder} is no external set: {shared}. Remove these images; if other women have the same numbers "
+            "there, give them others in the column patient of labels.csv. audit.on_leak: warn goes on and says so"
         )
     return f"LEAKING: {shared}." if shared else ""
 
@@ -218,6 +221,24 @@ def of_table(model: Frozen, path: Path, rule: str) -> Predicted:
     return Predicted(frozen_rows, None, [*not_checked(model, entries), *notes], entries)
 
 
+def of_images(model: Frozen, images: Images, evaluate: Evaluate, preprocess: Preprocess, audit: Audit) -> Predicted:
+    """Predict the images of another set with the settings of these sections of params.yaml.
+
+    Raises:
+        UserError: an image cannot be read, or is not new to the model.
+
+    """
+    leak = refuse_images_of_training(model, images, audit.on_leak == "warn")
+    predicted = predict(model, images, evaluate.threshold, preprocess.on_unreadable == "skip")
+    return predicted._replace(leak=leak, warnings=[*([leak] if leak else []), *predicted.warnings])
+
+
+def score(model: Frozen, predicted: Predicted, name: str, evaluate: Evaluate) -> Results:
+    """Score a frozen model on another set that it has predicted."""
+    rules = Rules(evaluate.threshold, evaluate.prevalence, Bootstrap(evaluate.seed, evaluate.resamples))
+    return validation_page.results(name, predicted.external, model.internal, model.info, rules, predicted.warnings)
+
+
 def run(source: Path, name: str, out: Path, revision: str | None, despite_phantoms: bool, params: Params) -> str:
     """Validate the model of the workspace, or of a revision, on a folder or a table; write page and tables to OUT.
 
@@ -234,25 +255,18 @@ def run(source: Path, name: str, out: Path, revision: str | None, despite_phanto
     with tempfile.TemporaryDirectory() as folder:
         model = of_revision(revision, Path(folder)) if revision else frozen(MODEL, PREPARED, TEST)
         request.read_model(model.folder, rule, despite_phantoms)
-        leak = ""
         if source.is_file():
             predicted = of_table(model, source, rule)
         else:
             images = external.images(source, params.data, name)
-            leak = refuse_images_of_training(model, images, str(source), params.audit.on_leak == "warn")
-            predicted = predict(model, images, rule, params.preprocess.on_unreadable == "skip")
-    bootstrap = Bootstrap(params.evaluate.seed, params.evaluate.resamples)
-    rules = Rules(rule, params.evaluate.prevalence, bootstrap)
-    warnings = [*([leak] if leak else []), *predicted.warnings]
-    scored = validation_page.results(
-        name or source.stem, predicted.external, model.internal, model.info, rules, warnings
-    )
+            predicted = of_images(model, images, params.evaluate, params.preprocess, params.audit)
+    scored = score(model, predicted, name or source.stem, params.evaluate)
     with files.written(out) as beside:
         validation_page.write_curves(beside, scored.curves)
         predictions.write(beside / "predictions.csv", predicted.rows)
         files.write_json(beside / "scores.json", as_json(scored.told.content))
         files.write_text(beside / PAGE, validation_page.page(scored))
-    return "\n".join([*warnings, f"{source}: {for_terminal(scored.told.content)}", f"{out / PAGE}"])
+    return "\n".join([*predicted.warnings, f"{source}: {for_terminal(scored.told.content)}", f"{out / PAGE}"])
 
 
 def refuse_to_replace(out: Path) -> None:

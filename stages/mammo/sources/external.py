@@ -18,6 +18,7 @@ EXAMPLES = 3
 class Images(NamedTuple):
     """The images of another set."""
 
+    folder: Path
     paths: Sequence[Path]
     entries: Sequence[Entry]
     """In the order of the paths, each with the hash of its file."""
@@ -50,7 +51,7 @@ def images(folder: Path, data: Data, name: str = "") -> Images:
     for label, kind in enumerate(("healthy", "cancer")):
         if not any(entry.label == label for entry in entries):
             raise UserError(f"{folder} holds no {kind} image (label {label}): nothing can be scored on one class")
-    return Images([one.path for one in found], entries, remarks)
+    return Images(folder, [one.path for one in found], entries, remarks)
 
 
 def _hash(path: Path) -> str:
