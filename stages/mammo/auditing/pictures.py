@@ -69,14 +69,14 @@ def histograms(path: Path, data: Dataset, features: np.ndarray, caption: str) ->
     train = data.part("train")
     centres = (np.arange(HISTOGRAM_BINS) + 0.5) * 256 / HISTOGRAM_BINS
     with plt.rc_context(figures.STYLE):
-        figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
-        figure.subplots_adjust(left=0.16, right=0.97, top=0.92, bottom=0.25)
+        figure, axes = plt.subplots(figsize=(WIDTH, 3.9))
+        figure.subplots_adjust(left=0.16, right=0.97, top=0.92)
         for label, line in ((0, "--"), (1, "-")):
             mean = features[train[data.labels[train] == label], :HISTOGRAM_BINS].mean(axis=0)
             axes.plot(centres, mean, line, color=figures.INK, drawstyle="steps-mid", label=CLASSES[label])
         axes.set(yscale="log", xlabel="Grey level", ylabel="Share of pixels, mean", title="Intensity gives labels away")
         axes.legend(loc="upper right")
-        figures.save(figure, path, caption)
+        figures.save(figure, path, caption, room=0.15)
 
 
 def class_balance(path: Path, data: Dataset, about: str) -> None:

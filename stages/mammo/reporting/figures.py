@@ -39,9 +39,21 @@ SIZE = (4.0, 4.5)  # inches, of a figure with one pair of axes; its text is read
 CAPTION = 7.5  # points
 
 
-def save(figure: Figure, path: Path, caption: str) -> None:
-    """Write a PNG with its caption below; the file contains no date and no library version."""
-    figure.text(0.02, 0.01, caption, fontsize=CAPTION, color="0.25", ha="left", va="bottom", wrap=True)
+def save(figure: Figure, path: Path, caption: str, room: float = 0) -> None:
+    """Write a PNG with its caption below; the file contains no date and no library version.
+
+    Args:
+        figure: what is written, and closed.
+        path: the PNG.
+        caption: wrapped to the figure's width.
+        room: share of the height between a caption of any length and the axes; 0 leaves the axes where they are.
+
+    """
+    text = figure.text(0.02, 0.01, caption, fontsize=CAPTION, color="0.25", ha="left", va="bottom", wrap=True)
+    if room:
+        figure.canvas.draw()  # wraps the caption
+        top = text.get_window_extent().transformed(figure.transFigure.inverted()).y1
+        figure.subplots_adjust(bottom=top + room)
     with files.written(path) as beside, beside.open("wb") as file:
         figure.savefig(file, format="png", metadata={"Software": None})
     plt.close(figure)
