@@ -146,7 +146,7 @@ class OnImage(NamedTuple):
 
     image: str
     kind: str
-    """One of `imaging.headers.KINDS`."""
+    """The kind of finding that it becomes in the audit."""
     text: str
 
 
