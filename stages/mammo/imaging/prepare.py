@@ -37,7 +37,7 @@ def decode_all(
     """
     size = _size(preprocess)
     array = new_array(folder / "all.npy", len(entries), size)
-    properties: dict[int, Properties] = {}
+    properties = [Properties(0, 0, 0, "")] * len(entries)
     remarks: dict[int, list[Remark]] = {}
     readers = Readers()
 
