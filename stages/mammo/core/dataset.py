@@ -21,6 +21,8 @@ MORE_COLUMNS = ("exam", "laterality", "view", "laterality_from")
 """Columns that follow where a source tells them; then come those of the groups, then `bytes`."""
 GROUP = "group_"
 """Beginning of the column of a group, e.g. `group_density`."""
+IMAGES = "images.npy"
+"""The array of a prepared set."""
 BOTH_SIDES = "B"
 LATERALITIES = ("L", "R", BOTH_SIDES)
 """Left breast, right breast, both in one image."""
@@ -280,7 +282,7 @@ def load(prepared: Path) -> Dataset:
         UserError: a file is missing, or the array and the index differ in length.
 
     """
-    path = prepared / "images.npy"
+    path = prepared / IMAGES
     if not path.is_file():
         raise UserError(f"{path} does not exist: run `dvc repro`")
     images = np.load(path, mmap_mode="r")

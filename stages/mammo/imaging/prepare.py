@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mammo.core import parallel
-from mammo.core.dataset import Delivered, Entry, new_array, write_delivered, write_remarks_on_images
+from mammo.core.dataset import IMAGES, Delivered, Entry, new_array, write_delivered, write_remarks_on_images
 from mammo.core.errors import UserError
+from mammo.core.model_info import Input
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
@@ -70,27 +71,23 @@ def decode_all(
     return readable
 
 
-def unmirrored(
-    raw: Path, entries: Sequence[Entry], preprocess: Preprocess, folder: Path
-) -> Callable[[int], np.ndarray]:
-    """Return a function that gives the image of an entry as delivered, not mirrored, by its position.
+def unmirrored(paths: Sequence[Path], array: np.ndarray, preprocess: Preprocess | Input) -> Callable[[int], np.ndarray]:
+    """Return a function that gives an image as delivered, not mirrored, by its position.
 
     Args:
-        raw: folder with the image files.
-        entries: the readable images, as `decode_all` returns them.
-        preprocess: settings of `decode_all`.
-        folder: folder to which `decode_all` wrote.
+        paths: the image files.
+        array: uint8, (n, height, width), the images as prepared.
+        preprocess: how they were prepared.
 
     """
     if not preprocess.canonical.chest_wall_left:
-        array = np.load(folder / "images.npy", mmap_mode="r")
         return lambda position: np.asarray(array[position])
     steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
     how, readers = preprocess.model_copy(update={"canonical": steps}), Readers()
-    return lambda position: readers.scan(raw / entries[position].image, _size(preprocess), how)[0]
+    return lambda position: readers.scan(paths[position], _size(preprocess), how)[0]
 
 
-def _size(preprocess: Preprocess) -> tuple[int, int]:
+def _size(preprocess: Preprocess | Input) -> tuple[int, int]:
     height, width = preprocess.size
     return height, width
 
@@ -111,9 +108,9 @@ def _report(unreadable: dict[str, str], on_unreadable: str) -> None:
 def _keep(folder: Path, array: np.memmap, kept: Sequence[int]) -> None:
     array.flush()
     if len(kept) == len(array):
-        (folder / "all.npy").rename(folder / "images.npy")
+        (folder / "all.npy").rename(folder / IMAGES)
         return
-    readable = new_array(folder / "images.npy", len(kept), array.shape[1:])
+    readable = new_array(folder / IMAGES, len(kept), array.shape[1:])
     for target, source in enumerate(kept):
         readable[target] = array[source]
     readable.flush()
