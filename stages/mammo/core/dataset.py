@@ -1,6 +1,7 @@
 """The index of images that every stage from download to evaluate uses, and the prepared arrays."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ NAME_THE_PATIENTS = (
 """What to do where images have no patient."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One image: a row of index.csv."""
 
@@ -92,7 +93,7 @@ def read_index(folder: Path) -> list[Entry]:
     """
     path = folder / "index.csv"
     entries = []
-    for row in files.read_csv(path, COLUMNS):
+    for row in files.rows_of_csv(path, COLUMNS):
         if row["label"] not in ("0", "1"):
             raise UserError(f"{path}: label of {row['image']} is {row['label']!r}; allowed are 0 and 1")
         more = {name: row.get(name, "") for name in MORE_COLUMNS}
@@ -102,7 +103,7 @@ def read_index(folder: Path) -> list[Entry]:
         if not size.removeprefix("-").isdecimal():
             raise UserError(f"{path}: bytes of {row['image']} is {size!r}; it must be a whole number")
         groups = tuple((name.removeprefix(GROUP), row[name]) for name in row if (name or "").startswith(GROUP))
-        known = (row["split"], row["patient"], row["sha256"])
+        known = (sys.intern(row["split"]), row["patient"], row["sha256"])
         entries.append(Entry(row["image"], int(row["label"]), *known, groups=groups, bytes=int(size), **more))
     return entries
 
@@ -148,7 +149,7 @@ class OnImage(NamedTuple):
 
     image: str
     kind: str
-    """One of `imaging.headers.KINDS`."""
+    """The kind of finding that it becomes in the audit."""
     text: str
 
 

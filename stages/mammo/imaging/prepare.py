@@ -10,9 +10,8 @@ from mammo.core.model_info import Input
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
-from mammo.imaging.delivered import delivered
-from mammo.imaging.headers import Remark
 from mammo.imaging.readers import Readers
+from mammo.imaging.scanned import Properties, Remark
 
 import cv2
 import numpy as np
@@ -37,11 +36,10 @@ def decode_all(
         BoundError: decoding an image reached a bound or memory was short; that is no reason to skip it.
 
     """
-    array = new_array(folder / "all.npy", len(entries), _size(preprocess))
-
-    rows: dict[str, Delivered] = {}
-    remarks: dict[str, list[Remark]] = {}
-
+    size = _size(preprocess)
+    array = new_array(folder / "all.npy", len(entries), size)
+    properties = [Properties(0, 0, 0, "")] * len(entries)
+    remarks: dict[int, list[Remark]] = {}
     readers = Readers()
 
     def decode(first: int) -> dict[str, str]:
@@ -49,8 +47,9 @@ def decode_all(
         for position in range(first, min(first + TOGETHER, len(entries))):
             try:
                 path = raw / entries[position].image
-                array[position], remarks[entries[position].image] = readers.scan(path, _size(preprocess), preprocess)
-                rows[entries[position].image] = delivered(entries[position].image, path)
+                array[position], said, properties[position] = readers.scan(path, size, preprocess)
+                if said:
+                    remarks[position] = said
             except images.UnreadableError as error:
                 reasons[entries[position].image] = str(error)
         return reasons
@@ -64,8 +63,9 @@ def decode_all(
     kept = [position for position, entry in enumerate(entries) if entry.image not in unreadable]
     _keep(folder, array, kept)
     readable = [entries[position] for position in kept]
-    write_delivered(folder, [rows[entry.image] for entry in readable])
-    write_remarks_on_images(folder, [(entry.image, *remark) for entry in readable for remark in remarks[entry.image]])
+    write_delivered(folder, (Delivered(entries[position].image, *properties[position]) for position in kept))
+    said_of = ((entries[position].image, remarks.get(position, [])) for position in kept)
+    write_remarks_on_images(folder, ((image, *remark) for image, said in said_of for remark in said))
     if masks and masks.is_dir():
         _masks(raw, masks, readable, preprocess, folder / "masks.npy")
     return readable
@@ -84,7 +84,7 @@ def unmirrored(paths: Sequence[Path], array: np.ndarray, preprocess: Preprocess 
         return lambda position: np.asarray(array[position])
     steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
     how, readers = preprocess.model_copy(update={"canonical": steps}), Readers()
-    return lambda position: readers.scan(paths[position], _size(preprocess), how)[0]
+    return lambda position: readers.scan(paths[position], _size(preprocess), how).image
 
 
 def _size(preprocess: Preprocess | Input) -> tuple[int, int]:
