@@ -1,17 +1,19 @@
 """Decoding of a set of image files and their lesion masks into arrays."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from mammo.core import parallel
-from mammo.core.dataset import Delivered, Entry, new_array, write_delivered, write_remarks_on_images
+from mammo.core import cluster, parallel
+from mammo.core.dataset import Delivered, Entry, OnDisk, new_array, write_delivered, write_remarks_on_images
 from mammo.core.errors import UserError
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
 from mammo.imaging.delivered import delivered
 from mammo.imaging.headers import Remark
-from mammo.imaging.readers import Readers
+from mammo.imaging.readers import Readers, of_this_process
 
 import cv2
 import numpy as np
@@ -37,37 +39,51 @@ def decode_all(
 
     """
     array = new_array(folder / "all.npy", len(entries), _size(preprocess))
-
-    rows: dict[str, Delivered] = {}
-    remarks: dict[str, list[Remark]] = {}
-
-    readers = Readers()
-
-    def decode(first: int) -> dict[str, str]:
-        reasons = {}
-        for position in range(first, min(first + TOGETHER, len(entries))):
-            try:
-                path = raw / entries[position].image
-                array[position], remarks[entries[position].image] = readers.scan(path, _size(preprocess), preprocess)
-                rows[entries[position].image] = delivered(entries[position].image, path)
-            except images.UnreadableError as error:
-                reasons[entries[position].image] = str(error)
-        return reasons
-
-    starts = range(0, len(entries), TOGETHER)
-    unreadable: dict[str, str] = {}
-    with readers:
-        for reasons in parallel.each(decode, starts, "preprocess", f"×{TOGETHER} images"):
-            unreadable |= reasons
+    read = [_Decoded()] * len(entries)
+    with Readers() as readers:
+        decode = partial(_decode, None if cluster.address() else readers, raw.absolute(), preprocess)
+        chunks = [
+            [entry.image for entry in entries[first : first + TOGETHER]] for first in range(0, len(entries), TOGETHER)
+        ]
+        for chunk, results in parallel.as_done(decode, chunks, "preprocess", f"×{TOGETHER} images"):
+            for position, result in enumerate(results, chunk * TOGETHER):
+                if result.pixels is not None:
+                    array[position] = result.pixels
+                read[position] = result._replace(pixels=None)
+    unreadable = {entry.image: of.reason for entry, of in zip(entries, read, strict=True) if of.reason}
     _report(unreadable, preprocess.on_unreadable)
-    kept = [position for position, entry in enumerate(entries) if entry.image not in unreadable]
+    kept = [position for position, of in enumerate(read) if not of.reason]
     _keep(folder, array, kept)
+    write_delivered(folder, [row for row in (of.row for of in read) if row])
     readable = [entries[position] for position in kept]
-    write_delivered(folder, [rows[entry.image] for entry in readable])
-    write_remarks_on_images(folder, [(entry.image, *remark) for entry in readable for remark in remarks[entry.image]])
+    write_remarks_on_images(
+        folder, [(entries[position].image, *remark) for position in kept for remark in read[position].remarks]
+    )
     if masks and masks.is_dir():
         _masks(raw, masks, readable, preprocess, folder / "masks.npy")
     return readable
+
+
+class _Decoded(NamedTuple):
+    """A file that was read."""
+
+    pixels: np.ndarray | None = None
+    row: Delivered | None = None
+    remarks: Sequence[Remark] = ()
+    reason: str = ""
+    """Why it cannot be read; empty if it can."""
+
+
+def _decode(readers: Readers | None, raw: Path, preprocess: Preprocess, names: Sequence[str]) -> list[_Decoded]:
+    """Read some images; without `readers`, by those of a worker's process."""
+    readers, decoded = readers or of_this_process(), []
+    for name in names:
+        try:
+            pixels, remarks = readers.scan(raw / name, _size(preprocess), preprocess)
+            decoded.append(_Decoded(pixels, delivered(name, raw / name), remarks))
+        except images.UnreadableError as error:
+            decoded.append(_Decoded(reason=str(error)))
+    return decoded
 
 
 def unmirrored(
@@ -83,8 +99,7 @@ def unmirrored(
 
     """
     if not preprocess.canonical.chest_wall_left:
-        array = np.load(folder / "images.npy", mmap_mode="r")
-        return lambda position: np.asarray(array[position])
+        return OnDisk(folder / "images.npy").__getitem__
     steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
     how, readers = preprocess.model_copy(update={"canonical": steps}), Readers()
     return lambda position: readers.scan(raw / entries[position].image, _size(preprocess), how)[0]

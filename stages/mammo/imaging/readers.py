@@ -5,6 +5,7 @@ go to a process that is ended beyond `MEMORY` or `SECONDS`. These bounds are a b
 `limits`, alike on every machine. A file that reaches a bound, or for which memory is short, is never "unreadable".
 """
 
+import functools
 import os
 import queue
 import sys
@@ -141,6 +142,12 @@ class Readers:
 
     def _worker(self) -> Worker:
         return Worker(__name__, *self._bounds)
+
+
+@functools.cache
+def of_this_process() -> Readers:
+    """Return the readers of a worker's process, which serve one task after the other and end with it."""
+    return Readers()
 
 
 class _Gate:
