@@ -1,6 +1,7 @@
 """Real Dask clusters on loopback for tests: a scheduler, and workers that run a clone's code."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ class Cluster:
         self.folder, self._processes = folder, []
         self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(folder / "scheduler.json"))
         until(lambda: (folder / "scheduler.json").is_file())
-        self.address = __import__("json").loads((folder / "scheduler.json").read_text())["address"]
+        self.address = json.loads((folder / "scheduler.json").read_text())["address"]
 
     def _start(self, what: str, *options: str, clone: Path | None = None) -> subprocess.Popen:
         log = (self.folder / f"{what}{len(self._processes)}.log").open("w")
