@@ -115,26 +115,30 @@ class Workers:
         """
         ended: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         begun: dict[int, Any] = {}
+        do = partial(_do, identity.digest(self._own), work)
         following = oldest = 0
         while following < len(items) or begun:
             most = max(1, EACH * self.threads)
-            while following < len(items) and len(begun) < most and following - oldest < 8 * most:
-                future = self._client.submit(_do, self._own, work, items[following], pure=False, retries=0)
-                begun[following] = future
-                future.add_done_callback(partial(_put, ended, following))
-                following += 1
-            places = self._some(ended)
-            finished = [place for place in places if begun[place].status == "finished"]
-            for place in set(places) - set(finished):
+            until = max(following, min(len(items), following + most - len(begun), oldest + 8 * most))
+            places = range(following, until)
+            told = self._client.map(do, [items[place] for place in places], pure=False) if places else []
+            for place, future in zip(places, told, strict=True):
+                begun[place] = future
+                future.add_done_callback(partial(_put, ended, place))
+            following = until
+            ready = self._some(ended)
+            finished = [place for place in ready if begun[place].status == "finished"]
+            for place in set(ready) - set(finished):
                 raise self._error(begun[place])
             try:
                 results = self._client.gather([begun[place] for place in finished])
             except Exception as error:
                 raise self._as_user_error(error) from None
-            for place, (differs, result) in zip(finished, results, strict=True):
+            for place, (differing, result) in zip(finished, results, strict=True):
                 del begun[place]  # so that the worker forgets it
-                if differs:
-                    raise UserError(told_of(differs))
+                if differing:
+                    where, other = differing
+                    raise UserError(told_of({where: identity.differences(self._own, other)}))
                 yield place, result
             oldest = next(iter(begun), following)
 
@@ -180,14 +184,14 @@ def _put(ended: "queue.SimpleQueue[tuple[int, Any]]", place: int, future: Any) -
     ended.put((place, future))
 
 
-def _do(expected: identity.Identity, work: Callable[[Item], Result], item: Item) -> tuple[dict[str, list[str]], Any]:
+def _do(expected: str, work: Callable[[Item], Result], item: Item) -> tuple[tuple[str, identity.Identity] | None, Any]:
     """Do an item on a worker; one that joined after the others were compared is compared here."""
     import cv2
     from distributed import get_worker
 
     cv2.setNumThreads(1)
-    told = identity.differences(expected, identity.own())
-    return ({get_worker().address: told}, None) if told else ({}, work(item))
+    own = identity.own()
+    return (None, work(item)) if identity.digest(own) == expected else ((get_worker().address, own), None)
 
 
 def told_of(differing: dict[str, list[str]]) -> str:

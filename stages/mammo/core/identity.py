@@ -1,6 +1,7 @@
 """What decides which bytes a process computes: its code, its packages, its processor."""
 
 import functools
+import hashlib
 import os
 import platform
 import re
@@ -50,6 +51,11 @@ def own() -> Identity:
         {name: _version(name) for name in named},
         instructions(),
     )
+
+
+def digest(of: Identity) -> str:
+    """Return a hash of an identity."""
+    return hashlib.sha256(repr(of).encode()).hexdigest()
 
 
 def _git(*command: str) -> str:
