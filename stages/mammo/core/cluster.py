@@ -4,6 +4,7 @@ import logging
 import os
 import queue
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -117,8 +118,10 @@ class Workers:
         begun: dict[int, Any] = {}
         do = partial(_do, identity.digest(self._own), work)
         following = oldest = 0
+        most, looked = 1, -LOOK
         while following < len(items) or begun:
-            most = max(1, EACH * self.threads)
+            if time.monotonic() - looked > LOOK:
+                most, looked = max(1, EACH * self.threads), time.monotonic()
             until = max(following, min(len(items), following + most - len(begun), oldest + 8 * most))
             places = range(following, until)
             told = self._client.map(do, [items[place] for place in places], pure=False) if places else []
