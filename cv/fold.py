@@ -91,4 +91,4 @@ def predicted(data: Dataset, split: str, chances: np.ndarray, threshold: float, 
 
 
 if __name__ == "__main__":
-    stage.run(main, reads_scores=True)
+    stage.run(main, reads_scores=True, elsewhere=("out",), side_by_side="out")

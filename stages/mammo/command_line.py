@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
         _add_predict,
         _add_explain,
         _add_validate,
+        _add_distribute,
         _add_set,
         _add_recipe,
     ):
@@ -190,6 +191,24 @@ def _add_validate(commands: Any) -> None:
         "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
     )
     command.set_defaults(run="validate", misused=command.error)
+
+
+def _add_distribute(commands: Any) -> None:
+    command = commands.add_parser(
+        "distribute",
+        help="cross-validation's folds, or queued experiments, side by side",
+        description="In cv/: run the folds side by side, with the results and the dvc.lock of `dvc repro`. In the "
+        "project's folder: run the queued experiments by `dvc exp run --run-all`. Where the environment variable "
+        "DASK_SCHEDULER_ADDRESS names a scheduler, its workers train.",
+    )
+    command.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how many at a time; default: as many as there are workers, or as the cores allow",
+    )
+    command.set_defaults(run="distribute")
 
 
 def _add_set(commands: Any) -> None:

@@ -283,6 +283,13 @@ def _canonical(options: argparse.Namespace) -> int:
     return 3 if found.missed else 0
 
 
+def _distribute(options: argparse.Namespace) -> int:
+    from mammo.core import distribution
+
+    distribution.main(options.jobs)
+    return 0
+
+
 def _set_list(options: argparse.Namespace) -> int:
     from mammo.sources.described.account import listing
 
@@ -339,6 +346,7 @@ RUN: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "predict": _predict,
     "explain": _explain,
     "validate": _validate,
+    "distribute": _distribute,
     "set_list": _set_list,
     "set_check": _set_check,
     "recipe_list": _recipe_list,

@@ -1,5 +1,6 @@
 """The index of images that every stage from download to evaluate uses, and the prepared arrays."""
 
+import functools
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -214,6 +215,30 @@ class Dataset:
     def part(self, split: str) -> np.ndarray:
         """Return the positions of the images of one split, ascending."""
         return np.flatnonzero(self.splits == split)
+
+
+class OnDisk:
+    """The rows of an array in a file, which another process opens by its path when it is sent this."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the path of a .npy file that may be read on every machine that works."""
+        self.path = path.absolute()
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        """Return one row."""
+        return _opened(self.path)[position]
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
+def by_path(images: np.ndarray) -> "np.ndarray | OnDisk":
+    """Return an array that is a whole .npy file as `OnDisk`, and any other as it is."""
+    if isinstance(images, np.memmap) and not isinstance(images.base, np.memmap):  # the base of a part is the whole
+        return OnDisk(Path(str(images.filename)))
+    return images
 
 
 def new_array(path: Path, count: int, size: tuple[int, ...]) -> np.memmap:
