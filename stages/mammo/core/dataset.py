@@ -1,5 +1,6 @@
 """The index of images that every stage from download to evaluate uses, and the prepared arrays."""
 
+import functools
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,8 @@ MORE_COLUMNS = ("exam", "laterality", "view", "laterality_from")
 """Columns that follow where a source tells them; then come those of the groups, then `bytes`."""
 GROUP = "group_"
 """Beginning of the column of a group, e.g. `group_density`."""
+IMAGES = "images.npy"
+"""The array of a prepared set."""
 BOTH_SIDES = "B"
 LATERALITIES = ("L", "R", BOTH_SIDES)
 """Left breast, right breast, both in one image."""
@@ -214,6 +217,30 @@ class Dataset:
         return np.flatnonzero(self.splits == split)
 
 
+class OnDisk:
+    """The rows of an array in a file, which another process opens by its path when it is sent this."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the path of a .npy file that may be read on every machine that works."""
+        self.path = path.absolute()
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        """Return one row."""
+        return _opened(self.path)[position]
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
+def by_path(images: np.ndarray) -> "np.ndarray | OnDisk":
+    """Return an array that is a whole .npy file as `OnDisk`, and any other as it is."""
+    if isinstance(images, np.memmap) and not isinstance(images.base, np.memmap):  # the base of a part is the whole
+        return OnDisk(Path(str(images.filename)))
+    return images
+
+
 def new_array(path: Path, count: int, size: tuple[int, ...]) -> np.memmap:
     """Create a memory-mapped uint8 array of zeros, shape (count, *size), in the file `path`.
 
@@ -281,7 +308,7 @@ def load(prepared: Path) -> Dataset:
         UserError: a file is missing, or the array and the index differ in length.
 
     """
-    path = prepared / "images.npy"
+    path = prepared / IMAGES
     if not path.is_file():
         raise UserError(f"{path} does not exist: run `dvc repro`")
     images = np.load(path, mmap_mode="r")

@@ -1,16 +1,18 @@
 """Decoding of a set of image files and their lesion masks into arrays."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from mammo.core import parallel
+from mammo.core import cluster, parallel
 from mammo.core.dataset import Delivered, Entry, new_array, write_delivered, write_remarks_on_images
 from mammo.core.errors import UserError
+from mammo.core.model_info import Input
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
-from mammo.imaging.readers import Readers
-from mammo.imaging.scanned import Properties, Remark
+from mammo.imaging.readers import Readers, of_this_process
+from mammo.imaging.scanned import Properties, Remark, Scanned
 
 import cv2
 import numpy as np
@@ -35,31 +37,26 @@ def decode_all(
         BoundError: decoding an image reached a bound or memory was short; that is no reason to skip it.
 
     """
-    size = _size(preprocess)
-    array = new_array(folder / "all.npy", len(entries), size)
+    array = new_array(folder / "all.npy", len(entries), _size(preprocess))
     properties = [Properties(0, 0, 0, "")] * len(entries)
     remarks: dict[int, list[Remark]] = {}
-    readers = Readers()
-
-    def decode(first: int) -> dict[str, str]:
-        reasons = {}
-        for position in range(first, min(first + TOGETHER, len(entries))):
-            try:
-                path = raw / entries[position].image
-                array[position], said, properties[position] = readers.scan(path, size, preprocess)
+    reasons: dict[int, str] = {}
+    with Readers() as readers:
+        decode = partial(_decode, None if cluster.address() else readers, raw.absolute(), preprocess)
+        chunks = [
+            [entry.image for entry in entries[first : first + TOGETHER]] for first in range(0, len(entries), TOGETHER)
+        ]
+        for chunk, results in parallel.as_done(decode, chunks, "preprocess", f"×{TOGETHER} images"):
+            for position, result in enumerate(results, chunk * TOGETHER):
+                if isinstance(result, str):
+                    reasons[position] = result
+                    continue
+                array[position], said, properties[position] = result
                 if said:
                     remarks[position] = said
-            except images.UnreadableError as error:
-                reasons[entries[position].image] = str(error)
-        return reasons
-
-    starts = range(0, len(entries), TOGETHER)
-    unreadable: dict[str, str] = {}
-    with readers:
-        for reasons in parallel.each(decode, starts, "preprocess", f"×{TOGETHER} images"):
-            unreadable |= reasons
+    unreadable = {entries[position].image: reasons[position] for position in sorted(reasons)}
     _report(unreadable, preprocess.on_unreadable)
-    kept = [position for position, entry in enumerate(entries) if entry.image not in unreadable]
+    kept = [position for position in range(len(entries)) if position not in reasons]
     _keep(folder, array, kept)
     readable = [entries[position] for position in kept]
     write_delivered(folder, (Delivered(entries[position].image, *properties[position]) for position in kept))
@@ -70,27 +67,34 @@ def decode_all(
     return readable
 
 
-def unmirrored(
-    raw: Path, entries: Sequence[Entry], preprocess: Preprocess, folder: Path
-) -> Callable[[int], np.ndarray]:
-    """Return a function that gives the image of an entry as delivered, not mirrored, by its position.
+def _decode(readers: Readers | None, raw: Path, preprocess: Preprocess, names: Sequence[str]) -> list[Scanned | str]:
+    """Read images, without `readers` by those of a worker's process; a file that cannot be read gives the reason."""
+    readers, decoded = readers or of_this_process(), list[Scanned | str]()
+    for name in names:
+        try:
+            decoded.append(readers.scan(raw / name, _size(preprocess), preprocess))
+        except images.UnreadableError as error:
+            decoded.append(str(error))
+    return decoded
+
+
+def unmirrored(paths: Sequence[Path], array: np.ndarray, preprocess: Preprocess | Input) -> Callable[[int], np.ndarray]:
+    """Return a function that gives an image as delivered, not mirrored, by its position.
 
     Args:
-        raw: folder with the image files.
-        entries: the readable images, as `decode_all` returns them.
-        preprocess: settings of `decode_all`.
-        folder: folder to which `decode_all` wrote.
+        paths: the image files.
+        array: uint8, (n, height, width), the images as prepared.
+        preprocess: how they were prepared.
 
     """
     if not preprocess.canonical.chest_wall_left:
-        array = np.load(folder / "images.npy", mmap_mode="r")
         return lambda position: np.asarray(array[position])
     steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
     how, readers = preprocess.model_copy(update={"canonical": steps}), Readers()
-    return lambda position: readers.scan(raw / entries[position].image, _size(preprocess), how).image
+    return lambda position: readers.scan(paths[position], _size(preprocess), how).image
 
 
-def _size(preprocess: Preprocess) -> tuple[int, int]:
+def _size(preprocess: Preprocess | Input) -> tuple[int, int]:
     height, width = preprocess.size
     return height, width
 
@@ -111,9 +115,9 @@ def _report(unreadable: dict[str, str], on_unreadable: str) -> None:
 def _keep(folder: Path, array: np.memmap, kept: Sequence[int]) -> None:
     array.flush()
     if len(kept) == len(array):
-        (folder / "all.npy").rename(folder / "images.npy")
+        (folder / "all.npy").rename(folder / IMAGES)
         return
-    readable = new_array(folder / "images.npy", len(kept), array.shape[1:])
+    readable = new_array(folder / IMAGES, len(kept), array.shape[1:])
     for target, source in enumerate(kept):
         readable[target] = array[source]
     readable.flush()

@@ -6,6 +6,7 @@ decided by `limits`, alike on every machine. A file that reaches a bound, or for
 "unreadable".
 """
 
+import functools
 import os
 import queue
 import threading
@@ -137,6 +138,12 @@ class Readers:
 
     def _worker(self) -> Worker:
         return Worker(PROCESS, *self._bounds)
+
+
+@functools.cache
+def of_this_process() -> Readers:
+    """Return the readers of a worker's process, which serve one task after the other and end with it."""
+    return Readers()
 
 
 class _Gate:
