@@ -7,11 +7,10 @@ from pathlib import Path
 from mammo.core import cluster, parallel
 from mammo.core.dataset import IMAGES, Delivered, Entry, new_array, write_delivered, write_remarks_on_images
 from mammo.core.errors import UserError
-from mammo.core.model_info import Input
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
-from mammo.imaging.readers import Readers, of_this_process
+from mammo.imaging.readers import Preprocessing, Readers, Reading, of_this_process
 from mammo.imaging.scanned import Properties, Remark, Scanned
 
 import cv2
@@ -78,11 +77,13 @@ def _decode(readers: Readers | None, raw: Path, preprocess: Preprocess, names: S
     return decoded
 
 
-def unmirrored(paths: Sequence[Path], array: np.ndarray, preprocess: Preprocess | Input) -> Callable[[int], np.ndarray]:
+def unmirrored(
+    path_of: Callable[[int], Path], array: np.ndarray, preprocess: Preprocessing
+) -> Callable[[int], np.ndarray]:
     """Return a function that gives an image as delivered, not mirrored, by its position.
 
     Args:
-        paths: the image files.
+        path_of: returns the file of an image by its position.
         array: uint8, (n, height, width), the images as prepared.
         preprocess: how they were prepared.
 
@@ -90,11 +91,11 @@ def unmirrored(paths: Sequence[Path], array: np.ndarray, preprocess: Preprocess 
     if not preprocess.canonical.chest_wall_left:
         return lambda position: np.asarray(array[position])
     steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
-    how, readers = preprocess.model_copy(update={"canonical": steps}), Readers()
-    return lambda position: readers.scan(paths[position], _size(preprocess), how).image
+    size, how, readers = (array.shape[1], array.shape[2]), Reading(steps, preprocess.for_processing), Readers()
+    return lambda position: readers.scan(path_of(position), size, how).image
 
 
-def _size(preprocess: Preprocess | Input) -> tuple[int, int]:
+def _size(preprocess: Preprocess) -> tuple[int, int]:
     height, width = preprocess.size
     return height, width
 

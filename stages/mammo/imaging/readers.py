@@ -45,14 +45,14 @@ class Preprocessing(Protocol):
 
 
 @dataclass(frozen=True)
-class AsStored:
-    """No step of canonicalisation, and no raw detector data."""
+class Reading:
+    """How images are read; by default as they are stored, but for raw detector data, which are refused."""
 
     canonical: Canonical = images.PLAIN
     for_processing: ForProcessing = "refuse"
 
 
-AS_STORED = AsStored()
+AS_STORED = Reading()
 
 
 class Readers:

@@ -141,7 +141,7 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool, war
         kept = [images.entries[place] for place in read]
         found = [] if model.pictures is None else copies(model.own_set or [], images.entries, pictures)
         refuse(found, images.folder, warn)
-        picture = prepare.unmirrored(images.paths, others, model.info.preprocess)
+        picture = prepare.unmirrored(images.paths.__getitem__, others, model.info.preprocess)
         kept, of_sides = laterality.completed(kept, lambda position: picture(read[position]))
     warned = [answers[place].warnings for place in read]
     warnings = _counted([[text for text in texts if text != STRANGE] for texts in warned])
