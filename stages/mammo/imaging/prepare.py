@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from mammo.core import cluster, parallel
-from mammo.core.dataset import Delivered, Entry, new_array, write_delivered, write_remarks_on_images
+from mammo.core.dataset import IMAGES, Delivered, Entry, new_array, write_delivered, write_remarks_on_images
 from mammo.core.errors import UserError
 from mammo.core.model_info import Input
 from mammo.core.settings import Preprocess
