@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 from mammo.core.errors import UserError
 
@@ -108,8 +108,9 @@ def rows_of_csv(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist")
-    with path.open("rb") as file:
-        yield from (row for _, row in _parsed(file, str(path), columns, list, ours=True))
+    with path.open(encoding="utf-8-sig", newline="") as text:
+        for _, row in _parsed(text, str(path), columns, list, ours=True):
+            yield row
 
 
 def parse_csv(
@@ -132,18 +133,19 @@ def parse_csv(
         The number of the line at the end of each row, and the row.
 
     """
-    return list(_parsed(io.BytesIO(content), name, columns, recognised, ours))
+    with io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="") as text:
+        return list(_parsed(text, name, columns, recognised, ours))
 
 
 def _parsed(
-    file: IO[bytes],
+    text: TextIO,
     name: str,
     columns: Sequence[str],
     recognised: Callable[[Sequence[str]], list[str]],
     ours: bool,
 ) -> Iterator[tuple[int, dict[str, str]]]:
     try:
-        reader = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
+        reader = csv.DictReader(text)
         header = list(reader.fieldnames or [])
         reader.fieldnames = recognised(header)
         if missing := [column for column in columns if column not in reader.fieldnames]:
