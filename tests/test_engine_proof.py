@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from mammo.core import cluster as engine
@@ -107,6 +108,10 @@ def test_queued_experiments_train_on_the_workers(first: Run, tmp_path: Path) -> 
     assert epochs == {1, 2}
 
 
+def half_way(two: Cluster, before: int, started: subprocess.Popen) -> bool:
+    return two.executed() > before + 3 or started.poll() is not None
+
+
 def test_real_mammograms_give_the_same_bytes_though_a_worker_is_killed(
     first: Run, mammograms: Path, tmp_path: Path
 ) -> None:
@@ -137,7 +142,7 @@ def test_real_mammograms_give_the_same_bytes_though_a_worker_is_killed(
                 begun, before = time.monotonic(), two.executed()
                 started = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
                 if engine.VARIABLE in environment and name != "download":
-                    until(lambda: two.executed() > before + 3 or started.poll() is not None)
+                    until(partial(half_way, two, before, started))
                     assert started.poll() is None, "ended before the kill"
                     os.kill(min(two.processes().values()), signal.SIGKILL)
                 assert started.wait() in (0, 3), name
