@@ -47,7 +47,7 @@ def main(prepared: Path, model: Path, shortcut: Path, history: Path, metrics: Pa
     curves = write_curves(plots, cases, recalibrated, bootstrap)
     write_scores(metrics, cases, recalibrated, info.thresholds, bootstrap, params.prevalence)
     write_predictions(plots, test, units, headline)
-    write_parts(metrics, plots, test, bootstrap)
+    write_parts(metrics, plots, test, units, bootstrap)
 
     draw_scores(plots, test, units, headline, curves)
     rows = files.read_csv(history, ("epoch", "split", "loss", "roc_auc"))
@@ -116,15 +116,18 @@ def score(
     return content if test.unit == "image" else {**content, "unit": test.unit, "units": units}
 
 
-def write_parts(metrics: Path, plots: Path, test: PredictedSplit, bootstrap: Bootstrap) -> None:
-    """Write the scores per image, breast and exam, and those of subgroups of images."""
+def write_parts(metrics: Path, plots: Path, test: PredictedSplit, units: InUnits, bootstrap: Bootstrap) -> None:
+    """Write the scores per image, breast and exam, and those of subgroups of the headline's units."""
     labels, probabilities, known = test.labels, test.probabilities, test.known
     by_unit = breakdown(labels, probabilities, known, test.threshold, bootstrap)
     files.write_json(metrics / "units.json", scoring.as_json(by_unit))
-    each = (labels, probabilities, known["patients"])
-    found = scoring.in_subgroups(*each, test.groups, test.threshold, bootstrap)
+    unit = cast("scoring.Unit", test.unit)
+    patients, exams, sides = known.values()
+    each = (labels, probabilities, patients, test.groups, test.threshold, bootstrap)
+    found = scoring.in_subgroups(*each, unit, exams, sides)
     files.write_json(metrics / "subgroups.json", scoring.as_json(subgroups.as_metrics(found)))
-    rows = subgroups.as_rows(found, subgroups.overall(*each, test.threshold, bootstrap), test.description)
+    everything = subgroups.overall(units, len(labels), test.threshold, bootstrap)
+    rows = subgroups.as_rows(found, everything, test.description, unit)
     files.write_csv(plots / "subgroups.csv", subgroups.ROW, rows)
 
 

@@ -15,6 +15,8 @@ from mammo.core.spelling import nearest
 from mammo.core.wording import SPLIT_NAMES, counted
 from mammo.imaging import laterality, prepare
 
+import numpy as np
+
 
 def main(raw: Path, prepared: Path, metrics: Path) -> None:
     """Decode RAW into PREPARED (images.npy, index.csv, files.csv, about.json); write counts to METRICS.
@@ -30,10 +32,12 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
         images = Path(params.data.folder) if params.data.in_place else raw
         masks = None if source == "set" else raw / "masks"  # a described set may have a folder of this name
         readable = prepare.decode_all(images, delivered, params.preprocess, folder, masks)
-        readable, of_sides = laterality.completed(
-            readable, prepare.unmirrored(images, readable, params.preprocess, folder)
-        )
-        entries = [replace(entry, bytes=-1) for entry in splits.assign(readable, params.split)]  # files.csv has them
+        paths, array = [images / entry.image for entry in readable], np.load(folder / dataset.IMAGES, mmap_mode="r")
+        readable, of_sides = laterality.completed(readable, prepare.unmirrored(paths, array, params.preprocess))
+        # files.csv has the sizes.
+        entries = [
+            replace(entry, bytes=-1) if entry.bytes >= 0 else entry for entry in splits.assign(readable, params.split)
+        ]
         dataset.write_index(folder, pseudonyms.hidden(entries, private))
         if private:
             pseudonyms.write(folder, (private[entry.image] for entry in entries))

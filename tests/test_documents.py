@@ -15,6 +15,7 @@ import test_experiments
 import test_folds
 import test_ledger
 import test_pipeline
+import test_recipes
 import test_set_pipeline
 import test_validation
 from conftest import ROOT
@@ -28,6 +29,7 @@ ELSEWHERE = (
     test_folds,
     test_ledger,
     test_pipeline,
+    test_recipes,
     test_set_pipeline,
     test_validation,
 )  # imported for the blocks that they run

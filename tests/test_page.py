@@ -19,6 +19,7 @@ from mammo.scoring import (
     Bootstrap,
     Cases,
     in_subgroups,
+    in_units,
     net_benefit,
     pr_curve,
     reliability,
@@ -180,7 +181,7 @@ def write_plots(plots: Path, seed: int, separation: float, epochs: int) -> None:
         "manufacturer": np.tile(["A", "B", "C"], len(labels) // 3),
     }
     parts = in_subgroups(labels, probabilities, patients, views, 0.5, bootstrap)
-    everything = subgroups.overall(labels, probabilities, patients, 0.5, bootstrap)
+    everything = subgroups.overall(in_units("image", labels, probabilities, patients), len(labels), 0.5, bootstrap)
     files.write_csv(plots / "subgroups.csv", subgroups.ROW, subgroups.as_rows(parts, everything, DATA))
     words = np.array(["healthy", "cancer"])
     called = (probabilities >= 0.5).astype(int)

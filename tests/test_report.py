@@ -497,8 +497,16 @@ def test_units_and_subgroups_are_drawn_with_what_limits_them(run: Path) -> None:
 
 def test_a_headline_per_breast_says_so(run: Path) -> None:
     change(run / "metrics/test.json", unit="breast")
+    found = files.read_json(run / "metrics/subgroups.json")
+    for column in found.values():
+        for level in column["levels"].values():
+            level["breasts"] = level["images"] // 2
+    files.write_json(run / "metrics/subgroups.json", found)
     page, card = written(run)
     assert "Test images, scored per breast; the line behind each value" in page
+    assert "Scored per breast: the images of a level are combined, so a breast with images of several" in text_of(page)
+    assert "CC, 60 breasts of 60 patients" in text_of(page)
+    assert "| view: CC | 60 breasts of 60 patients | 25" in card
     assert ", scored per breast. Intervals" in card
 
 

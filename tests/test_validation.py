@@ -7,10 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mammo.auditing.copies import copies
 from mammo.core import model_info, settings
 from mammo.core.dataset import Entry
+from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo, Recalibration
-from mammo.scoring import Bootstrap, Cases, scores
+from mammo.predicting.validation import Predicted
+from mammo.scoring import Bootstrap, Cases, in_units, scores
 from mammo.scoring.unpaired import SHIFTED, unpaired_changes
 from mammo.scoring.validation import External, Rules, validated
 from mammo.sources import external, phantom
@@ -44,14 +47,14 @@ def called(one: External, threshold: float = 0.7) -> np.ndarray:
 
 
 def changed(a: External, b: External, bootstrap: Bootstrap = FEW) -> dict[str, Any]:
-    return unpaired_changes(a.cases, b.cases, called(a), called(b), bootstrap)
+    return unpaired_changes(a.cases(), b.cases(), called(a), called(b), bootstrap)
 
 
 def test_changes_are_differences_of_the_scores_with_the_limits_of_independent_samples() -> None:
     a, b = women(1, auc=0.9), women(2, auc=0.7)
     found = changed(a, b)
     assert tuple(found) == SHIFTED
-    before, after = (scores(side.cases, 0.7, FEW) for side in (a, b))
+    before, after = (scores(side.cases(), 0.7, FEW) for side in (a, b))
     for name, one in found.items():
         x, y = before[name], after[name]
         assert (one.a, one.b) == (x, y)
@@ -148,6 +151,45 @@ def test_another_prevalence_alone_changes_neither_ranking_nor_sensitivity(info: 
     assert at["half"]["ppv"].value == pytest.approx(0.006 * sensitivity / recalled)
     assert at["half"]["recall_rate"].value == pytest.approx(recalled)
     assert at["half"]["cancers_found_per_1000"].value == pytest.approx(6 * sensitivity)
+
+
+@pytest.mark.parametrize("unit", ["breast", "exam"])
+def test_the_unit_of_the_headline_holds_for_another_set_too(info: ModelInfo, unit: str) -> None:
+    random = np.random.default_rng(5)
+    number = 480
+    sides = np.tile(["L", "L", "R", "R"], number // 4)
+    patients = np.array([f"p{place // 8}" for place in range(number)])
+    exams = np.array([f"{place // 4 % 2}" for place in range(number)])
+    labels = (np.arange(number) // 4 % 3 == 0) & (sides == "L")
+    chances = 1 / (1 + np.exp(-random.normal(1.2 * labels, 1)))
+    vendor = np.array(["A", "B", "C"])[np.arange(number) // 16 % 3]
+    images = External(labels.astype(int), chances, patients, None, exams, sides, {"vendor": vendor})
+    known = info.model_copy(update={"recalibration": Recalibration(intercept=-0.5, slope=1.2)})
+    units = in_units(unit, labels, chances, patients, exams, sides)
+    internal = women(1)
+    content = validated(images, internal.cases(), known, Rules("half", "none", FEW, unit))
+    expected = roc_auc_score(units.labels, units.probabilities)
+    assert content["roc_auc"].value == pytest.approx(expected, abs=1e-12)
+    own = roc_auc_score(internal.labels, internal.probabilities)
+    assert content["change"]["roc_auc"]["change"].value == pytest.approx(expected - own, abs=1e-12)
+    assert content["roc_auc"] == content["units"][unit]["roc_auc"] != content["units"]["image"]["roc_auc"]
+    assert content["calibration"]["brier"].value == pytest.approx(brier_score_loss(units.labels, units.probabilities))
+    moved = in_units(unit, labels, known.recalibration.calibrated(chances), patients, exams, sides)
+    after = content["recalibrated"]["brier"].value
+    assert after == pytest.approx(brier_score_loss(moved.labels, moved.probabilities))
+    assert content["unit"] == unit
+    assert content["images"] == {"healthy": int((~labels).sum()), "cancer": int(labels.sum())}
+    held = vendor == "B"
+    part = in_units(unit, labels[held], chances[held], patients[held], exams[held], sides[held])
+    level = content["subgroups"]["vendor"]["levels"]["B"]
+    assert level["roc_auc"].value == pytest.approx(roc_auc_score(part.labels, part.probabilities), abs=1e-12)
+    assert level[f"{unit}s"] == len(part.labels)
+
+
+def test_a_set_without_sides_has_no_headline_per_breast(info: ModelInfo) -> None:
+    rules = Rules("half", "none", FEW, "breast")
+    with pytest.raises(UserError, match=r"evaluate.unit is breast, but 360 external images have no laterality, and no"):
+        validated(women(2), women(1).cases(), info, rules)
 
 
 def test_where_patients_are_too_few_no_recalibration_is_learned(info: ModelInfo) -> None:
@@ -272,19 +314,26 @@ def test_planted_brightness_and_prevalence_are_named(first: Run, tmp_path: Path)
     assert content["calibration"]["intercept"]["high"] < 0 or content["novel"]["value"] > 0.5
 
 
-def test_breasts_and_groups_of_another_set_are_scored(first: Run, tmp_path: Path) -> None:
+def test_breasts_found_from_the_picture_and_groups_of_another_set_are_scored(first: Run, tmp_path: Path) -> None:
     place = draw(tmp_path / "set", first.folder)
     rows = rows_of(place)
     sides = {image: Path(image).stem.split("_")[1] for image, _, _ in rows}
+    for image, side in sides.items():  # phantoms have their chest wall on the left; here as the detector sees it
+        if side == "R":
+            cv2.imwrite(str(place / image), cv2.imread(str(place / image), cv2.IMREAD_GRAYSCALE)[:, ::-1])
     vendors = {patient: f"V{number // 2 % 2}" for number, patient in enumerate(sorted({row[2] for row in rows}))}
     with (place / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(("image", "label", "patient", "laterality", "vendor"))
-        table.writerows((*row, sides[row[0]], vendors[row[2]]) for row in rows)
-    validate(first.folder, place, "--out", tmp_path / "out")
+        table.writerow(("image", "label", "patient", "vendor"))
+        table.writerows((*row, vendors[row[2]]) for row in rows)
+    said = validate(first.folder, place, "--out", tmp_path / "out")
+    of_sides = f"laterality of {len(rows)} of {len(rows)} images was found from the picture"
+    assert of_sides in said
     content = read(tmp_path / "out/scores.json")
     with (tmp_path / "out/predictions.csv").open() as file:
-        predicted = {row["image"].split("/", 2)[2]: float(row["probability"]) for row in csv.DictReader(file)}
+        written = {row["image"].split("/", 2)[2]: row for row in csv.DictReader(file)}
+    assert {image: row["breast"] for image, row in written.items()} == sides
+    predicted = {image: float(row["probability"]) for image, row in written.items()}
     probability = [predicted[image] for image, _, _ in rows]
     breasts: dict[tuple[str, str], list[int]] = {}
     for place_of, (image, _, patient) in enumerate(rows):
@@ -299,7 +348,7 @@ def test_breasts_and_groups_of_another_set_are_scored(first: Run, tmp_path: Path
         auc = roc_auc_score([rows[number][1] for number in inside], [probability[number] for number in inside])
         assert scored["roc_auc"]["value"] == pytest.approx(auc, abs=1e-9)
     page = (tmp_path / "out/validation.html").read_text()
-    assert 'id="units"' in page and "Vendor" in page
+    assert 'id="units"' in page and "Vendor" in page and of_sides in page
 
 
 def test_a_level_that_training_never_saw_is_named() -> None:
@@ -321,8 +370,8 @@ def test_a_set_without_patients_cannot_be_checked(first: Run, tmp_path: Path) ->
     assert "CANNOT BE CHECKED" in (tmp_path / "out/validation.html").read_text()
 
 
-@pytest.mark.parametrize("what", ["image", "patient"])
-def test_a_set_with_images_or_patients_of_training_stops_and_says_which(
+@pytest.mark.parametrize("what", ["image", "patient", "copy"])
+def test_a_set_with_images_copies_or_patients_of_training_stops_and_says_which(
     workspace: Path, tmp_path: Path, what: str
 ) -> None:
     place = draw(tmp_path / "set", workspace)
@@ -331,17 +380,58 @@ def test_a_set_with_images_or_patients_of_training_stops_and_says_which(
         known = next((workspace / "data/raw/train/1").glob("*.png"))
         shutil.copy(known, place / rows[0][0])
         expected = f"1 image is also in the set that the model was made from (1 train): train/{rows[0][1]}/{rows[0][0]}"
+    elif what == "copy":
+        for number, (image, _, _) in enumerate(rows[:4]):
+            known = sorted((workspace / "data/raw/train/1").glob("*.png"))[number]
+            saved_again(known, place / image, quality=75 - 10 * number, brightness=1 - 0.1 * number)
+        expected = (
+            "4 images are copies, saved again, of some in the set that the model was made from (4 train): "
+            f"train/{rows[0][1]}/{rows[0][0]} of train/1/"
+        )
     else:
         patient = next((workspace / "data/raw/train/1").glob("*.png")).name.partition("_")[0]
         listed(place, [(*rows[0][:2], patient), *rows[1:]])
         expected = "1 image shows a patient of the set that the model was made from (1 train)"
     said = validate(workspace, place, "--out", tmp_path / "out", fails=True)
-    assert expected in said and said.count("\n") == 1
+    assert expected in said and said.count("\n") == 1 and (what != "copy" or "(near-duplicate, likeness 0.99" in said)
     assert not (tmp_path / "out").exists()
     change(workspace, audit={"on_leak": "warn"})
     said = validate(workspace, place, "--out", tmp_path / "out")
     assert said.startswith("LEAKING: ")
     assert "LEAKING" in (tmp_path / "out/validation.html").read_text()
+
+
+def saved_again(source: Path, target: Path, quality: int, brightness: float) -> None:
+    """Save an image as a darkened JPEG, under the name of the target."""
+    image = cv2.imread(str(source), cv2.IMREAD_GRAYSCALE) * brightness
+    target.write_bytes(cv2.imencode(".jpg", image.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+
+
+def test_git_is_told_how_many_images_are_known_and_not_which() -> None:
+    def entry(image: str, patient: str, split: str = "") -> Entry:
+        return Entry(image, 0, split, patient, image)
+
+    found = external.shared_with([entry("a", "Anna", "train"), entry("b", "Bea", "test")], [entry("secret", "Anna")])
+    predicted = Predicted([], None, [], [], found)
+    known = "LEAKING: 1 image shows a patient of the set that the model was made from (1 train)"
+    assert predicted.leak(named=False) == f"{known}."
+    assert predicted.leak(named=True) == f"{known}: secret."
+
+
+def test_a_copy_of_a_copy_is_found_and_a_black_image_is_no_copy() -> None:
+    random = np.random.default_rng(1)
+    own = random.integers(0, 255, (8, 8, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8).transpose(2, 0, 1)
+    own = np.array([cv2.GaussianBlur(image, (0, 0), 3) for image in own])
+    black = np.zeros((64, 64), np.uint8)
+    darker = (0.8 * own[1]).astype(np.uint8)
+    pictures = np.stack([*own, black, darker, darker, own[0], 255 - own[2], black])
+    known = [Entry(f"own{place}", 0, "train", "", f"own{place}") for place in range(4)]
+    others = [Entry(f"new{place}", 0, "", "", f"new{place}") for place in range(5)]
+    (found,) = copies(known, others, pictures)
+    assert found.number == "4 images are copies, saved again, of some in the set that the model was made from (4 train)"
+    assert found.names.startswith("new0 of own1 (near-duplicate, likeness 0.99")
+    assert "new1 of own1 (" in found.names and "new2 of own0 (same pixels)" in found.names
+    assert copies(known, others[4:], np.concatenate([pictures[:4], pictures[-1:]])) == []
 
 
 def test_what_is_no_external_set_is_one_line(first: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ MORE_COLUMNS = ("exam", "laterality", "view", "laterality_from")
 """Columns that follow where a source tells them; then come those of the groups, then `bytes`."""
 GROUP = "group_"
 """Beginning of the column of a group, e.g. `group_density`."""
+IMAGES = "images.npy"
+"""The array of a prepared set."""
 BOTH_SIDES = "B"
 LATERALITIES = ("L", "R", BOTH_SIDES)
 """Left breast, right breast, both in one image."""
@@ -31,7 +34,7 @@ NAME_THE_PATIENTS = (
 """What to do where images have no patient."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One image: a row of index.csv."""
 
@@ -91,7 +94,7 @@ def read_index(folder: Path) -> list[Entry]:
     """
     path = folder / "index.csv"
     entries = []
-    for row in files.read_csv(path, COLUMNS):
+    for row in files.rows_of_csv(path, COLUMNS):
         if row["label"] not in ("0", "1"):
             raise UserError(f"{path}: label of {row['image']} is {row['label']!r}; allowed are 0 and 1")
         more = {name: row.get(name, "") for name in MORE_COLUMNS}
@@ -101,7 +104,7 @@ def read_index(folder: Path) -> list[Entry]:
         if not size.removeprefix("-").isdecimal():
             raise UserError(f"{path}: bytes of {row['image']} is {size!r}; it must be a whole number")
         groups = tuple((name.removeprefix(GROUP), row[name]) for name in row if (name or "").startswith(GROUP))
-        known = (row["split"], row["patient"], row["sha256"])
+        known = (sys.intern(row["split"]), row["patient"], row["sha256"])
         entries.append(Entry(row["image"], int(row["label"]), *known, groups=groups, bytes=int(size), **more))
     return entries
 
@@ -147,7 +150,7 @@ class OnImage(NamedTuple):
 
     image: str
     kind: str
-    """One of `imaging.headers.KINDS`."""
+    """The kind of finding that it becomes in the audit."""
     text: str
 
 
@@ -305,7 +308,7 @@ def load(prepared: Path) -> Dataset:
         UserError: a file is missing, or the array and the index differ in length.
 
     """
-    path = prepared / "images.npy"
+    path = prepared / IMAGES
     if not path.is_file():
         raise UserError(f"{path} does not exist: run `dvc repro`")
     images = np.load(path, mmap_mode="r")

@@ -3,17 +3,16 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from mammo.core import cluster, parallel
-from mammo.core.dataset import Delivered, Entry, OnDisk, new_array, write_delivered, write_remarks_on_images
+from mammo.core.dataset import IMAGES, Delivered, Entry, new_array, write_delivered, write_remarks_on_images
 from mammo.core.errors import UserError
+from mammo.core.model_info import Input
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
-from mammo.imaging.delivered import delivered
-from mammo.imaging.headers import Remark
 from mammo.imaging.readers import Readers, of_this_process
+from mammo.imaging.scanned import Properties, Remark, Scanned
 
 import cv2
 import numpy as np
@@ -39,7 +38,9 @@ def decode_all(
 
     """
     array = new_array(folder / "all.npy", len(entries), _size(preprocess))
-    read = [_Decoded()] * len(entries)
+    properties = [Properties(0, 0, 0, "")] * len(entries)
+    remarks: dict[int, list[Remark]] = {}
+    reasons: dict[int, str] = {}
     with Readers() as readers:
         decode = partial(_decode, None if cluster.address() else readers, raw.absolute(), preprocess)
         chunks = [
@@ -47,65 +48,53 @@ def decode_all(
         ]
         for chunk, results in parallel.as_done(decode, chunks, "preprocess", f"×{TOGETHER} images"):
             for position, result in enumerate(results, chunk * TOGETHER):
-                if result.pixels is not None:
-                    array[position] = result.pixels
-                read[position] = result._replace(pixels=None)
-    unreadable = {entry.image: of.reason for entry, of in zip(entries, read, strict=True) if of.reason}
+                if isinstance(result, str):
+                    reasons[position] = result
+                    continue
+                array[position], said, properties[position] = result
+                if said:
+                    remarks[position] = said
+    unreadable = {entries[position].image: reasons[position] for position in sorted(reasons)}
     _report(unreadable, preprocess.on_unreadable)
-    kept = [position for position, of in enumerate(read) if not of.reason]
+    kept = [position for position in range(len(entries)) if position not in reasons]
     _keep(folder, array, kept)
-    write_delivered(folder, [row for row in (of.row for of in read) if row])
     readable = [entries[position] for position in kept]
-    write_remarks_on_images(
-        folder, [(entries[position].image, *remark) for position in kept for remark in read[position].remarks]
-    )
+    write_delivered(folder, (Delivered(entries[position].image, *properties[position]) for position in kept))
+    said_of = ((entries[position].image, remarks.get(position, [])) for position in kept)
+    write_remarks_on_images(folder, ((image, *remark) for image, said in said_of for remark in said))
     if masks and masks.is_dir():
         _masks(raw, masks, readable, preprocess, folder / "masks.npy")
     return readable
 
 
-class _Decoded(NamedTuple):
-    """A file that was read."""
-
-    pixels: np.ndarray | None = None
-    row: Delivered | None = None
-    remarks: Sequence[Remark] = ()
-    reason: str = ""
-    """Why it cannot be read; empty if it can."""
-
-
-def _decode(readers: Readers | None, raw: Path, preprocess: Preprocess, names: Sequence[str]) -> list[_Decoded]:
-    """Read some images; without `readers`, by those of a worker's process."""
-    readers, decoded = readers or of_this_process(), []
+def _decode(readers: Readers | None, raw: Path, preprocess: Preprocess, names: Sequence[str]) -> list[Scanned | str]:
+    """Read images, without `readers` by those of a worker's process; a file that cannot be read gives the reason."""
+    readers, decoded = readers or of_this_process(), list[Scanned | str]()
     for name in names:
         try:
-            pixels, remarks = readers.scan(raw / name, _size(preprocess), preprocess)
-            decoded.append(_Decoded(pixels, delivered(name, raw / name), remarks))
+            decoded.append(readers.scan(raw / name, _size(preprocess), preprocess))
         except images.UnreadableError as error:
-            decoded.append(_Decoded(reason=str(error)))
+            decoded.append(str(error))
     return decoded
 
 
-def unmirrored(
-    raw: Path, entries: Sequence[Entry], preprocess: Preprocess, folder: Path
-) -> Callable[[int], np.ndarray]:
-    """Return a function that gives the image of an entry as delivered, not mirrored, by its position.
+def unmirrored(paths: Sequence[Path], array: np.ndarray, preprocess: Preprocess | Input) -> Callable[[int], np.ndarray]:
+    """Return a function that gives an image as delivered, not mirrored, by its position.
 
     Args:
-        raw: folder with the image files.
-        entries: the readable images, as `decode_all` returns them.
-        preprocess: settings of `decode_all`.
-        folder: folder to which `decode_all` wrote.
+        paths: the image files.
+        array: uint8, (n, height, width), the images as prepared.
+        preprocess: how they were prepared.
 
     """
     if not preprocess.canonical.chest_wall_left:
-        return OnDisk(folder / "images.npy").__getitem__
+        return lambda position: np.asarray(array[position])
     steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
     how, readers = preprocess.model_copy(update={"canonical": steps}), Readers()
-    return lambda position: readers.scan(raw / entries[position].image, _size(preprocess), how)[0]
+    return lambda position: readers.scan(paths[position], _size(preprocess), how).image
 
 
-def _size(preprocess: Preprocess) -> tuple[int, int]:
+def _size(preprocess: Preprocess | Input) -> tuple[int, int]:
     height, width = preprocess.size
     return height, width
 
@@ -126,9 +115,9 @@ def _report(unreadable: dict[str, str], on_unreadable: str) -> None:
 def _keep(folder: Path, array: np.memmap, kept: Sequence[int]) -> None:
     array.flush()
     if len(kept) == len(array):
-        (folder / "all.npy").rename(folder / "images.npy")
+        (folder / "all.npy").rename(folder / IMAGES)
         return
-    readable = new_array(folder / "images.npy", len(kept), array.shape[1:])
+    readable = new_array(folder / IMAGES, len(kept), array.shape[1:])
     for target, source in enumerate(kept):
         readable[target] = array[source]
     readable.flush()

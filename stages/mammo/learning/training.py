@@ -80,7 +80,7 @@ def fit_resumably(prepared: Path, train: Train, augment: Augment, history: Path,
     """
     networks.use_threads(train.threads)
     settings = {"train": train.model_dump(), "augment": augment.model_dump(), "instructions": instructions()}
-    inputs = [prepared / "images.npy", prepared / "index.csv", *networks.given(train.weights)]
+    inputs = [prepared / dataset.IMAGES, prepared / "index.csv", *networks.given(train.weights)]
     key = checkpoint.digest(settings, inputs)
     try:
         return fit(dataset.load(prepared), train, augment, history, state, key)

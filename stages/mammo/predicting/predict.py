@@ -59,15 +59,22 @@ class Predictor:
         trained = f"Model trained on {info.trained_on.in_words}."
         self._about = " ".join(filter(None, (trained, info.audit.sentence, NOTICE)))
 
-    def predict(self, paths: Sequence[Path], readers: Readers | None = None) -> Iterator[Answer]:
-        """Yield the answers in the order of `paths`, with a progress bar; memory use is constant."""
-        with readers or Readers() as open_readers:
-            yield from parallel.progress(self._answers(paths, open_readers), "predict", len(paths))
+    def predict(
+        self, paths: Sequence[Path], readers: Readers | None = None, pictures: np.ndarray | None = None
+    ) -> Iterator[Answer]:
+        """Yield the answers in the order of `paths`, with a progress bar; memory use is constant.
 
-    def _answers(self, paths: Sequence[Path], readers: Readers) -> Iterator[Answer]:
-        scans = read_ahead(paths, self.info, readers)
-        digits = len(str(len(paths)))
-        for first in range(0, len(paths), networks.BATCH):
+        Images as the network sees them are written to `pictures`, uint8, (paths, height, width), if it is given.
+        """
+        with readers or Readers() as open_readers:
+            scans = read_ahead(paths, self.info, open_readers)
+            if pictures is not None:
+                scans = _written(scans, pictures)
+            yield from parallel.progress(self._answers(scans, len(paths)), "predict", len(paths))
+
+    def _answers(self, scans: Iterator[Scan], number_of_paths: int) -> Iterator[Answer]:
+        digits = len(str(number_of_paths))
+        for first in range(0, number_of_paths, networks.BATCH):
             batch = list(islice(scans, networks.BATCH))
             outputs = self._outputs([scan.image for scan in batch if scan.image is not None])
             for number, scan in enumerate(batch, first + 1):
@@ -101,3 +108,11 @@ class Predictor:
         caption = f"{named}Probability of cancer {probability:.4f}: {reading}. {self._about}"
         heat_map_pictures.write(self._heatmaps / name, scan.image, heat, caption)
         return replace(answer, heatmap=name)
+
+
+def _written(scans: Iterator[Scan], pictures: np.ndarray) -> Iterator[Scan]:
+    """Yield the scans, each after its image was written to its place in `pictures`; unreadable ones leave it empty."""
+    for place, scan in enumerate(scans):
+        if scan.image is not None:
+            pictures[place] = scan.image
+        yield scan

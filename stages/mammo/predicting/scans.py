@@ -118,8 +118,8 @@ def _pixels(path: Path, info: ModelInfo, readers: Readers) -> tuple[np.ndarray, 
         limits.check_bytes(status.st_size)
     except OSError as error:
         raise images.UnreadableError(f"cannot be opened: {error.strerror}") from error
-    image, remarks = readers.scan(path, info.preprocess.size, info.preprocess)
-    return image, [remark.text for remark in remarks]
+    scanned = readers.scan(path, info.preprocess.size, info.preprocess)
+    return scanned.image, [remark.text for remark in scanned.remarks]
 
 
 def _unlike(image: np.ndarray, intensity: Mapping[str, float]) -> Iterator[str]:

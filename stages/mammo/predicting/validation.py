@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mammo.auditing.copies import copies
 from mammo.core import dataset, files, model_info, predictions, pseudonyms, revisions
 from mammo.core.dataset import LATERALITIES, Entry
 from mammo.core.errors import UserError
@@ -13,14 +14,16 @@ from mammo.core.model_info import ModelInfo
 from mammo.core.predictions import Prediction
 from mammo.core.settings import Audit, Evaluate, Params, Preprocess
 from mammo.core.wording import counted, shown
+from mammo.imaging import laterality, prepare
 from mammo.predicting import request
-from mammo.predicting.answers import GIVEN_UP, STRANGE
+from mammo.predicting.answers import GIVEN_UP, STRANGE, Answer
 from mammo.reporting import validation_page
 from mammo.reporting.validation_page import Results
-from mammo.scoring import Bootstrap, Cases, as_json, verdicts
+from mammo.scoring import Bootstrap, Cases, Unit, as_json, refuse_unscorable, verdicts
+from mammo.scoring.units import of_predictions
 from mammo.scoring.validation import External, Rules, for_terminal
 from mammo.sources import external
-from mammo.sources.external import Images
+from mammo.sources.external import Images, Shared
 
 import numpy as np
 
@@ -39,11 +42,19 @@ class Frozen(NamedTuple):
     """Its predictions for its own test split."""
     own_set: Sequence[Entry] | None
     """All images of its own set; None if they are not known here."""
+    pictures: np.ndarray | None
+    """uint8, (own set, height, width), these images as prepared, memory-mapped; None if they are not here."""
 
-    @property
-    def internal(self) -> Cases:
-        """The internal test split as cases."""
-        return _cases(self.test)
+    def internal(self, unit: Unit) -> Cases:
+        """Return the units of the internal test split.
+
+        Raises:
+            UserError: they cannot be scored.
+
+        """
+        units = of_predictions(self.test, unit)
+        refuse_unscorable(units, unit)
+        return units.cases()
 
 
 class Predicted(NamedTuple):
@@ -56,8 +67,15 @@ class Predicted(NamedTuple):
     """What differs from the model's own set, with the number of images; what could not be checked."""
     entries: Sequence[Entry]
     """The entries of the rows."""
-    leak: str = ""
-    """Which images are not new to the model, in a sentence that begins with LEAKING; empty if none is known."""
+    shared: Sequence[Shared] = ()
+    """Images that are not new to the model, if it was said to go on."""
+
+    def leak(self, named: bool) -> str:
+        """Return which images are not new to the model, in a sentence that begins with LEAKING; empty if all are.
+
+        With their names, which git must not keep, if `named`.
+        """
+        return f"LEAKING: {external.in_words(self.shared, named)}." if self.shared else ""
 
     @property
     def external(self) -> External:
@@ -77,11 +95,6 @@ class Predicted(NamedTuple):
         return External(labels, probabilities.astype(float), patients.astype(str), self.novel, exams, sides, groups)
 
 
-def _cases(rows: Sequence[Prediction]) -> Cases:
-    labels, probabilities, patients = zip(*((row.label, row.probability, row.patient) for row in rows), strict=True)
-    return Cases(labels, probabilities, patients)
-
-
 def frozen(model: Path, prepared: Path, test: Path) -> Frozen:
     """Read a finished model, its predictions for its own test split, and the index of its own set.
 
@@ -95,67 +108,87 @@ def frozen(model: Path, prepared: Path, test: Path) -> Frozen:
     index = prepared / "index.csv"
     known = index.is_file() and files.sha256(index) == info.index
     entries = pseudonyms.originals(dataset.read_index(prepared), pseudonyms.read(prepared)) if known else None
-    return Frozen(model, info, predictions.read(test), entries)
+    pictures = dataset.load(prepared).images if known and (prepared / dataset.IMAGES).is_file() else None
+    return Frozen(model, info, predictions.read(test), entries, pictures)
 
 
-def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool = False) -> Predicted:
-    """Predict the images of another set with a frozen model.
+def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool, warn: bool) -> Predicted:
+    """Predict the images of another set with a frozen model, and search them for copies of the model's own images.
 
     Args:
         model: the frozen model.
         images: of the other set.
         rule: of the threshold, one of `settings.ThresholdRule`.
         skip_unreadable: leave out unreadable images and say so, instead of raising an error.
+        warn: return copies instead of raising an error.
 
     Raises:
-        UserError: an image is unreadable, or all are.
+        UserError: an image is unreadable, or all are; some are copies.
 
     """
     from mammo.predicting.predict import Predictor  # imports TensorFlow, so after the checks
 
     threshold = model.info.thresholds[rule]
-    answers = list(Predictor(model.folder, model.info, threshold).predict(images.paths))
-    unreadable = [answer for answer in answers if answer.probability is None]
-    given_up = [answer for answer in unreadable if answer.reading == GIVEN_UP]
-    if given_up or (unreadable and not skip_unreadable):
-        named = "; ".join(f"{shown(answer.path)} {answer.reason}" for answer in unreadable[:EXAMPLES])
-        raise UserError(
-            f"{counted(len(unreadable), 'image')} of {len(answers)} cannot be read: {named}. Remove or replace them, "
-            "or set preprocess.on_unreadable to skip"
-        )
-    rows, warned, novel, kept = [], [], [], []
-    for entry, answer in zip(images.entries, answers, strict=True):
-        if answer.probability is not None:
-            called = int(answer.probability >= threshold)
-            rows.append(
-                Prediction(entry.image, entry.patient_key, entry.label, answer.probability, called, answer.calibrated)
-            )
-            warned.append([text for text in answer.warnings if text != STRANGE])
-            novel.append(STRANGE in answer.warnings)
-            kept.append(entry)
-    warnings = [
-        *_counted(warned),
-        *([f"{counted(len(unreadable), 'unreadable image')} left out"] if unreadable else []),
-    ]
+    own = np.empty((0, *model.info.preprocess.size), np.uint8) if model.pictures is None else model.pictures
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = dataset.new_array(Path(folder) / dataset.IMAGES, len(own) + len(images.paths), own.shape[1:])
+        pictures[: len(own)] = own
+        others = pictures[len(own) :]
+        answers = list(Predictor(model.folder, model.info, threshold).predict(images.paths, pictures=others))
+        unreadable = [answer for answer in answers if answer.probability is None]
+        refuse_unreadable(unreadable, len(answers), skip_unreadable)
+        read = [place for place, answer in enumerate(answers) if answer.probability is not None]
+        kept = [images.entries[place] for place in read]
+        found = [] if model.pictures is None else copies(model.own_set or [], images.entries, pictures)
+        refuse(found, images.folder, warn)
+        picture = prepare.unmirrored(images.paths, others, model.info.preprocess)
+        kept, of_sides = laterality.completed(kept, lambda position: picture(read[position]))
+    warned = [answers[place].warnings for place in read]
+    warnings = _counted([[text for text in texts if text != STRANGE] for texts in warned])
+    if unreadable:
+        warnings.append(f"{counted(len(unreadable), 'unreadable image')} left out")
     unseen = external.unseen_levels(model.own_set or [], kept)
-    notes = [*not_checked(model, images.entries), *images.remarks, *unseen, *warnings]
-    return Predicted(rows, np.array(novel), notes, kept)
+    notes = [*not_checked(model, images.entries), *images.remarks, *of_sides, *unseen, *warnings]
+    rows = [_row(entry, answers[place], threshold) for entry, place in zip(kept, read, strict=True)]
+    return Predicted(rows, np.array([STRANGE in texts for texts in warned]), notes, kept, found)
 
 
-def refuse_images_of_training(model: Frozen, images: Images, warn: bool = False) -> str:
-    """Return in one sentence, beginning with LEAKING, which images are not new to the model; empty if none is known.
+def _row(entry: Entry, answer: Answer, threshold: float) -> Prediction:
+    probability = float(answer.probability or 0)
+    called = int(probability >= threshold)
+    row = Prediction(entry.image, entry.patient_key, entry.label, probability, called, answer.calibrated)
+    return row._replace(breast=entry.laterality or None, exam=entry.exam or None)
+
+
+def refuse_unreadable(unreadable: Sequence[Answer], number: int, skip: bool) -> None:
+    """Raise an error if some of so many images cannot be read, unless they are skipped.
 
     Raises:
-        UserError: some are not new, and `warn` is false.
+        UserError: they cannot; or reading one reached a bound, which says nothing about the file.
 
     """
-    shared = external.shared_with(model.own_set or [], images.entries)
-    if shared and not warn:
+    given_up = [answer for answer in unreadable if answer.reading == GIVEN_UP]
+    if given_up or (unreadable and not skip) or len(unreadable) == number:
+        named = "; ".join(f"{shown(answer.path)} {answer.reason}" for answer in unreadable[:EXAMPLES])
         raise UserError(
-            f"{images.folder} is no external set: {shared}. Remove these images; if other women have the same numbers "
-            "there, give them others in the column patient of labels.csv. audit.on_leak: warn goes on and says so"
+            f"{counted(len(unreadable), 'image')} of {number} cannot be read: {named}. Remove or replace them, "
+            "or set preprocess.on_unreadable to skip"
         )
-    return f"LEAKING: {shared}." if shared else ""
+
+
+def refuse(found: Sequence[Shared], folder: Path, warn: bool) -> None:
+    """Raise an error if images of another set are not new to the model, unless `warn`.
+
+    Raises:
+        UserError: they are not.
+
+    """
+    if found and not warn:
+        raise UserError(
+            f"{folder} is no external set: {external.in_words(found)}. Remove these images; if other women have the "
+            "same numbers there, give them others in the column patient of labels.csv. audit.on_leak: warn goes on and "
+            "says so"
+        )
 
 
 def not_checked(model: Frozen, entries: Sequence[Entry]) -> list[str]:
@@ -165,6 +198,11 @@ def not_checked(model: Frozen, entries: Sequence[Entry]) -> list[str]:
         notes.append(
             "CANNOT BE CHECKED: the index of the model's own set is not here (`dvc pull data/prepared`), so whether "
             "its patients are in this set is unknown."
+        )
+    elif model.pictures is None:
+        notes.append(
+            "CANNOT BE CHECKED: the images of the model's own set are not here (`dvc pull data/prepared`), so whether "
+            "copies of them that were saved again are in this set is unknown."
         )
     if unknown := sum(not entry.patient for entry in entries):
         count = verdicts.without_patient(unknown, len(entries))
@@ -215,9 +253,7 @@ def of_table(model: Frozen, path: Path, rule: str) -> Predicted:
     ]
     if table.ignored:
         notes.append(f"columns that are not used: {', '.join(map(repr, table.ignored))}")
-    shared = external.shared_with(model.own_set or [], entries)
-    if shared:
-        raise UserError(f"{path} is no external set: {shared}")
+    refuse(external.shared_with(model.own_set or [], entries), path, warn=False)
     return Predicted(frozen_rows, None, [*not_checked(model, entries), *notes], entries)
 
 
@@ -228,15 +264,21 @@ def of_images(model: Frozen, images: Images, evaluate: Evaluate, preprocess: Pre
         UserError: an image cannot be read, or is not new to the model.
 
     """
-    leak = refuse_images_of_training(model, images, audit.on_leak == "warn")
-    predicted = predict(model, images, evaluate.threshold, preprocess.on_unreadable == "skip")
-    return predicted._replace(leak=leak, warnings=[*([leak] if leak else []), *predicted.warnings])
+    warn = audit.on_leak == "warn"
+    known = external.shared_with(model.own_set or [], images.entries)
+    refuse(known, images.folder, warn)  # before anything is read
+    predicted = predict(model, images, evaluate.threshold, preprocess.on_unreadable == "skip", warn)
+    predicted = predicted._replace(shared=[*known, *predicted.shared])
+    leak = predicted.leak(named=True)
+    return predicted._replace(warnings=[*([leak] if leak else []), *predicted.warnings])
 
 
 def score(model: Frozen, predicted: Predicted, name: str, evaluate: Evaluate) -> Results:
     """Score a frozen model on another set that it has predicted."""
-    rules = Rules(evaluate.threshold, evaluate.prevalence, Bootstrap(evaluate.seed, evaluate.resamples))
-    return validation_page.results(name, predicted.external, model.internal, model.info, rules, predicted.warnings)
+    bootstrap = Bootstrap(evaluate.seed, evaluate.resamples)
+    rules = Rules(evaluate.threshold, evaluate.prevalence, bootstrap, evaluate.unit)
+    internal = model.internal(rules.unit)
+    return validation_page.results(name, predicted.external, internal, model.info, rules, predicted.warnings)
 
 
 def run(source: Path, name: str, out: Path, revision: str | None, despite_phantoms: bool, params: Params) -> str:
@@ -294,5 +336,7 @@ def of_revision(revision: str, folder: Path) -> Frozen:
     test = revisions.fetch(TEST, revision, folder)
     with contextlib.suppress(UserError):  # said by `not_checked`
         revisions.fetch(PREPARED / "index.csv", revision, folder)
+        revisions.fetch(PREPARED / dataset.IMAGES, revision, folder)
+    with contextlib.suppress(UserError):  # there is none without pseudonyms
         revisions.fetch(PREPARED / pseudonyms.NAME, revision, folder)
     return frozen(model, folder / PREPARED, test)

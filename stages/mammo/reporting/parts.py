@@ -38,6 +38,8 @@ class Column(NamedTuple):
     levels: list[Part]
     sentences: list[str]
     """Whether the scores differ between the levels, and what cannot be computed."""
+    cases: str
+    """What is scored: images, breasts or exams."""
 
 
 def units(content: Mapping[str, Any]) -> list[Part]:
@@ -71,21 +73,22 @@ def unit_sentences(content: Mapping[str, Any]) -> list[str]:
     return [*said, *remarks(content["per_patient"])]
 
 
-def columns(content: Mapping[str, Any]) -> list[Column]:
-    """Return the subgroup columns of metrics/subgroups.json."""
+def columns(content: Mapping[str, Any], unit: str = "image") -> list[Column]:
+    """Return the subgroup columns of metrics/subgroups.json, which are of the headline's unit."""
     return [
         Column(
             name,
             [
                 Part(
                     level,
-                    f"{counted(of['images'], 'image')} of {counted(of['patients'], 'patient')}",
+                    f"{counted(of[f'{unit}s'], unit)} of {counted(of['patients'], 'patient')}",
                     f"{100 * of['prevalence']['value']:.0f}\N{NO-BREAK SPACE}%",
                     _scores(of),
                 )
                 for level, of in one["levels"].items()
             ],
-            [*_interactions(one["interaction"]), *_gaps(one)],
+            [*_interactions(one["interaction"]), *_gaps(one, unit)],
+            f"{unit}s",
         )
         for name, one in content.items()
     ]
@@ -105,11 +108,15 @@ def _interactions(tests: Mapping[str, Mapping[str, float]]) -> list[str]:
     return [f"Test of interaction: {verdict} between the levels (p, corrected for all columns and scores: {p_values})."]
 
 
-def _gaps(one: Mapping[str, Any]) -> list[str]:
+def _gaps(one: Mapping[str, Any], unit: str) -> list[str]:
     said = [
-        f"{level}: all images are of class {of['one_class']}, so the ROC AUC cannot be computed."
+        f"{level}: all {unit}s are of class {of['one_class']}, so the ROC AUC cannot be computed."
         for level, of in one["levels"].items()
         if "one_class" in of
+    ]
+    said += [
+        f"{level}: no {unit}, since none of its {counted(images, 'image')} shows one breast whose side is known."
+        for level, images in one.get("images_of_levels_without_cases", {}).items()
     ]
     if one["images_without_value"]:
         said.append(f"{counted(one['images_without_value'], 'image has', 'images have')} no value.")

@@ -175,7 +175,7 @@ class Run:
     @property
     def subgroups(self) -> list[Column]:
         """The subgroup columns with their levels."""
-        return parts.columns(self.metrics["subgroups"])
+        return parts.columns(self.metrics["subgroups"], self.unit)
 
     @property
     def auc_of_splits(self) -> list[Score]:

@@ -10,12 +10,14 @@ from mammo.core.model_info import ModelInfo
 from mammo.reporting import figures, pages, parts
 from mammo.reporting.parts import Column, Part
 from mammo.reporting.run import BEST
-from mammo.reporting.scored import Score
-from mammo.scoring import COMPARED, TITLES, Bootstrap, Cases, Interval, Table, as_json, reliability, roc_curve
+from mammo.reporting.scored import Score, score_of, title_of
+from mammo.scoring import COMPARED, Cases, Interval, Table, as_json, reliability, roc_curve
 from mammo.scoring.validation import External, Rules, validated
 
 import numpy as np
 
+LEAK = "LEAKING: not all images are new to the model."
+"""On pictures; the page names the images."""
 SCORES = (*COMPARED, "precision", "f1", "accuracy_at_half", "majority_accuracy")
 
 
@@ -28,6 +30,22 @@ class Told(NamedTuple):
     content: Mapping[str, Any]
     """As returned by `scoring.validation.validated`."""
     warnings: Sequence[str]
+
+    @property
+    def leaks(self) -> list[str]:
+        """The warnings that name images which are not new to the model."""
+        return [text for text in self.warnings if text.startswith("LEAKING")]
+
+    @property
+    def notices(self) -> list[str]:
+        """The warnings that stand before all else: of leaks, and of what could not be checked."""
+        return [text for text in self.warnings if text.startswith(("LEAKING", "CANNOT BE CHECKED"))]
+
+    @property
+    def differences(self) -> list[str]:
+        """The other warnings, as sentences."""
+        others = [text for text in self.warnings if text not in self.notices]
+        return [f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" for text in others]
 
 
 class Results(NamedTuple):
@@ -50,19 +68,9 @@ def results(
 ) -> Results:
     """Score a frozen model on an external set; `warnings` are what is said beside the scores."""
     told = Told(name, info, rules, validated(external, internal, info, rules), warnings)
-    return Results(told, curves(external, internal, info, rules.bootstrap))
-
-
-def curves(external: External, internal: Cases, info: ModelInfo, bootstrap: Bootstrap) -> Curves:
-    """Return the curves to be drawn."""
-    moved = None
-    if info.recalibration:
-        moved = Cases(external.labels, info.recalibration.calibrated(external.probabilities), external.patients)
-    return Curves(
-        roc_curve(internal, bootstrap),
-        roc_curve(external.cases, bootstrap),
-        reliability(external.cases, bootstrap, moved)[1],
-    )
+    cases, bootstrap = external.cases(rules.unit), rules.bootstrap
+    calibration = reliability(cases, bootstrap, external.recalibrated(info, rules.unit))[1]
+    return Results(told, Curves(roc_curve(internal, bootstrap), roc_curve(cases, bootstrap), calibration))
 
 
 def write_curves(folder: Path, drawn: Curves) -> None:
@@ -81,12 +89,11 @@ def page(scored: Results) -> str:
         change = told.content["change"]["roc_auc"]
         aucs = (change["internal"], told.content["roc_auc"])
         rows = [np.array(drawn.internal.rows), np.array(drawn.roc.rows)]
-        leak = [text for text in told.warnings if text.startswith("LEAKING")]
+        leak = [LEAK] if told.leaks else []
         title = "ROC curves, internal test and external set"
         figures.two_rocs(roc, rows, ("internal test", told.name), aucs, leak, title)
-        figures.calibration(
-            calibration, np.array(drawn.calibration.rows), f"External set {told.name}", "Calibration, external set"
-        )
+        caption = figures.plain(" ".join([*leak, f"External set {told.name}"]))
+        figures.calibration(calibration, np.array(drawn.calibration.rows), caption, "Calibration, external set")
         return pages.rendered_page("validation.html", told=told, rows=Rows(told), roc=roc, calibration=calibration)
 
 
@@ -94,10 +101,10 @@ class Rows:
     """Rows of the page's tables."""
 
     def __init__(self, told: Told) -> None:
-        self._content = told.content
+        self._content, self._unit = told.content, told.rules.unit
 
     def _score(self, key: str, interval: Interval) -> Score:
-        return Score(TITLES.get(key, key.replace("_", " ")), interval.value, interval.low, interval.high)
+        return score_of(key, vars(interval))
 
     @property
     def scores(self) -> list[Score]:
@@ -117,14 +124,14 @@ class Rows:
     @property
     def subgroups(self) -> list[Column]:
         """The subgroup columns with their levels."""
-        return parts.columns(as_json(self._content.get("subgroups", {})))
+        return parts.columns(as_json(self._content.get("subgroups", {})), self._unit)
 
     @property
     def changes(self) -> list[tuple[str, Score, Score, Score, float]]:
         """Title, internal score, external score, change and p."""
         return [
             (
-                TITLES[key],
+                title_of(key),
                 self._score(key, entry["internal"]),
                 self._score(key, self._content[key]),
                 self._score(key, entry["change"]),
@@ -155,6 +162,6 @@ class Rows:
 
     def _calibration(self, kinds: Sequence[Mapping[str, Interval] | None]) -> list[tuple[str, int, list[Score]]]:
         return [
-            (TITLES[key], BEST[key], [self._score(key, kind[key]) for kind in kinds if kind])
+            (title_of(key), BEST[key], [self._score(key, kind[key]) for kind in kinds if kind])
             for key in self._content["calibration"]
         ]

@@ -17,16 +17,15 @@ from mammo.scoring import (
     Cases,
     Change,
     Interval,
-    InUnits,
     Unit,
     delong_test,
-    in_units,
     mcnemar,
     paired_bootstrap,
     single_trainings,
     verdicts,
 )
 from mammo.scoring.rounding import p_value as _p
+from mammo.scoring.units import of_predictions
 
 import numpy as np
 
@@ -232,18 +231,13 @@ def _notes_of_unit(rows: Sequence[Prediction], unit: Unit) -> Iterator[str]:
     if unit == "image":
         return
     yield f"one case is one {unit}: only scores of the ranking are computed, since thresholds are those of images"
-    units = _units(rows, unit)
+    units = of_predictions(rows, unit)
     if left_out := units.without_side + units.both_sides:
         yield f"{left_out} of {counted(len(rows), 'image')} belong to no {unit}: their breast is unknown or both"
 
 
-def _units(rows: Sequence[Prediction], unit: Unit) -> InUnits:
-    each = [(row.label, row.probability, row.patient, row.exam or "", row.breast or "") for row in rows]
-    return in_units(unit, *(list(column) for column in zip(*each, strict=True)))
-
-
 def _cases(rows: Sequence[Prediction], unit: Unit) -> Cases:
-    units = _units(rows, unit)
+    units = of_predictions(rows, unit)
     if unit != "image" and not units.of_both_classes:
         raise UserError(
             f"no {unit}s of both classes are known here: --unit {unit} needs a column breast with L or R (or other "

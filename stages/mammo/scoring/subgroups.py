@@ -1,55 +1,55 @@
-"""Scores of subgroups of images, e.g. by vendor or density, and a test of whether the scores differ between them.
+"""Scores of subgroups, e.g. by vendor or density, and a test of whether the scores differ between them.
 
-A subgroup column gives each image a level, e.g. the vendor of its scanner. Per level the scores have the usual
-intervals over patients. Whether a score differs between the levels of a column is tested with Welch's test of means
-with unequal variances (Welch 1951, Biometrika 38:330); its degrees of freedom are the patients that determine a score.
-The variance of a level is the one that it has if all levels share their pooled score: that of independent patients
-times the design effect, from the bootstrap over patients (Rao & Scott 1992, Biometrics 48:577). So a level without any
-error has a variance too. Levels that share patients are correlated; the correlation is that of the patients' influence
-on the scores (Obuchowski 1997, Biometrics 53:567, for the ROC AUC). The p of all columns and scores are corrected
-together (Holm 1979, Scand. J. Statist. 6:65).
+A subgroup column gives each image a level, e.g. the vendor of its scanner. The cases of a level are its images, or the
+breasts or exams that its images make up. Per level the scores have the usual intervals over patients. Whether a score
+differs between the levels of a column is tested with Welch's test of means with unequal variances (Welch 1951,
+Biometrika 38:330); its degrees of freedom are the patients that determine a score. The variance of a level is the one
+that it has if all levels share their pooled score: that of independent patients times the design effect, from the
+bootstrap over patients (Rao & Scott 1992, Biometrics 48:577). So a level without any error has a variance too. Levels
+that share patients are correlated; the correlation is that of the patients' influence on the scores (Obuchowski 1997,
+Biometrics 53:567, for the ROC AUC). The p of all columns and scores are corrected together (Holm 1979, Scand. J.
+Statist. 6:65).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mammo.core.wording import counted
 from mammo.scoring.bootstrap import Bootstrap
-from mammo.scoring.cases import Cases
 from mammo.scoring.delong import placements
 from mammo.scoring.intervals import Interval, Resampled, design_effect, interval_of, of_area, of_proportion
 from mammo.scoring.measures import TITLES, area_and_decisions, share
 from mammo.scoring.paired import holm
-from mammo.scoring.rounding import p_value, with_interval
+from mammo.scoring.units import InUnits, Unit, in_units
 
 import numpy as np
 from scipy import stats
 
 SCORES = ("roc_auc", "sensitivity", "specificity")
 FEW = 5  # patients: a level whose score is determined by fewer is not in the test of interaction
-FOUND = 0.05  # corrected p below which a score is said to differ between levels
 DISTINCT = 0.95  # factor of correlations: levels with nearly the same patients would make the matrix singular
 
 
 @dataclass(frozen=True)
 class Level:
-    """The scores of the images of one level."""
+    """The scores of the cases of one level."""
 
     images: int
+    cases: int
+    """Number of cases: images, breasts or exams."""
     patients: int
     ill: int
     """Patients with cancer."""
     healthy: int
-    """Patients with a healthy image."""
+    """Patients with a healthy case."""
     prevalence: Interval
-    """Share of images with cancer."""
+    """Share of cases with cancer."""
     scores: Mapping[str, Interval]
     """By name in SCORES: without cancer specificity alone, without healthy images sensitivity alone."""
 
     @property
     def one_class(self) -> str:
-        """The class of all images; empty if there are both, so that the ROC AUC can be computed."""
+        """The class of all cases; empty if there are both, so that the ROC AUC can be computed."""
         return "" if "roc_auc" in self.scores else "cancer" if self.ill else "healthy"
 
 
@@ -62,13 +62,6 @@ class Interaction:
     """p, corrected for the number of columns and scores."""
     tested: int
     """Number of levels in the test, which have at least FEW patients."""
-    least: str
-    """The level with the lowest score, of those tested."""
-
-    @property
-    def found(self) -> bool:
-        """Whether the score differs between levels."""
-        return self.corrected < FOUND
 
 
 @dataclass(frozen=True)
@@ -80,12 +73,15 @@ class Subgroups:
     """By score; without the scores of which fewer than two levels could be tested."""
     without_value: int
     """Images that have no level."""
+    without_cases: Mapping[str, int]
+    """Levels that have no case, since the breast of none of their images is known, with their number of images."""
+    unit: Unit
+    """What is one case."""
 
 
 class _Estimate(NamedTuple):
     """A score of one level."""
 
-    level: str
     value: float
     variance: Callable[[float], float]
     """Variance of the score if its true value is the argument."""
@@ -101,6 +97,9 @@ def in_subgroups(
     groups: Mapping[str, Any],
     threshold: float,
     bootstrap: Bootstrap,
+    unit: Unit = "image",
+    exams: Any = None,
+    laterality: Any = None,
 ) -> dict[str, Subgroups]:
     """Return the scores of every level of every column, and whether they differ between levels.
 
@@ -111,58 +110,84 @@ def in_subgroups(
         groups: for each column, the level of each image, (n,) str; "" is unknown.
         threshold: operating point, chosen on validation.
         bootstrap: the resamples.
+        unit: what is one case. A breast or exam with images of several levels is a case of each, made of these images.
+        exams: (n,) as for `units.in_units`.
+        laterality: (n,) as for `units.in_units`.
 
     Returns:
         The columns in the order of `groups`; levels are sorted by name.
 
     """
-    labels, probabilities = np.asarray(labels).astype(int), np.asarray(probabilities, dtype=np.float64)
-    patients = np.asarray(patients).astype(str)
-    scored, tests = {}, {}
+    blank = np.full(len(labels), "")
+    known = [blank if each is None else each for each in (exams, laterality)]
+    images = [np.asarray(each) for each in (labels, probabilities, patients, *known)]
+    columns: dict[str, _Scored] = {}
+    tests: dict[str, tuple[float, int]] = {}
     for column, values in groups.items():
-        of_image = np.asarray(values).astype(str)
-        levels: dict[str, Level] = {}
-        estimates: dict[str, list[_Estimate]] = {score: [] for score in SCORES}
-        for level in sorted(set(of_image.tolist()) - {""}):
-            held = of_image == level
-            levels[level], resampled = _level(labels[held], probabilities[held], patients[held], threshold, bootstrap)
-            for score, drawn in resampled.items():
-                part = _Part(level, score, labels, probabilities, patients, held, threshold)
-                estimates[score] += _estimates(part, drawn, levels[level])
-        scored[column] = (levels, int(np.sum(of_image == "")))
-        for score, each in estimates.items():
+        columns[column] = _scored(images, np.asarray(values).astype(str), unit, threshold, bootstrap)
+        for score, each in columns[column].estimates.items():
             if len(each) > 1:
-                tests[f"{column}\n{score}"] = (differing(each), len(each), min(each, key=lambda one: one.value).level)
-    corrected = holm({key: p for key, (p, _, _) in tests.items()})
+                tests[f"{column}\n{score}"] = (differing(each), len(each))
+    corrected = holm({key: p for key, (p, _) in tests.items()})
     return {
         column: Subgroups(
-            levels,
+            scored.levels,
             {
-                score: Interaction(tests[key][0], corrected[key], *tests[key][1:])
+                score: Interaction(tests[key][0], corrected[key], tests[key][1])
                 for score in SCORES
                 if (key := f"{column}\n{score}") in tests
             },
-            without,
+            int(np.sum(np.asarray(groups[column]).astype(str) == "")),
+            scored.without_cases,
+            unit,
         )
-        for column, (levels, without) in scored.items()
+        for column, scored in columns.items()
     }
 
 
-def _level(
-    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, threshold: float, bootstrap: Bootstrap
-) -> tuple[Level, dict[str, Resampled]]:
-    """Return a level, and its scores on every resample if it has images of both classes."""
-    called = probabilities >= threshold
+class _Scored(NamedTuple):
+    """The levels of one column, and what their test of interaction needs."""
+
+    levels: dict[str, Level]
+    without_cases: dict[str, int]
+    estimates: dict[str, list[_Estimate]]
+    """By score."""
+
+
+def _scored(
+    images: Sequence[np.ndarray], level_of: np.ndarray, unit: Unit, threshold: float, bootstrap: Bootstrap
+) -> _Scored:
+    """Score the levels of one column; `images`: labels, probabilities, patients, exams and sides, (n,) each."""
+    names = np.unique(images[2].astype(str))
+    scored = _Scored({}, {}, {score: [] for score in SCORES})
+    for level in sorted(set(level_of.tolist()) - {""}):
+        held = level_of == level
+        cases, number = in_units(unit, *(each[held] for each in images)), int(held.sum())
+        if not len(cases.labels):
+            scored.without_cases[level] = number
+            continue
+        scored.levels[level], resampled = _level(cases, number, threshold, bootstrap)
+        for score, drawn in resampled.items():
+            part = _Part(score, cases, names, threshold)
+            scored.estimates[score].extend(_estimates(part, drawn, scored.levels[level]))
+    return scored
+
+
+def _level(cases: InUnits, images: int, threshold: float, bootstrap: Bootstrap) -> tuple[Level, dict[str, Resampled]]:
+    """Return a level, and its scores on every resample if it has cases of both classes."""
+    labels, patients = cases.labels, cases.patients
+    called = cases.probabilities >= threshold
     resampled: dict[str, Resampled] = {}
-    if len(np.unique(labels)) == 2:
-        cases = Cases(labels, probabilities, patients)
-        resampled = area_and_decisions(cases, called[cases.order], bootstrap)
-        known = {score: interval_of(cases, score, drawn) for score, drawn in resampled.items()}
+    if cases.of_both_classes:
+        ordered = cases.cases()
+        resampled = area_and_decisions(ordered, called[ordered.order], bootstrap)
+        known = {score: interval_of(ordered, score, drawn) for score, drawn in resampled.items()}
     elif labels[0] == 1:
         known = {"sensitivity": share(called, patients, bootstrap)}
     else:
         known = {"specificity": share(~called, patients, bootstrap)}
     level = Level(
+        images,
         len(labels),
         len(np.unique(patients)),
         len(np.unique(patients[labels == 1])),
@@ -180,6 +205,7 @@ def as_metrics(columns: Mapping[str, Subgroups]) -> dict[str, Any]:
             "levels": {
                 name: {
                     "images": level.images,
+                    **({} if each.unit == "image" else {f"{each.unit}s": level.cases}),
                     "patients": level.patients,
                     "patients_with_cancer": level.ill,
                     "prevalence": level.prevalence,
@@ -193,6 +219,7 @@ def as_metrics(columns: Mapping[str, Subgroups]) -> dict[str, Any]:
                 for score, test in each.interactions.items()
             },
             "images_without_value": each.without_value,
+            **({"images_of_levels_without_cases": dict(each.without_cases)} if each.without_cases else {}),
         }
         for column, each in columns.items()
     }
@@ -202,16 +229,17 @@ ROW = ("row", "value", "low", "high", "images", "patients", "data")
 """Columns of plots/subgroups.csv."""
 
 
-def as_rows(columns: Mapping[str, Subgroups], overall: Level, data: str) -> list[tuple[Any, ...]]:
-    """Return the rows of plots/subgroups.csv, a forest plot: for each score that of all images, then of each level.
+def as_rows(columns: Mapping[str, Subgroups], overall: Level, data: str, unit: Unit = "image") -> list[tuple[Any, ...]]:
+    """Return the rows of plots/subgroups.csv, a forest plot: for each score that of all cases, then of each level.
 
     Args:
         columns: the subgroups.
-        overall: all images as one level.
+        overall: all cases as one level.
         data: caption of the plot.
+        unit: what is one case.
 
     """
-    levels = {"all images": overall} | {
+    levels = {f"all {unit}s": overall} | {
         f"{column} {name}": level for column, each in columns.items() for name, level in each.levels.items()
     }
     return [
@@ -239,51 +267,18 @@ def _harmless(name: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in name).replace("<", "‹").replace(">", "›")
 
 
-def overall(labels: Any, probabilities: Any, patients: Any, threshold: float, bootstrap: Bootstrap) -> Level:
-    """Return all images as one level."""
-    return _level(
-        np.asarray(labels), np.asarray(probabilities), np.asarray(patients).astype(str), threshold, bootstrap
-    )[0]
-
-
-def remarks(columns: Mapping[str, Subgroups]) -> list[str]:
-    """Return what readers of the subgroups must know: differences, levels of one class, images without a level."""
-    said = []
-    for column, each in columns.items():
-        for score, test in each.interactions.items():
-            if test.found:
-                low = each.levels[test.least].scores[score]
-                said.append(
-                    f"{_title(score)} differs between the levels of {column} (p {p_value(test.corrected)}, corrected "
-                    f"for the number of tests); it is lowest for {test.least}, {with_interval(**vars(low))}."
-                )
-        for name, level in each.levels.items():
-            if level.one_class:
-                said.append(
-                    f"{column} {name}: all {counted(level.images, 'image')} {'is' if level.images == 1 else 'are'} of "
-                    f"class {level.one_class}; the ROC AUC cannot be computed."
-                )
-        if len(each.levels) < 2:
-            said.append(f"{column} has one level in this split: there is nothing to compare.")
-        elif not each.interactions:
-            said.append(
-                f"{column}: fewer than two levels have {FEW} patients with and without cancer; whether the scores "
-                "differ cannot be checked."
-            )
-        if each.without_value:
-            said.append(f"{column} is unknown for {counted(each.without_value, 'image')}, which no level holds.")
-    return said
+def overall(cases: InUnits, images: int, threshold: float, bootstrap: Bootstrap) -> Level:
+    """Return all cases, which are of so many images, as one level."""
+    return _level(cases, images, threshold, bootstrap)[0]
 
 
 class _Part(NamedTuple):
-    """The images of one level among all, and the score to compute."""
+    """The cases of one level, and the score to compute."""
 
-    level: str
     score: str
-    labels: np.ndarray
-    probabilities: np.ndarray
-    patients: np.ndarray
-    held: np.ndarray
+    cases: InUnits
+    names: np.ndarray
+    """(all patients,) sorted."""
     threshold: float
 
 
@@ -299,12 +294,12 @@ def _estimates(part: _Part, resampled: Resampled, level: Level) -> Iterator[_Est
 
     drawn = resampled.resamples[~np.isnan(resampled.resamples)]
     factor = design_effect(resampled.value, drawn, support, independent)
-    yield _Estimate(part.level, resampled.value, lambda at: factor * independent(at), _influence(part), support)
+    yield _Estimate(resampled.value, lambda at: factor * independent(at), _influence(part), support)
 
 
 def _influence(part: _Part) -> np.ndarray:
-    """Return what each patient adds to the difference of the score from its expectation, (patients,)."""
-    labels, probabilities = part.labels[part.held], part.probabilities[part.held]
+    """Return what each patient adds to the difference of the score from its expectation, (all patients,)."""
+    labels, probabilities = part.cases.labels, part.cases.probabilities
     each = np.zeros(len(labels))
     if part.score == "roc_auc":
         above, below = placements(labels, probabilities)
@@ -314,8 +309,7 @@ def _influence(part: _Part) -> np.ndarray:
         of_class = labels == (part.score == "sensitivity")
         called = (probabilities >= part.threshold)[of_class]
         each[of_class] = (called - called.mean()) / len(called)
-    names, patient = np.unique(part.patients, return_inverse=True)
-    return np.bincount(patient[part.held], each, len(names))
+    return np.bincount(np.searchsorted(part.names, part.cases.patients), each, len(part.names))
 
 
 def differing(levels: Sequence[_Estimate]) -> float:

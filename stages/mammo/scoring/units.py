@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mammo.core.dataset import BOTH_SIDES
 from mammo.core.errors import UserError
+from mammo.core.predictions import Prediction
 from mammo.core.wording import SPLIT_NAMES, counted
 from mammo.scoring.bootstrap import Bootstrap
 from mammo.scoring.cases import Cases
@@ -98,6 +99,12 @@ def in_units(
         keys, of_breasts, scored = _combined(keys[:, :2], of_breasts, scored, "mean" if unit == "exam_mean" else "max")
     names = np.array([" ".join(filter(None, key)) for key in keys.tolist()], dtype=str)
     return InUnits(names, of_breasts, scored, keys[:, 0], **left_out)
+
+
+def of_predictions(rows: Sequence[Prediction], unit: Unit) -> InUnits:
+    """Combine the rows of a table of predictions into units."""
+    each = [(row.label, row.probability, row.patient, row.exam or "", row.breast or "") for row in rows]
+    return in_units(unit, *(list(column) for column in zip(*each, strict=True)))
 
 
 def _combined(

@@ -16,7 +16,7 @@ from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import p_value, rounded, with_interval
 from mammo.scoring.subgroups import as_metrics, in_subgroups
 from mammo.scoring.thresholds import operating_points
-from mammo.scoring.units import breakdown
+from mammo.scoring.units import InUnits, Unit, breakdown, in_units, refuse_unscorable
 from mammo.scoring.unpaired import unpaired_changes
 
 import numpy as np
@@ -50,15 +50,27 @@ class External(NamedTuple):
         exams, sides = (unknown if each is None else each for each in (self.exams, self.laterality))
         return {"patients": self.patients, "exams": exams, "laterality": sides}
 
-    @property
-    def cases(self) -> Cases:
-        """The images as cases.
+    def in_units(self, unit: Unit = "image", probabilities: np.ndarray | None = None) -> InUnits:
+        """Return what the headline scores are of; with other probabilities of the images, (n,), if they are given."""
+        return in_units(unit, self.labels, self.probabilities if probabilities is None else probabilities, **self.known)
+
+    def cases(self, unit: Unit = "image", probabilities: np.ndarray | None = None) -> Cases:
+        """Return the units as cases.
 
         Raises:
             UserError: only one class is present.
 
         """
-        return Cases(self.labels, self.probabilities, self.patients, split="external")
+        return self.in_units(unit, probabilities).cases("external")
+
+    def recalibrated(self, info: ModelInfo, unit: Unit = "image") -> Cases | None:
+        """Return the units by the model's own recalibration; None if it has none."""
+        return self.cases(unit, info.recalibration.calibrated(self.probabilities)) if info.recalibration else None
+
+    def part(self, held: np.ndarray) -> "External":
+        """Return some of the images, without their groups; `held`: (n,) bool."""
+        known = {name: values[held] for name, values in self.known.items()}
+        return External(self.labels[held], self.probabilities[held], novel=None, **known)
 
 
 class Rules(NamedTuple):
@@ -69,6 +81,8 @@ class Rules(NamedTuple):
     prevalence: float | str
     """As `evaluate.prevalence`: a share, or `none`."""
     bootstrap: Bootstrap
+    unit: Unit = "image"
+    """As `evaluate.unit`: of the headline scores, their changes, operating points, calibration and subgroups."""
 
 
 def validated(external: External, internal: Cases, info: ModelInfo, rules: Rules) -> dict[str, Any]:
@@ -76,7 +90,7 @@ def validated(external: External, internal: Cases, info: ModelInfo, rules: Rules
 
     Args:
         external: the predictions for the other set.
-        internal: those for the test split of the model's own set; no patient is in both.
+        internal: the test split of the model's own set in the unit of `rules`; no patient is in both.
         info: the model's, with its locked thresholds and recalibration.
         rules: how to score.
 
@@ -84,35 +98,43 @@ def validated(external: External, internal: Cases, info: ModelInfo, rules: Rules
         The headline scores at the locked threshold; `change`: of the scores that do not depend on the share of cancer,
         from the internal test to this set; `operating_points`, with `at_prevalence` if one is given; `calibration`, and
         `recalibrated` by the model's own recalibration; `recalibrated_here`: see there; `units`: scores per image,
-        breast and exam; `subgroups`, if there are groups; `novel`: share of novel images.
+        breast and exam; `subgroups`, if there are groups; `novel`: share of novel images; `unit`, unless it is the
+        image.
+
+    Raises:
+        UserError: images are of one class, or the unit cannot be scored.
 
     """
-    cases, threshold = external.cases, info.thresholds[rules.threshold]
-    points: dict[str, Any] = operating_points(cases, info.thresholds, rules.bootstrap)
+    units, threshold = external.in_units(rules.unit), info.thresholds[rules.threshold]
+    refuse_unscorable(units, rules.unit, "external")
+    cases, bootstrap = units.cases("external"), rules.bootstrap
+    points: dict[str, Any] = operating_points(cases, info.thresholds, bootstrap)
     if rules.prevalence != "none":
         points["at_prevalence"] = at_prevalence(points, float(rules.prevalence))
     content: dict[str, Any] = {
-        **scores(cases, threshold, rules.bootstrap),
-        "change": changes(internal, cases, threshold, rules.bootstrap),
+        **scores(cases, threshold, bootstrap),
+        "change": changes(internal, cases, threshold, bootstrap),
         "operating_points": points,
-        "calibration": calibration(cases, rules.bootstrap),
+        "calibration": calibration(cases, bootstrap),
     }
-    if info.recalibration:
-        moved = Cases(external.labels, info.recalibration.calibrated(external.probabilities), external.patients)
-        content["recalibrated"] = calibration(moved, rules.bootstrap)
-    if here := recalibrated_here(external, rules.bootstrap):
+    if moved := external.recalibrated(info, rules.unit):
+        content["recalibrated"] = calibration(moved, bootstrap)
+    if here := recalibrated_here(external, bootstrap, rules.unit):
         content["recalibrated_here"] = here
-    content["units"] = breakdown(external.labels, external.probabilities, external.known, threshold, rules.bootstrap)
+    images, known = (external.labels, external.probabilities), external.known
+    content["units"] = breakdown(*images, known, threshold, bootstrap)
     if external.groups:
-        each = (external.labels, external.probabilities, external.patients)
-        content["subgroups"] = as_metrics(in_subgroups(*each, external.groups, threshold, rules.bootstrap))
+        patients, exams, sides = known.values()
+        each = (*images, patients, external.groups, threshold, bootstrap)
+        content["subgroups"] = as_metrics(in_subgroups(*each, rules.unit, exams, sides))
     if external.novel is not None:
-        content["novel"] = share(external.novel, external.patients, rules.bootstrap)
+        content["novel"] = share(external.novel, external.patients, bootstrap)
     return {
         **content,
         "threshold": {"value": threshold},
-        "images": {"healthy": int((~cases.labels).sum()), "cancer": int(cases.labels.sum())},
+        "images": {"healthy": int((external.labels == 0).sum()), "cancer": int((external.labels == 1).sum())},
         "patients": {"value": len(cases.cancer)},
+        **({} if rules.unit == "image" else {"unit": rules.unit}),
     }
 
 
@@ -123,30 +145,27 @@ def changes(internal: Cases, external: Cases, threshold: float, bootstrap: Boots
     return {name: {"internal": change.a, "change": change.change, "p": change.p} for name, change in found.items()}
 
 
-def recalibrated_here(external: External, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return what a recalibration learned on a share of the external patients gives on the others.
+def recalibrated_here(external: External, bootstrap: Bootstrap, unit: Unit = "image") -> dict[str, Any]:
+    """Return what a recalibration learned on the images of a share of the external patients gives on the others.
 
     Patients with and without cancer are drawn separately, a fifth of each, at least one.
 
     Returns:
-        `learned_on`: number of patients; `before` and `after`: calibration of the other patients' images by the raw and
+        `learned_on`: number of patients; `before` and `after`: calibration of the other patients' units by the raw and
         by the newly recalibrated probability. Empty if either part would lack a class.
 
     """
     learning = np.isin(external.patients, drawn_patients(external, bootstrap.seed))
+    rest = external.part(~learning)
     try:
-        first, rest = (
-            Cases(external.labels[part], external.probabilities[part], external.patients[part])
-            for part in (learning, ~learning)
-        )
+        first, before = external.part(learning).cases(), rest.cases(unit)
     except UserError:  # one class: there are too few patients
         return {}
-    probabilities = learned_recalibration(first).calibrated(external.probabilities[~learning])
-    moved = Cases(external.labels[~learning], probabilities, external.patients[~learning])
+    after = rest.cases(unit, learned_recalibration(first).calibrated(rest.probabilities))
     return {
         "learned_on": {"value": len(first.cancer)},
-        "before": calibration(rest, bootstrap),
-        "after": calibration(moved, bootstrap),
+        "before": calibration(before, bootstrap),
+        "after": calibration(after, bootstrap),
     }
 
 

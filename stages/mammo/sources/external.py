@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ def images(folder: Path, data: Data, name: str = "") -> Images:
         found, remarks = own.listed(folder, data.patient), own.remarks(folder)
     else:
         found, remarks = own.classes(folder, data.patient), []
-    entries = [Entry(**{**vars(one.entry), "sha256": _hash(one.path)}) for one in found]
+    entries = [replace(one.entry, sha256=_hash(one.path)) for one in found]
     for label, kind in enumerate(("healthy", "cancer")):
         if not any(entry.label == label for entry in entries):
             raise UserError(f"{folder} holds no {kind} image (label {label}): nothing can be scored on one class")
@@ -61,8 +62,38 @@ def _hash(path: Path) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def shared_with(own_set: Sequence[Entry], other: Sequence[Entry]) -> str:
-    """Return in one sentence which images of another set are not new to a model; empty if all are.
+class Shared(NamedTuple):
+    """Images of another set that are not new to a model, for one reason."""
+
+    number: str
+    """How many, why, and in which splits of the model's own set they or their patients are."""
+    names: str
+    """Some of them."""
+
+
+def in_words(found: Sequence[Shared], named: bool = True) -> str:
+    """Return in one sentence which images are not new; `named`: with their names, which git must not keep."""
+    return "; ".join(f"{each.number}: {each.names}" if named else each.number for each in found)
+
+
+def shared(one: str, several: str, splits: Sequence[str], names: Sequence[str]) -> Shared:
+    """Return images that are not new.
+
+    Args:
+        one: what is said of one image, before the words for the model's own set.
+        several: the same of several images.
+        splits: for each image, the split of the own set in which it or its patient is.
+        names: of the images.
+
+    """
+    where = ", ".join(f"{splits.count(name)} {name}" for name in SPLITS if name in splits)
+    more = ", …" if len(names) > EXAMPLES else ""
+    number = f"{counted(len(names), one, several)} the set that the model was made from ({where})"
+    return Shared(number, ", ".join(names[:EXAMPLES]) + more)
+
+
+def shared_with(own_set: Sequence[Entry], other: Sequence[Entry]) -> list[Shared]:
+    """Return which images of another set are not new to a model; none if all are, as far as files and patients tell.
 
     An image is not new if its file, or another image of its patient, is in the model's own set, in whatever split.
     """
@@ -70,16 +101,15 @@ def shared_with(own_set: Sequence[Entry], other: Sequence[Entry]) -> str:
     patients = {entry.patient: entry.split for entry in own_set if entry.patient}
     same = [entry for entry in other if entry.sha256 in hashes]
     known = [entry for entry in other if entry.sha256 not in hashes and entry.patient in patients]
-    parts = []
-    for entries, what in ((same, "is also in"), (known, "shows a patient of")):
+    found = []
+    for entries, one, several in (
+        (same, "image is also in", "images are also in"),
+        (known, "image shows a patient of", "images show a patient of"),
+    ):
         if entries:
             splits = [hashes.get(entry.sha256) or patients[entry.patient] for entry in entries]
-            where = ", ".join(f"{splits.count(name)} {name}" for name in SPLITS if name in splits)
-            named = ", ".join(entry.image for entry in entries[:EXAMPLES]) + (", …" if len(entries) > EXAMPLES else "")
-            several = {"is also in": "are also in", "shows a patient of": "show a patient of"}[what]
-            phrase = counted(len(entries), f"image {what}", f"images {several}")
-            parts.append(f"{phrase} the set that the model was made from ({where}): {named}")
-    return "; ".join(parts)
+            found.append(shared(one, several, splits, [entry.image for entry in entries]))
+    return found
 
 
 def unseen_levels(own_set: Sequence[Entry], other: Sequence[Entry]) -> list[str]:
