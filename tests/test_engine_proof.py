@@ -26,8 +26,9 @@ pytestmark = pytest.mark.proof
 SIDE_BY_SIDE = block("Folds side by side")
 
 
-def on(where: Cluster) -> dict[str, str]:
-    return {**os.environ, engine.VARIABLE: where.address}
+def on(where: Cluster, clone: Path) -> dict[str, str]:
+    """An environment that names the cluster, in which `mammo` is that of the clone."""
+    return {**os.environ, engine.VARIABLE: where.address, "PYTHONPATH": str(clone / "stages")}
 
 
 def small_cross_validation(folder: Path) -> Path:
@@ -70,7 +71,7 @@ def test_cross_validation_side_by_side_gives_the_bytes_of_a_serial_one(first: Ru
     assert outcome(copies[0]) == outcome(source)
     workers = clone(source, tmp_path / "workers")
     with cluster(tmp_path / "dask", workers, workers) as two:
-        started = subprocess.Popen(["mammo", "distribute"], cwd=copies[1] / "cv", env=on(two))
+        started = subprocess.Popen(["mammo", "distribute"], cwd=copies[1] / "cv", env=on(two, copies[1]))
         lock = copies[1] / "cv/dvc.lock"
         until(lock.is_file, 200)
         started.send_signal(signal.SIGKILL)
@@ -81,7 +82,7 @@ def test_cross_validation_side_by_side_gives_the_bytes_of_a_serial_one(first: Ru
         os.kill(victim, signal.SIGKILL)
         until(lambda: not [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], 20)
         begun = time.monotonic()
-        done = run(copies[1] / "cv", "mammo", "distribute", environment=on(two))
+        done = run(copies[1] / "cv", "mammo", "distribute", environment=on(two, copies[1]))
         seconds["mammo distribute, two workers, killed and started again"] = time.monotonic() - begun
         assert not [name for name in finished if f"{name}: begun" in done.stdout]
         assert two.executed() > 0
@@ -96,7 +97,7 @@ def test_queued_experiments_train_on_the_workers(first: Run, tmp_path: Path) -> 
     for epochs in (1, 2):
         dvc(folder, "exp", "run", "--queue", "-S", f"train.epochs={epochs}")
     with cluster(tmp_path / "dask", workers, workers) as two:
-        run(folder, "mammo", "distribute", environment=on(two))
+        run(folder, "mammo", "distribute", environment=on(two, folder))
         assert two.executed() > 0, "the trainings"
     (shown,) = [entry for entry in asked(folder, "exp", "show") if entry.get("experiments")]
     epochs = {
@@ -136,7 +137,7 @@ def test_real_mammograms_give_the_same_bytes_though_a_worker_is_killed(
     took: dict[str, list[float]] = {}
     with cluster(tmp_path / "dask", workers, workers) as two:
         results = []
-        for environment in (dict(os.environ), on(two)):
+        for environment in (dict(os.environ), on(two, folder)):
             for name, paths in [*stages.items(), ("predict", predict)]:
                 command = predict if name == "predict" else (sys.executable, f"stages/{name}.py", *paths)
                 begun, before = time.monotonic(), two.executed()
