@@ -1,6 +1,7 @@
 """Time and memory of the audit's search for copies, up to a million thumbnails.
 
-    python bench/duplicates.py [NUMBER …]       # by default 54,706, the size of the RSNA 2023 training set
+    python bench/duplicates.py [NUMBER …]            # by default 54,706, the size of the RSNA 2023 training set
+    python bench/duplicates.py --search NUMBER …     # without registering the pairs of neighbours, at a cost per pair
     MAMMOGRAMS=FOLDER python bench/duplicates.py --real
 
 The thumbnails are generated: a breast outline of random shape and side, filled with power-law texture of random
@@ -30,7 +31,7 @@ from measure import ROOT, heading
 
 sys.path.insert(0, str(ROOT / "stages"))
 
-from mammo.auditing import thumbnails
+from mammo.auditing import duplicates, thumbnails
 from mammo.auditing.duplicates import THUMBNAIL, same_images
 from mammo.core import parallel
 from mammo.core.randomness import generator
@@ -211,7 +212,10 @@ def main(numbers: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--real"]:
+    arguments = sys.argv[1:]
+    if arguments == ["--real"]:
         real(Path(os.environ["MAMMOGRAMS"]))
     else:
-        main([int(number) for number in sys.argv[1:]] or [RSNA_IMAGES])
+        if arguments[:1] == ["--search"]:
+            duplicates._registered = lambda *_: None
+        main([int(number) for number in arguments if number.isdecimal()] or [RSNA_IMAGES])

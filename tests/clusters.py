@@ -1,6 +1,7 @@
 """Real Dask clusters on loopback for tests: a scheduler, and workers that run a clone's code."""
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import psutil
 
 STARTED = 60  # seconds
@@ -48,27 +50,27 @@ class Cluster:
         until(lambda: self.workers() - before)
         return started
 
-    def client(self) -> Any:
+    @functools.cached_property
+    def _client(self) -> Any:
         from distributed import Client
 
         return Client(self.address, set_as_default=False, timeout=20)
 
     def workers(self) -> set[str]:
         """The addresses of the workers."""
-        with self.client() as client:
-            return set(client.scheduler_info(n_workers=-1)["workers"])
+        return set(self._client.scheduler_info(n_workers=-1)["workers"])
 
     def processes(self) -> dict[str, int]:
         """The process of each worker, by its address."""
-        with self.client() as client:
-            return client.run(os.getpid)
+        return self._client.run(os.getpid)
 
     def executed(self) -> int:
         """How many tasks the workers have executed that are there now."""
-        with self.client() as client:
-            return sum(client.run(lambda dask_worker: dask_worker.state.executed_count).values())
+        return sum(self._client.run(_executed).values())
 
     def close(self) -> None:
+        if "_client" in self.__dict__:
+            self._client.close(timeout=5)
         for process in self._processes:
             children = []
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -78,6 +80,13 @@ class Cluster:
             for child in children:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
+
+
+def _executed(dask_worker: Any) -> int:
+    return dask_worker.state.executed_count
+
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers have no such module
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import test_compare
+import test_engine_proof
 import test_experiments
 import test_folds
 import test_ledger
@@ -23,6 +24,7 @@ from miniature import change, clone, digests, dvc, ran, run
 
 ELSEWHERE = (
     test_compare,
+    test_engine_proof,
     test_experiments,
     test_folds,
     test_ledger,

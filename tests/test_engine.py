@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ import psutil
 import pytest
 from clusters import Cluster, cluster, until
 from conftest import ROOT
-from miniature import Run, clone, commit, digests, git
+from miniature import Run, change, clone, commit, digests, git
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers' clone does not hold this file
 
@@ -249,6 +251,31 @@ def test_a_whole_stage_runs_in_a_process_of_its_own_on_a_worker(
     paths = {"raw": Path("data/raw"), "prepared": Path("data/other"), "metrics": Path("other.json")}
     elsewhere.run(ROOT / "stages/preprocess.py", paths, ("prepared", "metrics"))
     assert digests(workspace / "data/other") == digests(first.folder / "data/prepared")
-    assert capsys.readouterr().out.startswith("preprocess: ")
+    assert re.search(r"^preprocess: \d+ images in data/other: ", capsys.readouterr().out)
     with pytest.raises(UserError, match=r"^data/nothing/index.csv does not exist$"):
         elsewhere.run(ROOT / "stages/preprocess.py", {**paths, "raw": Path("data/nothing")}, ("prepared", "metrics"))
+
+
+def test_a_stage_on_a_worker_ends_when_nobody_waits_for_it_any_more(two: Cluster, workspace: Path) -> None:
+    change(workspace, data={"phantom": {"patients": 3000}})
+    code = """
+        import sys
+        sys.path.insert(0, "stages")
+        from pathlib import Path
+        from mammo.core import elsewhere
+        elsewhere.run(Path("stages/download.py"), {"raw": Path("data/many")}, ("raw",))
+    """
+    environment = {**os.environ, engine.VARIABLE: two.address}
+    host = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=workspace, env=environment)
+
+    def below() -> list[psutil.Process]:
+        every = [child for pid in two.processes().values() for child in psutil.Process(pid).children()]
+        return [child for child in every if "mammo.core.elsewhere" in " ".join(child.cmdline())]
+
+    until(below)
+    time.sleep(1)
+    assert below(), "it is at work"
+    host.kill()
+    host.wait()
+    until(lambda: not below(), 20)
+    assert not (workspace / "data/many").exists()

@@ -99,10 +99,19 @@ def _run(
             output.seek(0)
             said = output.read()
         if told.is_file():
-            raise UserError(files.read_json(told)["error"])
+            raise UserError(_as_named(files.read_json(told)["error"], targets, paths))
         if child.returncode:
             raise UserError(f"{script} ended with {child.returncode} on a worker: {said[-2000:]}")
-        return said, {name: _read(target) for name, target in targets.items() if target.exists()}
+        return _as_named(said, targets, paths), {
+            name: _read(target) for name, target in targets.items() if target.exists()
+        }
+
+
+def _as_named(text: str, targets: Mapping[str, Path], paths: Mapping[str, str]) -> str:
+    """Return what the process said with the paths as they are named here."""
+    for name, target in targets.items():
+        text = text.replace(str(target), paths[name])
+    return text
 
 
 def _below(path: str) -> list[str]:
@@ -133,7 +142,7 @@ def main() -> None:
     process.end_with_parent()
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # nothing is sent: this returns at the end
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

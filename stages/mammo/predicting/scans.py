@@ -3,8 +3,9 @@
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from mammo.imaging.readers import Readers, of_this_process
 
 import numpy as np
 
+TOGETHER = 8  # files per task of a cluster
 DECODERS = 4  # maximum number of threads; each may hold a full-field mammogram in floating point
 
 
@@ -135,13 +137,18 @@ def _unlike(image: np.ndarray, intensity: Mapping[str, float]) -> Iterator[str]:
 
 def read_ahead(paths: Sequence[Path], info: ModelInfo, readers: Readers) -> Iterator[Scan]:
     """Yield the scans in the order of `paths`; at most `parallel.AHEAD` files are read in advance by threads here."""
-    read_one = partial(_read_elsewhere, info) if cluster.address() else partial(_read_here, info, readers)
-    yield from parallel.spread(read_one, paths, threads=min(parallel.cores(), DECODERS))
+    if cluster.address():
+        absolute = [path.absolute() for path in paths]
+        chunks = [absolute[first : first + TOGETHER] for first in range(0, len(paths), TOGETHER)]
+        scans = chain.from_iterable(parallel.spread(partial(_read_elsewhere, info), chunks))
+        yield from (replace(scan, path=path) for scan, path in zip(scans, paths, strict=True))
+    else:
+        yield from parallel.spread(partial(_read_here, info, readers), paths, threads=min(parallel.cores(), DECODERS))
 
 
 def _read_here(info: ModelInfo, readers: Readers, path: Path) -> Scan:
     return read(path, info, readers)
 
 
-def _read_elsewhere(info: ModelInfo, path: Path) -> Scan:
-    return read(path, info, of_this_process())
+def _read_elsewhere(info: ModelInfo, paths: Sequence[Path]) -> list[Scan]:
+    return [read(path, info, of_this_process()) for path in paths]
