@@ -7,16 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from mammo.core import settings, splits, yaml_files
+from mammo.core import files, recipes, settings, splits, yaml_files
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import digest
 
 from pydantic import Field, field_validator
 
-PIPELINE = Path("../params.yaml")  # settings that a variant does not change
+PIPELINE = Path("../params.yaml")  # settings that no recipe changes
 RULE = "balanced_accuracy"  # rule of the thresholds, locked on each fold's validation images
-CHANGED = ("preprocess", "augment", "train")  # sections of ../params.yaml that a variant may change
 SECTIONS = ("folds", "variants", "finetuned", "ensembles", "pretraining")
 
 
@@ -34,31 +33,17 @@ class Folds(settings.Settings):
     patients at random."""
 
 
-class Changes(settings.Settings):
-    """A variant's changes to ../params.yaml, by section; the values are checked by `params`."""
-
-    patients: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of a fold's training patients that are used."""
-    preprocess: dict[str, Any] = Field(default_factory=dict)
-    augment: dict[str, Any] = Field(default_factory=dict)
-    train: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("train")
-    @classmethod
-    def _seeds_elsewhere(cls, train: dict[str, Any]) -> dict[str, Any]:
-        if "seed" in train:
-            raise ValueError("settings without seed: a variant's seeds stand beside its settings, as seeds: [1]")
-        return train
-
-
 class Variant(settings.Settings):
     """An entry of the sections `variants` and `finetuned`."""
 
     compared_with: str
-    """Name of another row; outside `settings`, so that changing it does not train again."""
+    """Name of another row; no part of `Trained`, so that changing it does not train again."""
     seeds: Annotated[list[settings.Count], Field(min_length=1)]
     """Seeds of the trainings of each fold (`train.seed`); their probabilities are averaged."""
-    settings: Changes
+    recipe: str = ""
+    """Recipe in ../recipes; by default that of the variant's name."""
+    patients: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of a fold's training patients that are used."""
 
     @field_validator("seeds")
     @classmethod
@@ -66,6 +51,20 @@ class Variant(settings.Settings):
         if len(set(seeds)) < len(seeds):
             raise ValueError("every seed once: the same seed gives the same network again")
         return seeds
+
+
+class Trained(settings.Settings):
+    """All that a variant is trained with: data/settings/VARIANT.json."""
+
+    seeds: list[int]
+    patients: float
+    preprocess: settings.Preprocess
+    augment: settings.Augment
+    train: settings.Train
+
+    def with_train(self, **changes: Any) -> settings.Train:
+        """Return the section `train` with changes, e.g. another seed."""
+        return self.train.model_copy(update=changes)
 
 
 class Ensemble(settings.Settings):
@@ -118,33 +117,53 @@ def read(path: Path = settings.PARAMS) -> CrossValidation:
     )
 
 
-def params(cross_validation: CrossValidation, name: str, **train: Any) -> settings.Params:
-    """Return the pipeline's settings with a variant's changes and further changes to the section `train`.
+def resolve(cross_validation: CrossValidation, name: str, folder: Path) -> Trained:
+    """Return all that a variant is trained with: the settings of the pipeline with those of its recipe in their place.
+
+    Args:
+        cross_validation: the content of cv/params.yaml.
+        name: of the variant.
+        folder: with the recipes.
 
     Raises:
-        UserError: there is no such variant, or a setting is not allowed.
+        UserError: there is no such variant or recipe, or a setting is not allowed.
 
     """
-    if name not in cross_validation.variants:
-        raise UserError(f"cv/params.yaml has no variant {name!r}; it has {', '.join(cross_validation.variants)}")
-    changes = cross_validation.variants[name].settings.model_dump(exclude={"patients"})
+    variant = cross_validation.variants[name]
     try:
-        return settings.read(PIPELINE, changes | {"train": changes["train"] | train})
+        params = recipes.params(variant.recipe or name, PIPELINE, folder)
     except UserError as error:
         raise UserError(f"variant {name} of cv/params.yaml: {error}") from None
+    used = params.model_dump(include=set(recipes.SECTIONS))
+    return Trained.model_validate({"seeds": variant.seeds, "patients": variant.patients, **used})
 
 
-def settings_digest(cross_validation: CrossValidation, name: str) -> str:
+def trained(path: Path) -> Trained:
+    """Read data/settings/VARIANT.json.
+
+    Raises:
+        UserError: the file is missing or malformed.
+
+    """
+    return settings.check(Trained, files.read_json(path), path)
+
+
+def settings_digest(cross_validation: CrossValidation, name: str, folder: Path) -> str:
     """Return an identifier of all that a row is made with: settings of its networks, or of an ensemble's members.
 
     A setting that a later version adds, and that is at its default, does not change it.
+
+    Args:
+        cross_validation: the content of cv/params.yaml.
+        name: of the row.
+        folder: data/settings.
+
     """
     if ensemble := cross_validation.ensembles.get(name):
         members = [member for member in ensemble.mean_of if member in cross_validation.variants]
-        return digest([settings_digest(cross_validation, member) for member in members] + ensemble.mean_of)
-    used = params(cross_validation, name).model_dump(include=set(CHANGED), exclude_defaults=True)
-    patients = cross_validation.variants[name].settings.patients
-    return digest({**used, "patients": patients, "folds": cross_validation.folds.model_dump(exclude_defaults=True)})
+        return digest([settings_digest(cross_validation, member, folder) for member in members] + ensemble.mean_of)
+    used = trained(folder / f"{name}.json").model_dump(exclude_defaults=True, exclude={"seeds"})
+    return digest({**used, "folds": cross_validation.folds.model_dump(exclude_defaults=True)})
 
 
 def assign(entries: Sequence[Entry], fold: int, folds: Folds, share: float = 1.0) -> list[Entry]:

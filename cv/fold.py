@@ -17,28 +17,28 @@ from mammo.scoring import Cases, locked_thresholds
 
 import crossvalidation
 import numpy as np
-from crossvalidation import CrossValidation
+from crossvalidation import Trained
 
 SEEDS = ("image", "seed", "probability")
 
 
-def main(raw: Path, out: Path) -> None:
+def main(raw: Path, settings: Path, out: Path) -> None:
     """Fit the variant and fold named by OUT = …/VARIANT/FOLD on the images of RAW, once per seed; write to OUT.
+
+    SETTINGS is the file of all that the variant is trained with, data/settings/VARIANT.json.
 
     OUT holds predictions.csv and valid.csv, the mean probabilities of the test and validation images, called at the
     threshold locked on the latter; seeds.csv, the test probabilities of each seed; and history.csv.
     """
     name, fold = out.parent.name, int(out.name)
-    settings = crossvalidation.read()
-    variant = settings.variants[name]
+    folds, trained = crossvalidation.read().folds, crossvalidation.trained(settings)
     state = stage.STATE / name / str(fold)
     prepared = crossvalidation.emptied(state / "prepared")
-    params = crossvalidation.params(settings, name)
-    readable = prepare.decode_all(raw, dataset.read_index(raw), params.preprocess, prepared)
-    entries = crossvalidation.assign(readable, fold, settings.folds, variant.settings.patients)
+    readable = prepare.decode_all(raw, dataset.read_index(raw), trained.preprocess, prepared)
+    entries = crossvalidation.assign(readable, fold, folds, trained.patients)
     dataset.write_index(prepared, pseudonyms.hidden(entries, pseudonyms.read(raw)))
     data = dataset.load(prepared)
-    fitted = {seed: fit(settings, name, seed, prepared, state) for seed in variant.seeds}
+    fitted = {seed: fit(trained, seed, prepared, state) for seed in trained.seeds}
     mean = {
         split: np.mean([probability[split] for probability, _ in fitted.values()], axis=0)
         for split in ("valid", "test")
@@ -61,24 +61,21 @@ def main(raw: Path, out: Path) -> None:
     shutil.rmtree(state)
 
 
-def fit(
-    settings: CrossValidation, name: str, seed: int, prepared: Path, state: Path
-) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
+def fit(trained: Trained, seed: int, prepared: Path, state: Path) -> tuple[dict[str, np.ndarray], list[list[Any]]]:
     """Train with one seed; return the probabilities of the validation and test images, and the history.
 
     Raises:
         UserError: the network has collapsed.
 
     """
-    params = crossvalidation.params(settings, name, seed=seed)
-    own = state / str(seed)
-    fitted = training.fit_resumably(prepared, params.train, params.augment, own / "history.csv", own)
+    train, own = trained.with_train(seed=seed), state / str(seed)
+    fitted = training.fit_resumably(prepared, train, trained.augment, own / "history.csv", own)
     data = dataset.load(prepared)
-    step = networks.forward(fitted.network, params.train.flip_at_test)
+    step = networks.forward(fitted.network, train.flip_at_test)
     probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("valid", "test")}
     if training.interquartile_range(probability["valid"]) <= training.COLLAPSED_IQR:
         raise UserError(
-            f"{name}, fold {state.name}, seed {seed}: the network has collapsed: "
+            f"{state.parent.name}, fold {state.name}, seed {seed}: the network has collapsed: "
             "it gives the same probability for all images"
         )
     return probability, fitted.progress.history
@@ -94,4 +91,4 @@ def predicted(data: Dataset, split: str, chances: np.ndarray, threshold: float, 
 
 
 if __name__ == "__main__":
-    stage.run(main, reads_scores=True)
+    stage.run(main, reads_scores=True, elsewhere=("out",), side_by_side="out")

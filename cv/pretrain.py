@@ -15,21 +15,20 @@ from mammo.sources import phantom
 import crossvalidation
 
 
-def main(weights: Path, metrics: Path) -> None:
-    """Train the variant of `pretraining`; write the network to WEIGHTS and its test ROC AUC on phantoms to METRICS."""
-    settings = crossvalidation.read()
-    pretraining, seed = settings.pretraining, settings.pretraining.phantom.seed
-    params = crossvalidation.params(settings, pretraining.variant, epochs=pretraining.epochs)
+def main(settings: Path, weights: Path, metrics: Path) -> None:
+    """Train the variant of SETTINGS; write the network to WEIGHTS and its test ROC AUC on phantoms to METRICS."""
+    pretraining, trained = crossvalidation.read().pretraining, crossvalidation.trained(settings)
+    seed, train = pretraining.phantom.seed, trained.with_train(epochs=pretraining.epochs)
     state = stage.STATE / "pretraining"
     raw, prepared = (crossvalidation.emptied(state / name) for name in ("raw", "prepared"))
     drawn = phantom.generate(pretraining.phantom, raw, parallel.cores())
-    readable = prepare.decode_all(raw, drawn, params.preprocess, prepared)
+    readable = prepare.decode_all(raw, drawn, trained.preprocess, prepared)
     folds = crossvalidation.Folds(number=5, seed=seed, valid=0.1)
     dataset.write_index(prepared, crossvalidation.assign(readable, 0, folds))
-    fitted = training.fit_resumably(prepared, params.train, params.augment, state / "history.csv", state)
+    fitted = training.fit_resumably(prepared, train, trained.augment, state / "history.csv", state)
     data = dataset.load(prepared)
     test = data.part("test")
-    probability = networks.probabilities(networks.forward(fitted.network, params.train.flip_at_test), data.images, test)
+    probability = networks.probabilities(networks.forward(fitted.network, train.flip_at_test), data.images, test)
     scored = scores(Cases(data.labels[test], probability, data.patients[test]), 0.5, Bootstrap(seed))
     files.write_json(metrics, as_json({"phantom_roc_auc": scored["roc_auc"]}))
     weights.parent.mkdir(parents=True, exist_ok=True)

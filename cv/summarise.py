@@ -29,10 +29,11 @@ SIZE = (224, 224)  # pixels of its input images, which are not otherwise preproc
 Folded = list[list[Prediction]]  # by fold, sorted by image
 
 
-def main(raw: Path, work: Path, metrics: Path, plots: Path, tries: Path) -> None:
+def main(raw: Path, trained: Path, work: Path, metrics: Path, plots: Path, tries: Path) -> None:
     """Pool WORK/VARIANT/FOLD; write PLOTS/ROW.csv (predictions), PLOTS/scores.csv and METRICS (scores, comparisons).
 
-    Rows that were not tried before are added to TRIES, which is kept by git and no output (see `core.tried`).
+    TRAINED holds the settings of each variant. Rows that were not tried before are added to TRIES, which is kept by
+    git and no output (see `core.tried`).
 
     The brightness baseline is a random forest on features of the images of RAW, fitted and tested on the same folds.
     """
@@ -57,7 +58,7 @@ def main(raw: Path, work: Path, metrics: Path, plots: Path, tries: Path) -> None
     rows = {row: {**score, **said(tables[row][0].seeds, deviations.get(row))} for row, score in scored.items()}
     files.write_json(metrics, as_json({"rows": rows, "comparisons": holm(changes)}))
     aucs_by_row = {row: scored[row]["roc_auc"].value for row in compared_with}
-    tried.add(tries, [tried_now(settings, row, tables[row], auc) for row, auc in aucs_by_row.items()])
+    tried.add(tries, [tried_now(settings, trained, row, tables[row], auc) for row, auc in aucs_by_row.items()])
 
 
 def limits(deviation: Interval | None) -> tuple[float | None, ...]:
@@ -203,10 +204,10 @@ def change(tables: Mapping[str, Sequence[Prediction]], before: str, after: str) 
     return {"roc_auc_change": judged.change, "p": judged.p}
 
 
-def tried_now(settings: CrossValidation, name: str, rows: Sequence[Prediction], auc: float) -> Try:
+def tried_now(settings: CrossValidation, trained: Path, name: str, rows: Sequence[Prediction], auc: float) -> Try:
     """Return the entry of a row in the table of tries."""
     images, said = predictions.images_digest(rows), predictions.probabilities_digest(rows)
-    return Try(images, name, crossvalidation.settings_digest(settings, name), said, auc)
+    return Try(images, name, crossvalidation.settings_digest(settings, name, trained), said, auc)
 
 
 def holm(changes: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -26,7 +26,7 @@ def main(prepared: Path, gate: Path, metrics: Path, findings: Path, shortcut_tab
     remarks = pseudonyms.on_images(dataset.read_remarks_on_images(prepared), known)
     about = dataset.read_about(prepared)
     split_sizes.refuse_missing_class(data)
-    pairs = same_images(data.images, [entry.sha256 for entry in data.entries])
+    pairs = same_images(data.images, [entry.sha256 for entry in data.entries], data.splits.tolist())
     appearances, features = odd_scans.examine(data.images)
     told = metadata.separations(data, dataset.read_delivered(prepared), appearances, params.seed, originals)
     baseline = shortcut.brightness_baseline(data, features, params.seed)

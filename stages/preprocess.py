@@ -34,7 +34,10 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
         readable = prepare.decode_all(images, delivered, params.preprocess, folder, masks)
         paths, array = [images / entry.image for entry in readable], np.load(folder / dataset.IMAGES, mmap_mode="r")
         readable, of_sides = laterality.completed(readable, prepare.unmirrored(paths, array, params.preprocess))
-        entries = [replace(entry, bytes=-1) for entry in splits.assign(readable, params.split)]  # files.csv has them
+        # files.csv has the sizes.
+        entries = [
+            replace(entry, bytes=-1) if entry.bytes >= 0 else entry for entry in splits.assign(readable, params.split)
+        ]
         dataset.write_index(folder, pseudonyms.hidden(entries, private))
         if private:
             pseudonyms.write(folder, (private[entry.image] for entry in entries))

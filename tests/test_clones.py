@@ -54,12 +54,14 @@ def test_a_fold_runs_the_code_of_its_own_clone_whichever_is_installed(second: Pa
     code.write_text(before.replace('HISTORY = ("epoch"', 'HISTORY = ("epoch of the second clone"'))
     assert code.read_text() != before
     write_images(second / "data/raw")
-    params = yaml.safe_load((second / "cv/params.yaml").read_text())
-    params["variants"]["baseline"]["settings"] = {"preprocess": {"size": [32, 32]}, "train": {"epochs": 3}}
-    (second / "cv/params.yaml").write_text(yaml.safe_dump(params))
+    recipe = yaml.safe_load((second / "recipes/baseline.yaml").read_text())
+    recipe |= {"preprocess": {"size": [32, 32]}, "train": {"epochs": 3}}
+    (second / "recipes/baseline.yaml").write_text(yaml.safe_dump(recipe))
     installed = run(second.parent, sys.executable, "-c", "import mammo; print(mammo.__file__)", environment=PLAIN)
     assert not Path(installed.stdout.strip()).is_relative_to(second)
-    run(second / "cv", sys.executable, "fold.py", "../data/raw", "work/baseline/0", environment=PLAIN)
+    settings = "data/settings/baseline.json"
+    run(second / "cv", sys.executable, "variant_settings.py", "../recipes", "data/settings", environment=PLAIN)
+    run(second / "cv", sys.executable, "fold.py", "../data/raw", settings, "work/baseline/0", environment=PLAIN)
     assert len(predictions.read(second / "cv/work/baseline/0/predictions.csv")) == 24
     files.read_csv(second / "cv/work/baseline/0/history.csv", ["epoch of the second clone"])
 

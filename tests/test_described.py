@@ -11,7 +11,7 @@ from mammo import commands
 from mammo.core import set_description, settings
 from mammo.core.errors import UserError
 from mammo.core.set_description import SetDescription
-from mammo.imaging import header_values
+from mammo.imaging import headers
 from mammo.sources.described.understanding import Understood, understand
 
 import described
@@ -140,6 +140,8 @@ NOTED = {
     "cmmd": ["1 image file that no row names, left out: CMMD/D1-0001/", "groups.subtype is unknown for 40 images"],
     "embed": [
         "EMBED_OpenData_clinical.csv joined by empi_anon and acc_anon and side multiplies 40 rows",
+        "EMBED_OpenData_clinical.csv has no row of the same empi_anon and acc_anon and side for",
+        "column 'asses' is empty in 2 rows",
         "column 'FinalImageType': the filter (keep 2D) left out tables/EMBED_OpenData_metadata.csv row 162",
         "column 'spot_mag': the filter (drop 1) left out tables/EMBED_OpenData_metadata.csv row 163; values '1.0'",
         "column 'path_severity': 40 images of mixed labels",
@@ -176,10 +178,10 @@ def test_groups_are_bands_values_and_headers(made: Callable[[str], tuple[Path, d
 
 def test_a_name_in_a_header_is_never_read(tmp_path: Path) -> None:
     described.write_dicom(tmp_path / "a.dcm", described.pixels("a", False), PatientAge="053Y", ImageLaterality="R")
-    read = header_values.read(tmp_path / "a.dcm")
+    read = headers.values(tmp_path / "a.dcm")
     assert (read["age"], read["laterality"]) == ("053Y", "R")
     assert not any("Roe" in text or "1960" in text for text in read.values())
-    assert not {"PatientName", "PatientBirthDate", "OtherPatientIDs"} & set(header_values.TAGS)
+    assert not {"PatientName", "PatientBirthDate", "OtherPatientIDs"} & set(headers.OF_ATTRIBUTES)
 
 
 # The published tables

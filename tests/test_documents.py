@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 import pytest
 import test_compare
+import test_engine_proof
 import test_experiments
 import test_folds
 import test_ledger
 import test_pipeline
+import test_recipes
 import test_set_pipeline
 import test_validation
 from conftest import ROOT
@@ -22,10 +24,12 @@ from miniature import change, clone, digests, dvc, ran, run
 
 ELSEWHERE = (
     test_compare,
+    test_engine_proof,
     test_experiments,
     test_folds,
     test_ledger,
     test_pipeline,
+    test_recipes,
     test_set_pipeline,
     test_validation,
 )  # imported for the blocks that they run

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mammo.core import recipes
 from mammo.core.settings import Params
 from mammo.learning import networks
 
@@ -145,7 +146,7 @@ def sections_declared(folder: Path, stage: str) -> set[str]:
     if folder == ROOT:
         return {entry for entry in entries if "." not in entry} | ({stage} & set(Params.model_fields))
     (others,) = [entry["../params.yaml"] for entry in entries if isinstance(entry, dict)] or [[]]
-    return set(others)
+    return {entry for entry in others if "." not in entry}
 
 
 @every_stage
@@ -156,10 +157,9 @@ def test_a_stage_depends_on_the_sections_that_it_reads(folder: Path, stage: str)
     if folder == ROOT:
         assert readers == {path}
         read = sections_read(path)
-    else:  # a variant's settings, of which a script takes sections
-        assert readers == {ROOT / "cv/crossvalidation.py"}
-        code = ast.walk(ast.parse(path.read_text()))
-        read = {node.attr for node in code if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "params"}
+    else:  # one script takes the sections of recipes and writes them down for the others
+        assert readers == {MAMMO / "core/recipes.py"}
+        read = set(recipes.SECTIONS) if "crossvalidation.resolve(" in path.read_text() else set()
     assert read <= sections_declared(folder, stage) <= set(Params.model_fields)
     assert read == sections_declared(folder, stage)
 
@@ -184,27 +184,19 @@ def test_what_the_run_cache_ignores_in_a_section_stands_beside_it(stage: str) ->
     assert {entry for entry in entries if "." in entry} == needed
 
 
-def test_what_the_run_cache_ignores_in_a_variant_stands_beside_it() -> None:
-    """For each variant of cross-validation, and for the phantoms that a network is pretrained on."""
-    settings = yaml.safe_load((ROOT / "cv/params.yaml").read_text())
+def test_what_the_run_cache_ignores_in_cross_validation_stands_beside_it() -> None:
+    """A variant's size reaches its folds in a file; that of the phantoms that a network is pretrained on does not."""
     stages = FOLDS["stages"]
-    for stage, section in (("fold", "variants"), ("finetune", "finetuned")):
-        for name, variant in settings[section].items():
-            entries = [
-                entry.replace("${item.variant}", name)
-                for entry in stages[stage]["params"]
-                if isinstance(entry, str) and "." in entry
-            ]
-            above = f"{section}.{name}.settings"
-            assert f"{above}.preprocess.size" in ignored(variant["settings"], above), (
-                "it would be that of ../params.yaml"
-            )
-            assert set(entries) >= ignored(variant["settings"], above)
-    entries = [entry for entry in stages["pretrain"]["params"] if isinstance(entry, str)]
-    named = {entry.replace("${pretraining.variant}", settings["pretraining"]["variant"]) for entry in entries}
-    variant = f"variants.{settings['pretraining']['variant']}.settings"
-    learned = settings["variants"][settings["pretraining"]["variant"]]["settings"]
-    assert named >= ignored(settings["pretraining"], "pretraining") | ignored(learned, variant)
+    others = next(entry["../params.yaml"] for entry in stages["settings"]["params"] if isinstance(entry, dict))
+    pipeline = yaml.safe_load((ROOT / "params.yaml").read_text())
+    needed = set().union(*(ignored(pipeline[section], section) for section in others if "." not in section))
+    assert {entry for entry in others if "." in entry} == needed == {"preprocess.size"}
+    for stage in ("fold", "finetune"):
+        assert "data/settings/${item.variant}.json" in stages[stage]["deps"]
+        assert stages[stage]["params"] == ["folds"]
+    settings = yaml.safe_load((ROOT / "cv/params.yaml").read_text())
+    assert set(stages["pretrain"]["params"]) >= ignored(settings["pretraining"], "pretraining")
+    assert "data/settings/${pretraining.variant}.json" in stages["pretrain"]["deps"]
     assert {"work"} <= set(stages["summarise"]["deps"]), "another size is another work/, on which this stage depends"
 
 

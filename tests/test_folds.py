@@ -1,6 +1,7 @@
 """Cross-validation: every image predicted by a network that never saw its patient; variants are then compared."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mammo.core import dataset, files, predictions, tried
+from mammo.core import dataset, files, predictions, recipes, tried
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
@@ -85,16 +86,29 @@ def test_too_few_patients_for_so_many_folds_are_refused() -> None:
         assign(entries(12), 4, FIVE)
 
 
-def small(path: Path, variants: dict[str, Any], ensembles: dict[str, Any] | None = None) -> None:
+def small(path: Path, variants: dict[str, Any], ensembles: dict[str, Any] | None = None, **sections: Any) -> None:
     """Write a cv/params.yaml with other variants, none of them fine-tuned."""
-    sections = {"folds": FIVE.model_dump(), "variants": variants, "finetuned": None, "ensembles": ensembles}
+    content = {"folds": FIVE.model_dump(), "variants": variants, "finetuned": None, "ensembles": ensembles} | sections
     path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump({**sections, "pretraining": PARAMS["pretraining"]}, sort_keys=False))
+    path.write_text(yaml.safe_dump({**content, "pretraining": PARAMS["pretraining"]}, sort_keys=False))
 
 
-def variant(compared_with: str, **settings: Any) -> dict[str, Any]:
+def variant(compared_with: str, **more: Any) -> dict[str, Any]:
     """An entry of `variants`."""
-    return {"compared_with": compared_with, "seeds": [1], "settings": settings}
+    return {"compared_with": compared_with, "seeds": [1], "recipe": "default"} | more
+
+
+def recipe(folder: Path, name: str, **settings: Any) -> None:
+    """Write a recipe into `folder`, and the project's default beside it."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "recipes/default.yaml", folder)
+    head = {"reason": "tried here", "time": "seconds", "score": "none"}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(head | settings))
+
+
+def resolved(cv: Path) -> None:
+    """Write cv/data/settings from cv/params.yaml and the recipes beside it."""
+    run(cv, sys.executable, str(ROOT / "cv/variant_settings.py"), "../recipes", "data/settings")
 
 
 def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
@@ -110,6 +124,8 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
     ensembles = {"both": {"compared_with": "third", "mean_of": ["first", "third"]}}
     small(tmp_path / "cv/params.yaml", variants, ensembles)
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    recipe(tmp_path / "recipes", "none")
+    resolved(tmp_path / "cv")
     chances = {}
     for name, strength in quality.items():
         for fold in range(5):
@@ -123,7 +139,7 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
                     for entry, chance in zip(tested, said, strict=True)
                 ]
                 predictions.write(tmp_path / f"cv/work/{name}/{fold}/{table}.csv", rows)
-    command = (sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "work")
+    command = (sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "data/settings", "work")
     run(tmp_path / "cv", *command, "metrics/cv.json", "plots", "tried.csv")
     content = files.read_json(tmp_path / "cv/metrics/cv.json")
     assert list(content["rows"]) == ["shortcut", *quality, "both"]
@@ -176,9 +192,8 @@ def called_at_the_threshold_of_validation(cv: Path, every: list[Entry]) -> None:
         ]
         assert abs(threshold - 0.5) > 0.001
     (cv / "work/third/0/valid.csv").unlink()
-    done = run(
-        cv, sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "work", "metrics/again.json", "plots", "tried.csv"
-    )
+    command = (sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "data/settings", "work")
+    done = run(cv, *command, "metrics/again.json", "plots", "tried.csv")
     assert done.stdout == (
         "summarise: both cannot be called at a locked threshold, so its table has no column predicted: third kept no "
         "predictions of validation images (`dvc repro` makes valid.csv)\n"
@@ -220,15 +235,14 @@ def test_a_fold_trains_each_seed_and_averages(tmp_path: Path, monkeypatch: pytes
         pixels[16:32, 16:32] += 120 * entry.label
         cv2.imwrite(str(tmp_path / "raw" / entry.image), pixels.astype(np.uint8))
     dataset.write_index(tmp_path / "raw", every)
-    settings = {"preprocess": {"size": [48, 48]}, "train": {"epochs": 3, "learning_rate": 0.01}}
-    small(
-        tmp_path / "cv/params.yaml",
-        {"two": {**variant("shortcut", **settings), "seeds": [2, 1]}, "one": variant("two", **settings)},
-    )
+    recipe(tmp_path / "recipes", "quick", preprocess={"size": [48, 48]}, train={"epochs": 3, "learning_rate": 0.01})
+    two = variant("shortcut", recipe="quick", seeds=[2, 1])
+    small(tmp_path / "cv/params.yaml", {"two": two, "one": variant("two", recipe="quick")})
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    resolved(tmp_path / "cv")
     monkeypatch.chdir(tmp_path / "cv")
     for name in ("two", "one"):  # in a process of its own: another test may have set TensorFlow's threads in this one
-        command = [sys.executable, ROOT / "cv/fold.py", "../raw", f"work/{name}/0"]
+        command = [sys.executable, ROOT / "cv/fold.py", "../raw", f"data/settings/{name}.json", f"work/{name}/0"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     table = {name: predictions.read(Path(f"work/{name}/0/predictions.csv")) for name in ("two", "one")}
@@ -291,49 +305,45 @@ def test_comparisons_lead_back_to_the_brightness_baseline(tmp_path: Path) -> Non
         summarise.in_order(crossvalidation.read(path).variants)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"split": {"by": "folder"}}, "unknown key variants.one.settings.split; allowed are patients, preprocess, "),
-        (
-            {"train": {"seed": 3}},
-            "variants.one.settings.train: allowed is settings without seed: a variant's",
-        ),
-        ({"patients": 1.5}, "variants.one.settings.patients is 1.5; allowed is less than or equal to 1"),
-    ],
-)
-def test_a_variant_may_only_set_what_a_fold_reads(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
-    small(tmp_path / "params.yaml", {"one": variant("shortcut", **settings)})
-    with pytest.raises(UserError, match=message):
-        crossvalidation.read(tmp_path / "params.yaml")
-
-
 def test_seeds_are_named_each_once_and_never_left_out(tmp_path: Path) -> None:
     small(tmp_path / "params.yaml", {"one": {**variant("shortcut"), "seeds": [1, 2, 1]}})
     with pytest.raises(UserError, match=r"variants.one.seeds is \[1, 2, 1\]; allowed is every seed once"):
         crossvalidation.read(tmp_path / "params.yaml")
-    small(tmp_path / "params.yaml", {"one": {"compared_with": "shortcut", "settings": {}}})
+    small(tmp_path / "params.yaml", {"one": {"compared_with": "shortcut"}})
     with pytest.raises(UserError, match=r"variants\.one\.seeds is missing"):
         crossvalidation.read(tmp_path / "params.yaml")
-    for stage, section in (("fold", "variants"), ("finetune", "finetuned")):
-        assert f"{section}.${{item.variant}}.seeds" in PIPELINE[stage]["params"], "another seed trains again"
 
 
-def test_a_variants_settings_are_checked_with_all_of_the_pipelines(
+def test_a_variants_recipe_is_checked_with_all_of_the_pipelines_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small(tmp_path / "cv/params.yaml", {"one": variant("shortcut", train={"epochs": 0}), "two": variant("one")})
+    small(tmp_path / "cv/params.yaml", {"one": variant("shortcut", recipe="none"), "two": variant("one", recipe="x")})
+    recipe(tmp_path / "recipes", "none", train={"epochs": 0})
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path / "cv")
-    asked = crossvalidation.read()
-    with pytest.raises(UserError, match=r"variant one of cv/params.yaml: ../params.yaml: train.epochs is 0; "):
-        crossvalidation.params(asked, "one")
-    assert crossvalidation.params(asked, "two", epochs=3).train.epochs == 3
-    with pytest.raises(UserError, match=r"cv/params.yaml has no variant 'three'; it has one, two"):
-        crossvalidation.params(asked, "three")
+    asked, recipes = crossvalidation.read(), Path("../recipes")
+    with pytest.raises(UserError, match=r"variant one of cv/params.yaml: ../recipes/none.yaml: train.epochs is 0; "):
+        crossvalidation.resolve(asked, "one", recipes)
+    with pytest.raises(UserError, match=r"variant two of cv/params.yaml: there is no recipe 'x'; there are default, n"):
+        crossvalidation.resolve(asked, "two", recipes)
     Path("params.yaml").write_text("folds: {number: 5, seed: 1, valid: 0.15}\n")
     with pytest.raises(UserError, match="must hold the sections folds, variants, finetuned, ensembles, pretraining"):
         crossvalidation.read()
+
+
+def test_a_variant_is_trained_with_its_recipe_whichever_the_pipeline_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small(tmp_path / "cv/params.yaml", {"baseline": {"compared_with": "shortcut", "seeds": [3, 4]}})
+    for folder in ("cv", "recipes"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, dirs_exist_ok=True, ignore=lambda *_: ["params.yaml"])
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path / "cv")
+    asked = crossvalidation.read()
+    before = crossvalidation.resolve(asked, "baseline", Path("../recipes"))
+    assert (before.train.network, before.train.precision, before.seeds) == ("baseline", "bfloat16", [3, 4])
+    run(tmp_path, "mammo", "recipe", "apply", "imagenet")
+    assert crossvalidation.resolve(asked, "baseline", Path("../recipes")) == before
 
 
 def test_the_digest_of_settings_tells_variants_apart_and_does_not_depend_on_new_settings_at_their_default(
@@ -341,23 +351,38 @@ def test_the_digest_of_settings_tells_variants_apart_and_does_not_depend_on_new_
 ) -> None:
     entries = {
         "one": variant("shortcut"),
-        "two": variant("one", train={"epochs": 3}),
-        "half": variant("two", patients=0.5),
+        "two": variant("one", recipe="short"),
+        "half": variant("two", recipe="short", patients=0.5),
     }
     ensembles = {
         "first": {"compared_with": "half", "mean_of": ["one", "two"]},
         "second": {"compared_with": "half", "mean_of": ["one", "half"]},
     }
     small(tmp_path / "cv/params.yaml", entries, ensembles)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["preprocess"]["canonical"] = {}  # its steps are at their defaults
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    recipe(tmp_path / "recipes", "short", train={"epochs": 3})
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    resolved(tmp_path / "cv")
     monkeypatch.chdir(tmp_path / "cv")
     asked = crossvalidation.read()
-    found = {name: crossvalidation.settings_digest(asked, name) for name in [*entries, *ensembles]}
+    found = {
+        name: crossvalidation.settings_digest(asked, name, Path("data/settings")) for name in [*entries, *ensembles]
+    }
     assert len(set(found.values())) == len(found)
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    assert {name: crossvalidation.settings_digest(asked, name) for name in found} == found
+    for name in entries:  # files of a version that did not have these settings yet
+        path = Path(f"data/settings/{name}.json")
+        content = files.read_json(path)
+        content["preprocess"]["canonical"] = {}
+        del content["preprocess"]["for_processing"]
+        files.write_json(path, content)
+    assert {name: crossvalidation.settings_digest(asked, name, Path("data/settings")) for name in found} == found
+
+
+def test_the_digests_of_settings_are_those_of_the_tries(tmp_path: Path) -> None:
+    """So that a try is recognised, wherever its settings are written down."""
+    run(ROOT / "cv", sys.executable, "variant_settings.py", "../recipes", str(tmp_path / "settings"))
+    asked, tries = crossvalidation.read(ROOT / "cv/params.yaml"), tried.read(ROOT / "cv/tried.csv")
+    known = {one.variant: crossvalidation.settings_digest(asked, one.variant, tmp_path / "settings") for one in tries}
+    assert known.items() <= {(one.variant, one.settings) for one in tries}
 
 
 def test_variants_are_named_in_params_yaml_alone() -> None:
@@ -373,8 +398,9 @@ def test_only_finetuned_variants_wait_for_the_weights_of_phantoms() -> None:
     weights = str(Path(*PIPELINE["pretrain"]["outs"]))
     assert weights in PIPELINE["finetune"]["deps"] and weights not in PIPELINE["fold"]["deps"]
     for section, starts in (("variants", False), ("finetuned", True)):
-        for entry in PARAMS[section].values():
-            assert (entry["settings"]["train"].get("weights") == Path(weights).name) is starts
+        for name, entry in PARAMS[section].items():
+            train = recipes.read(entry.get("recipe", name), ROOT / "recipes").train
+            assert (train.get("weights") == Path(weights).name) is starts
 
 
 @pytest.mark.parametrize("stage", sorted(PIPELINE))
@@ -411,10 +437,12 @@ def test_cross_validation_by_dvc_gives_the_same_bytes_and_leaves_the_pipeline_al
     shutil.copytree(first.folder, clone, symlinks=True)
     content = yaml.safe_load((clone / "cv/params.yaml").read_text())
     variants = {**content["variants"], **content["finetuned"]}
-    for entry in variants.values():
-        train = entry["settings"]["train"]
-        train.update({"epochs": 2, "threads": 2} | ({"average": 1} if "network" in train else {}))
-        entry["settings"].setdefault("preprocess", {})["size"] = [64, 48]
+    for path in (clone / "recipes").glob("*.yaml"):
+        recipe = yaml.safe_load(path.read_text())
+        if train := recipe.get("train"):
+            train.update({"epochs": 2} | ({"average": 1} if train.get("average") else {}))
+            recipe.setdefault("preprocess", {})["size"] = [64, 48]
+            path.write_text(yaml.safe_dump(recipe))
     phantoms = content["pretraining"]["phantom"] | {"patients": 40, "size": 96}
     content["pretraining"] |= {"epochs": 2, "phantom": phantoms}
     (clone / "cv/params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
@@ -434,3 +462,14 @@ def test_cross_validation_by_dvc_gives_the_same_bytes_and_leaves_the_pipeline_al
     assert "up to date" in dvc(clone / "cv", "status")
     assert dvc(clone, "status") == before
     assert not [line for line in git(clone, "status", "--porcelain").splitlines() if "work/" in line or "data/" in line]
+    path = clone / "recipes/canonical.yaml"
+    path.write_text(path.read_text().replace("tried", "tried again") + "# a remark\n")
+    assert ran_of(dvc(clone / "cv", "repro")) == {"settings"}, "another reason trains nothing"
+    path.write_text(path.read_text().replace("epochs: 2", "epochs: 3"))
+    again = ran_of(dvc(clone / "cv", "repro"))
+    assert again == {"settings", "summarise", *(f"fold@canonical-{fold}" for fold in range(5))}
+
+
+def ran_of(output: str) -> set[str]:
+    """Stages of which DVC ran the command, with their keys."""
+    return set(re.findall(r"^Running stage '([^']+)'", output, re.MULTILINE))

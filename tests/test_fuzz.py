@@ -16,7 +16,6 @@ from random import Random
 from mammo.core import model_info, settings
 from mammo.core.errors import UserError
 from mammo.imaging import readers
-from mammo.imaging.delivered import delivered
 from mammo.imaging.limits import UnreadableError
 from mammo.imaging.readers import Readers
 from mammo.sources import own
@@ -69,13 +68,10 @@ class Images:
         held = [peak(process) for process in processes]  # this one may hold TensorFlow for other tests
         begun = sum(map(seconds, processes))
         try:
-            if self.path.suffix == ".dcm":
-                image = self.several.dicom(self.path, SIZE)[0]
-            else:
-                image = self.several.image(self.path, SIZE)
-                delivered("scan", self.path)
-            assert image.shape == SIZE
-            assert image.dtype == "uint8"
+            scanned = self.several.scan(self.path, SIZE)
+            assert scanned.image.shape == SIZE
+            assert scanned.image.dtype == "uint8"
+            assert scanned.properties.bytes == len(content)
             answer = "read"
         except UnreadableError as reason:
             check_line(str(reason))

@@ -11,7 +11,8 @@ from mammo.core.randomness import generator
 from mammo.core.settings import Canonical, Phantoms, Plant, Preprocess, Split
 from mammo.imaging import prepare
 from mammo.imaging.appearance import Appearance
-from mammo.imaging.delivered import delivered
+from mammo.imaging.delivered import of_image
+from mammo.imaging.scanned import Properties
 from mammo.scoring import Bootstrap, Cases, against_chance
 from mammo.sources.phantom import generate
 
@@ -243,11 +244,11 @@ def test_format_size_and_tables_are_those_of_the_file(tmp_path: Path) -> None:
         "c.jpg": (cv2.IMWRITE_JPEG_QUALITY, 80),
     }.items():
         cv2.imwrite(str(tmp_path / name), image, how)
-    a, b, c = (delivered(f"x/{name}", tmp_path / name) for name in ("a.png", "b.jpg", "c.jpg"))
-    assert a == Delivered("x/a.png", (tmp_path / "a.png").stat().st_size, 50, 70, "PNG L")
+    a, b, c = (of_image((tmp_path / name).read_bytes()) for name in ("a.png", "b.jpg", "c.jpg"))
+    assert a == Properties((tmp_path / "a.png").stat().st_size, 50, 70, "PNG L")
     assert b.encoding.startswith("JPEG L ") and c.encoding.startswith("JPEG L ") and b.encoding != c.encoding
     cv2.imwrite(str(tmp_path / "d.jpg"), 255 - image, (cv2.IMWRITE_JPEG_QUALITY, 90))
-    assert delivered("d", tmp_path / "d.jpg").encoding == b.encoding
+    assert of_image((tmp_path / "d.jpg").read_bytes()).encoding == b.encoding
 
 
 @pytest.mark.proof

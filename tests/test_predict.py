@@ -289,7 +289,7 @@ READ = [
 
 def reading_of(path: Path) -> str:
     try:
-        image, remarks = dicom.read(path, SIZE)
+        image, remarks, _ = dicom.read(path, SIZE)
     except images.UnreadableError as error:
         return str(error)
     return f"read, mean {image.mean():.1f}" + "".join(f"; {remark.text}" for remark in remarks)

@@ -33,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
         _add_predict,
         _add_explain,
         _add_validate,
+        _add_distribute,
         _add_set,
+        _add_recipe,
     ):
         add(commands)
     return parser
@@ -191,6 +193,24 @@ def _add_validate(commands: Any) -> None:
     command.set_defaults(run="validate", misused=command.error)
 
 
+def _add_distribute(commands: Any) -> None:
+    command = commands.add_parser(
+        "distribute",
+        help="cross-validation's folds, or queued experiments, side by side",
+        description="In cv/: run the folds side by side, with the results and the dvc.lock of `dvc repro`. In the "
+        "project's folder: run the queued experiments by `dvc exp run --run-all`. Where the environment variable "
+        "DASK_SCHEDULER_ADDRESS names a scheduler, its workers train.",
+    )
+    command.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how many at a time; default: as many as there are workers, or as the cores allow",
+    )
+    command.set_defaults(run="distribute")
+
+
 def _add_set(commands: Any) -> None:
     command = commands.add_parser(
         "set",
@@ -205,6 +225,26 @@ def _add_set(commands: Any) -> None:
     check.add_argument("name", metavar="NAME", help="one that `mammo set list` shows")
     check.add_argument("folder", type=Path, metavar="PATH", help="the folder that holds the tables of the set")
     check.set_defaults(run="set_check")
+
+
+def _add_recipe(commands: Any) -> None:
+    command = commands.add_parser(
+        "recipe",
+        help="named settings that were cross-validated, and how to train with them",
+        description="List the recipes, or write the settings of one into params.yaml.",
+    )
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="the recipes, with score, time and reason").set_defaults(run="recipe_list")
+    apply = actions.add_parser(
+        "apply",
+        help="write the settings of a recipe into params.yaml",
+        description="Write the settings of a recipe into params.yaml, and take back those of another one; comments and "
+        "all other settings stay. `dvc repro` then trains it.",
+    )
+    apply.add_argument(
+        "name", metavar="NAME", help="one that `mammo recipe list` shows; best: the shipped one; default: undo"
+    )
+    apply.set_defaults(run="recipe_apply")
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:

@@ -283,6 +283,13 @@ def _canonical(options: argparse.Namespace) -> int:
     return 3 if found.missed else 0
 
 
+def _distribute(options: argparse.Namespace) -> int:
+    from mammo.core import distribution
+
+    distribution.main(options.jobs)
+    return 0
+
+
 def _set_list(options: argparse.Namespace) -> int:
     from mammo.sources.described.account import listing
 
@@ -298,6 +305,36 @@ def _set_check(options: argparse.Namespace) -> int:
     return 0 if fits else 1
 
 
+def _recipe_list(options: argparse.Namespace) -> int:
+    from mammo.core import recipes
+
+    best, applied = recipes.shipped(), recipes.applied()
+    for name in recipes.names():
+        recipe = recipes.read(name)
+        said = [word for word, holds in (("best", name == best), ("applied", name == applied)) if holds]
+        marks = f" ({', '.join(said)})" if said else ""
+        print(f"{name}{marks}: {recipe.reason}")
+        print(f"    score: {recipe.score}")
+        print(f"    time: {recipe.time}")
+    if not applied:
+        print("params.yaml has the settings of none of them")
+    return 0
+
+
+def _recipe_apply(options: argparse.Namespace) -> int:
+    from mammo.core import recipes, settings
+
+    changed = recipes.apply(options.name)
+    name = recipes.shipped() if options.name == recipes.BEST else options.name
+    for key, before, now in changed:
+        print(f"{key}: {before} → {now}")
+    if changed:
+        print(f"{settings.PARAMS} has the recipe {name}; `dvc repro` trains it")
+    else:
+        print(f"{settings.PARAMS} had the recipe {name} already")
+    return 0
+
+
 RUN: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "scores": _scores,
     "report": _report,
@@ -309,7 +346,10 @@ RUN: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "predict": _predict,
     "explain": _explain,
     "validate": _validate,
+    "distribute": _distribute,
     "set_list": _set_list,
     "set_check": _set_check,
+    "recipe_list": _recipe_list,
+    "recipe_apply": _recipe_apply,
 }
 """What each subcommand does, by the name that its parser sets."""

@@ -1,29 +1,24 @@
 """Search for duplicates: equal files, equal pixels, and near-duplicates, also mirrored, inverted or cropped."""
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
+from typing import Any, NamedTuple
 
+from mammo.auditing import thumbnails
 from mammo.auditing.findings import Finding
-from mammo.core import parallel
+from mammo.core import dataset, parallel
 from mammo.core.dataset import Dataset
 
 import cv2
 import numpy as np
-import scipy.fft
 
 THUMBNAIL = 64  # pixels
 BLANK = 0.5  # grey levels; largest standard deviation of a blank thumbnail
-SAME_PICTURE = 0.995  # correlation of thumbnails; in the complete Kaggle set all pairs above it are true duplicates
-FREQUENCIES = 16  # of the thumbnail's cosine transform, per direction
-COARSE_FREQUENCIES = 8  # few, so that a crop by 5 % changes them little
-NEIGHBOURS = 5  # per image by coarse correlation, checked for crops
-COARSE_LIKENESS = 0.9  # smallest coarse correlation of a neighbour
-BLOCK = 2048  # images per side: blocks of 16 MiB
-
+TOGETHER = 256  # images per task of a thread
+COMPARED = 64  # pairs per task
 ITERATIONS = 10  # of a registration; more did not find more of the planted crops
-ROUNDING = 1e-4  # upper limit of float32's rounding error
-Two = tuple[int, int]
 KINDS = ("same file", "same pixels", "near-duplicate", "same exposure")
 SCALE = 224  # pixels at which two registered images are compared
 BREAST = (12, 243)  # grey levels between background and saturated white, also when inverted
@@ -49,16 +44,18 @@ class Pair:
     """Black and white are exchanged."""
 
 
-def same_images(images: np.ndarray, hashes: Sequence[str]) -> list[Pair]:
-    """Return all pairs of images that show the same exposure.
+def same_images(images: np.ndarray, hashes: Sequence[str], splits: Sequence[str] | None = None) -> list[Pair]:
+    """Return pairs of images that show the same exposure.
 
     Equal images are paired with the first of them, and only the first is compared with other images. The search for
-    near-duplicates is exhaustive: it finds every pair whose thumbnails correlate above `SAME_PICTURE`, as they are,
-    mirrored, inverted or both. Crops are searched for among each image's nearest neighbours.
+    near-duplicates is exhaustive: it finds every pair whose thumbnails correlate above `thumbnails.SAME_PICTURE`, as
+    they are, mirrored, inverted or both; of an image with many, the first `thumbnails.LISTED` of each split are
+    returned. Crops are searched for among each image's nearest neighbours.
 
     Args:
         images: uint8, (n, height, width), may be memory-mapped.
         hashes: hash of each image's file.
+        splits: (n,) split of each image; None if there are none.
 
     Returns:
         Pairs in order of position.
@@ -68,7 +65,7 @@ def same_images(images: np.ndarray, hashes: Sequence[str]) -> list[Pair]:
     left = sorted(set(range(len(images))) - {pair.second for pair in files})
     pixels = _equal([sha256(images[i].tobytes()).digest() for i in left], left, "same pixels")
     left = sorted(set(left) - {pair.second for pair in pixels})
-    return sorted([*files, *pixels, *_alike(images, np.array(left, dtype=np.int64))])
+    return sorted([*files, *pixels, *_alike(images, np.array(left, dtype=np.int64), splits)])
 
 
 def images_twice(data: Dataset, pairs: Sequence[Pair]) -> list[Finding]:
@@ -103,37 +100,93 @@ def _equal(keys: Sequence[Hashable], positions: Iterable[int], kind: str) -> lis
     return pairs
 
 
-def _alike(images: np.ndarray, positions: np.ndarray) -> Iterator[Pair]:
-    small = np.empty((len(positions), THUMBNAIL, THUMBNAIL), np.uint8)
-    for place, position in enumerate(positions):
-        small[place] = _resized(images[position], THUMBNAIL)
-    # blank images cannot be compared; `odd_scans` reports them
-    textured = np.array([thumbnail.std() > BLANK for thumbnail in small], dtype=bool)
-    positions, thumbnails = positions[textured], small if textured.all() else small[textured]
+class _Candidate(NamedTuple):
+    """A pair of images that may be of the same exposure, with their thumbnails."""
+
+    first: int
+    second: int
+    thumbnail: np.ndarray
+    other: np.ndarray
+    mirrored: bool
+    inverted: bool
+
+
+def _alike(images: np.ndarray, positions: np.ndarray, splits: Sequence[str] | None) -> Iterator[Pair]:
+    positions, small = _textured(images, positions)
     if len(positions) < 2:
         return
-    near, turn = _search(thumbnails)
+    of = thumbnails.spectra(small)
+    groups = None if splits is None else [splits[position] for position in positions]
+    near = thumbnails.near_duplicates(small, of, groups)
     for (a, b), (likeness, mirrored, inverted) in near.items():
         yield Pair(int(positions[a]), int(positions[b]), "near-duplicate", likeness, mirrored, inverted)
+    turn = thumbnails.neighbours(of)
+    del of
+    pairs = sorted(pair for pair in turn if pair not in near)
+    candidates = _Chunks(
+        lambda pair: _Candidate(
+            int(positions[pair[0]]), int(positions[pair[1]]), small[pair[0]], small[pair[1]], *turn[pair]
+        ),
+        pairs,
+        COMPARED,
+    )
+    compare = partial(_compared, dataset.by_path(images))
+    for found in parallel.spread(compare, candidates, "audit: same exposure", f"×{COMPARED} pairs"):
+        yield from found
 
-    def compare(pair: tuple[int, int]) -> Pair | None:
-        a, b = pair
-        mirrored, inverted = turn[pair]
-        start = _registration(_turned(thumbnails[a]), _turned(thumbnails[b], mirrored, inverted), THUMBNAIL)
-        if start is None:
-            return None
-        if _agreement(thumbnails[a], _turned(thumbnails[b], mirrored, inverted), start, 1) < FIRST_LOOK:
-            return None
-        one = _resized(images[positions[a]], SCALE)
-        other = _turned(_resized(images[positions[b]], SCALE), mirrored, inverted)
-        likeness = _likeness_of_detail(one, other, start)
-        if likeness < SAME_DETAIL:
-            return None
-        return Pair(int(positions[a]), int(positions[b]), "same exposure", likeness, mirrored, inverted)
 
-    candidates = [pair for pair in sorted(turn) if pair not in near]
-    compared = parallel.each(compare, candidates, "audit: same exposure", "pairs")
-    yield from (pair for pair in compared if pair is not None)
+class _Chunks(Sequence[list[Any]]):
+    """Items that are made of others when their chunk is asked for."""
+
+    def __init__(self, make: Callable[[Any], Any], of: Sequence[Any], size: int) -> None:
+        self._make, self._of, self._size = make, of, size
+
+    def __len__(self) -> int:
+        return -(-len(self._of) // self._size)
+
+    def __getitem__(self, number: Any) -> list[Any]:
+        return [self._make(one) for one in self._of[number * self._size : (number + 1) * self._size]]
+
+
+def _textured(images: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the images that are not blank, and their thumbnails.
+
+    Blank images cannot be compared; `odd_scans` reports them.
+    """
+    small = np.empty((len(positions), THUMBNAIL, THUMBNAIL), np.uint8)
+    kept = 0
+    chunks = [positions[start : start + TOGETHER] for start in range(0, len(positions), TOGETHER)]
+    textured = np.zeros(len(positions), bool)
+    resized = parallel.spread(partial(_thumbnails, dataset.by_path(images)), chunks, "audit: thumbnails", "chunks")
+    for start, part in zip(range(0, len(positions), TOGETHER), resized, strict=True):
+        not_blank = part.std(axis=(1, 2)) > BLANK
+        textured[start : start + len(part)] = not_blank
+        small[kept : kept + not_blank.sum()] = part[not_blank]
+        kept += int(not_blank.sum())
+    return positions[textured], small[:kept]
+
+
+def _thumbnails(images: np.ndarray | dataset.OnDisk, positions: np.ndarray) -> np.ndarray:
+    return np.stack([_resized(images[position], THUMBNAIL) for position in positions])
+
+
+def _compared(images: np.ndarray | dataset.OnDisk, candidates: Sequence[_Candidate]) -> list[Pair]:
+    """Return the candidates that are of the same exposure, found by registration."""
+    found = (_registered(images, candidate) for candidate in candidates)
+    return [pair for pair in found if pair is not None]
+
+
+def _registered(images: np.ndarray | dataset.OnDisk, pair: _Candidate) -> Pair | None:
+    how = pair.mirrored, pair.inverted
+    small = _turned(pair.other, *how)
+    start = _registration(pair.thumbnail, small, THUMBNAIL)
+    if start is None or _agreement(pair.thumbnail, small, start, 1) < FIRST_LOOK:
+        return None
+    if thumbnails.correlation(pair.thumbnail, pair.other)[0] > thumbnails.SAME_PICTURE:
+        return None  # a near-duplicate beyond those that are listed
+    other = _turned(_resized(images[pair.second], SCALE), *how)
+    likeness = _likeness_of_detail(_resized(images[pair.first], SCALE), other, start)
+    return None if likeness < SAME_DETAIL else Pair(pair.first, pair.second, "same exposure", likeness, *how)
 
 
 def _resized(image: np.ndarray, side: int) -> np.ndarray:
@@ -145,98 +198,6 @@ def _resized(image: np.ndarray, side: int) -> np.ndarray:
 def _turned(image: np.ndarray, mirrored: bool = False, inverted: bool = False) -> np.ndarray:
     image = image[:, ::-1] if mirrored else image
     return np.ascontiguousarray(255 - image if inverted else image)
-
-
-def _transformed(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the low frequencies of standardised thumbnails' cosine transform, and the norm of all other frequencies.
-
-    Returns:
-        float32, (n, FREQUENCIES, FREQUENCIES), and float32, (n,).
-
-    """
-    low = np.empty((len(thumbnails), FREQUENCIES, FREQUENCIES), np.float32)
-    for start in range(0, len(thumbnails), BLOCK):
-        part = thumbnails[start : start + BLOCK].astype(np.float32)
-        part -= part.mean(axis=(1, 2), keepdims=True)
-        part /= np.linalg.norm(part, axis=(1, 2), keepdims=True)
-        low[start : start + BLOCK] = scipy.fft.dctn(part, axes=(1, 2), norm="ortho")[:, :FREQUENCIES, :FREQUENCIES]
-    rest = np.sqrt(np.maximum(0, 1 - (low.astype(np.float64) ** 2).sum(axis=(1, 2))))
-    return low, rest.astype(np.float32)
-
-
-def _even_odd(low: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return low[:, :, 0::2].reshape(len(low), -1), low[:, :, 1::2].reshape(len(low), -1)
-
-
-def _search(thumbnails: np.ndarray) -> tuple[dict[Two, tuple[float, bool, bool]], dict[Two, tuple[bool, bool]]]:
-    """Find all near-duplicates, and the nearest neighbours of each image.
-
-    Mirroring changes the sign of an image's odd horizontal frequencies; inverting changes all signs. If e and o are the
-    scalar products of the even and the odd parts of two images, their largest correlation over the four orientations
-    is |e| + |o|. Using low frequencies only, the error is at most the product of the norms of the omitted frequencies
-    (Cauchy-Schwarz), so a few hundred numbers per image exclude nearly all pairs without missing a near-duplicate.
-
-    Returns:
-        Two dictionaries by pair (a, b), a < b. For near-duplicates: the correlation, whether b is mirrored, whether it
-        is inverted. For pairs of NEIGHBOURS: whether b must be mirrored, and whether inverted, to match a.
-
-    """
-    low, rest = _transformed(thumbnails)
-    even, odd = _even_odd(low)
-    coarse = low[:, :COARSE_FREQUENCIES, :COARSE_FREQUENCIES]
-    coarse_even, coarse_odd = _even_odd(coarse / np.linalg.norm(coarse, axis=(1, 2), keepdims=True))
-    near: dict[Two, tuple[float, bool, bool]] = {}
-    turn: dict[Two, tuple[bool, bool]] = {}
-    starts = range(0, len(low), BLOCK)
-    for top in parallel.progress(starts, "audit: near-duplicates", unit="blocks"):
-        rows = slice(top, top + BLOCK)
-        best = np.zeros((len(low[rows]), 0), np.float32)
-        who = np.zeros((len(low[rows]), 0), np.int64)
-        for side in starts:
-            columns = slice(side, side + BLOCK)
-            likeness = np.abs(coarse_even[rows] @ coarse_even[columns].T)
-            likeness += np.abs(coarse_odd[rows] @ coarse_odd[columns].T)
-            if top == side:
-                np.fill_diagonal(likeness, 0)
-            best, who = _nearest(best, who, likeness, side)
-            if side < top:
-                continue
-            bound = np.abs(even[rows] @ even[columns].T)
-            bound += np.abs(odd[rows] @ odd[columns].T)
-            bound += rest[rows, None] * rest[None, columns]
-            for row, column in np.argwhere(bound > SAME_PICTURE - ROUNDING).tolist():
-                a, b = top + row, side + column
-                if a < b and (exact := _correlation(thumbnails[a], thumbnails[b]))[0] > SAME_PICTURE:
-                    near[a, b] = exact
-        for row, column in np.argwhere(best > COARSE_LIKENESS).tolist():
-            a, b = sorted((top + row, int(who[row, column])))
-            products = float(coarse_even[a] @ coarse_even[b]), float(coarse_odd[a] @ coarse_odd[b])
-            turn[a, b] = _orientation(*products)[1:]
-    return near, turn
-
-
-def _nearest(best: np.ndarray, who: np.ndarray, likeness: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
-    """Update the NEIGHBOURS largest values of each row with a new block whose columns begin at `offset`."""
-    keep = min(NEIGHBOURS, likeness.shape[1])
-    columns = np.argpartition(likeness, likeness.shape[1] - keep, axis=1)[:, -keep:]
-    best = np.hstack([best, np.take_along_axis(likeness, columns, axis=1)])
-    who = np.hstack([who, columns + offset])
-    order = np.argsort(-best, axis=1, kind="stable")[:, :NEIGHBOURS]
-    return np.take_along_axis(best, order, axis=1), np.take_along_axis(who, order, axis=1)
-
-
-def _orientation(even: float, odd: float) -> tuple[float, bool, bool]:
-    """Return the largest correlation over the orientations, and whether that one is mirrored and inverted."""
-    mirrored = even * odd < 0
-    return abs(even) + abs(odd), mirrored, (even if mirrored or abs(even) > abs(odd) else odd) < 0
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> tuple[float, bool, bool]:
-    """Return the exact correlation of two thumbnails in their best orientation, and that orientation."""
-    one, other = one - one.mean(), other - other.mean()
-    norm = np.sqrt((one * one).sum() * (other * other).sum())
-    straight, mirror = float((one * other).sum() / norm), float((one * other[:, ::-1]).sum() / norm)
-    return _orientation((straight + mirror) / 2, (straight - mirror) / 2)
 
 
 def _registration(one: np.ndarray, other: np.ndarray, side: int, start: np.ndarray | None = None) -> np.ndarray | None:

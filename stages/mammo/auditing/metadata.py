@@ -127,14 +127,14 @@ def _cross_fitted(values: Sequence[str], data: Dataset, seed: int) -> np.ndarray
     Shares are those of the other folds, so no value is fitted to its own images; 0 for a value that they lack. Without
     subtracting the share among all, images of the fold with the most cancer would have the lowest values.
     """
-    fold, labels, kinds = splits.folds(data.entries, FOLDS, seed), data.labels, np.array(values)
+    fold, labels = splits.folds(data.entries, FOLDS, seed), data.labels
+    kinds, kind = np.unique(np.array(values), return_inverse=True)
     fitted = np.zeros(len(labels))
     for number in np.unique(fold):
-        others = fold != number
-        for kind in set(values):
-            same = others & (kinds == kind)
-            if same.any():
-                fitted[(fold == number) & (kinds == kind)] = labels[same].mean() - labels[others].mean()
+        own, others = fold == number, fold != number
+        images, cancer = (np.bincount(kind[others], weights, len(kinds)) for weights in (None, labels[others]))
+        more = np.divide(cancer, images, where=images > 0, out=np.zeros(len(kinds))) - labels[others].mean()
+        fitted[own] = np.where(images > 0, more, 0)[kind[own]]
     return fitted
 
 

@@ -1,15 +1,17 @@
 """Find inverted scans, marks outside the breast, and images without a breast."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from mammo.auditing.findings import Finding
 from mammo.auditing.shortcut import brightness_features
-from mammo.core import parallel
+from mammo.core import dataset, parallel
 from mammo.core.dataset import Dataset
 from mammo.imaging.appearance import Appearance, appearance
 
 import numpy as np
 
+TOGETHER = 16  # images per task
 KINDS = ("inverted", "marked", "no_breast")
 
 
@@ -23,13 +25,15 @@ def examine(images: np.ndarray) -> tuple[list[Appearance], np.ndarray]:
         n appearances, and features, float32, (n, 38).
 
     """
+    chunks = [range(start, min(start + TOGETHER, len(images))) for start in range(0, len(images), TOGETHER)]
+    examined = partial(_examined, dataset.by_path(images))
+    parts = list(parallel.spread(examined, chunks, "audit: appearance", f"×{TOGETHER} images"))
+    return [traits for part, _ in parts for traits in part], np.concatenate([features for _, features in parts])
 
-    def one(position: int) -> tuple[Appearance, np.ndarray]:
-        image = np.ascontiguousarray(images[position])
-        return appearance(image), brightness_features(image)
 
-    results = list(parallel.each(one, range(len(images)), "audit: appearance"))
-    return [traits for traits, _ in results], np.array([features for _, features in results])
+def _examined(images: np.ndarray | dataset.OnDisk, positions: range) -> tuple[list[Appearance], np.ndarray]:
+    pictures = [np.ascontiguousarray(images[position]) for position in positions]
+    return [appearance(image) for image in pictures], np.array([brightness_features(image) for image in pictures])
 
 
 def odd_scans(data: Dataset, appearances: Sequence[Appearance]) -> list[Finding]:

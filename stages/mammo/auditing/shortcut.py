@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 TREES = 300
+SEEN = 50_000  # images per tree at most: the trees of a million would take hours and 10 GB
 FOLDS = 5  # of the cross-validation: one split alone is noisy
 HISTOGRAM_BINS = 32
 
@@ -70,6 +71,7 @@ def forest_probabilities(known: np.ndarray, labels: np.ndarray, unknown: np.ndar
     forest = RandomForestClassifier(
         TREES,
         min_samples_leaf=5,
+        max_samples=SEEN if len(known) > SEEN else None,
         class_weight="balanced",
         random_state=seed_of(seed, "intensity forest") % 2**32,
         n_jobs=parallel.cores(),

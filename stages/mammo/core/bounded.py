@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from select import select
 from typing import Any
 
+from mammo.core import process
 from mammo.core.errors import UserError
 
 import psutil
@@ -22,6 +24,8 @@ ENDED = 10  # seconds that an ended process is waited for
 SINGLE_THREADED = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
+_STARTER = ThreadPoolExecutor(1, "bounded")
+"""Starts the processes: they end when the thread that started them does, so it must not be one that comes and goes."""
 LACK = "there is not enough memory to decode it"
 
 
@@ -43,12 +47,13 @@ class Worker:
         """
         self.memory, self.seconds = memory, seconds
         code = f"import sys; sys.path.insert(0, {str(PACKAGES)!r}); from {module} import main; main()"
-        self._process = subprocess.Popen(
+        self._process = _STARTER.submit(
+            subprocess.Popen,
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | SINGLE_THREADED,
-        )
+        ).result()
 
     def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the answer to a request and the bytes that go with it.
@@ -122,6 +127,7 @@ def serve(answer: Callable[[dict[str, Any]], tuple[dict[str, Any], bytes]]) -> N
 
     The process ends at once, even amid work, when the one that started it has ended.
     """
+    process.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 

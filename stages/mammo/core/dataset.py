@@ -1,6 +1,9 @@
 """The index of images that every stage from download to evaluate uses, and the prepared arrays."""
 
+import contextlib
+import functools
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +35,7 @@ NAME_THE_PATIENTS = (
 """What to do where images have no patient."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One image: a row of index.csv."""
 
@@ -92,18 +95,21 @@ def read_index(folder: Path) -> list[Entry]:
     """
     path = folder / "index.csv"
     entries = []
-    for row in files.read_csv(path, COLUMNS):
-        if row["label"] not in ("0", "1"):
-            raise UserError(f"{path}: label of {row['image']} is {row['label']!r}; allowed are 0 and 1")
-        more = {name: row.get(name, "") for name in MORE_COLUMNS}
-        if more["laterality"] not in ("", *LATERALITIES):
-            raise UserError(f"{path}: laterality of {row['image']} is {more['laterality']!r}; allowed are L, R and B")
-        size = row.get("bytes", "-1")
-        if not size.removeprefix("-").isdecimal():
-            raise UserError(f"{path}: bytes of {row['image']} is {size!r}; it must be a whole number")
-        groups = tuple((name.removeprefix(GROUP), row[name]) for name in row if (name or "").startswith(GROUP))
-        known = (row["split"], row["patient"], row["sha256"])
-        entries.append(Entry(row["image"], int(row["label"]), *known, groups=groups, bytes=int(size), **more))
+    with contextlib.closing(files.rows_of_csv(path, COLUMNS)) as rows:
+        for row in rows:
+            if row["label"] not in ("0", "1"):
+                raise UserError(f"{path}: label of {row['image']} is {row['label']!r}; allowed are 0 and 1")
+            more = {name: row.get(name, "") for name in MORE_COLUMNS}
+            if more["laterality"] not in ("", *LATERALITIES):
+                raise UserError(
+                    f"{path}: laterality of {row['image']} is {more['laterality']!r}; allowed are L, R and B"
+                )
+            size = row.get("bytes", "-1")
+            if not size.removeprefix("-").isdecimal():
+                raise UserError(f"{path}: bytes of {row['image']} is {size!r}; it must be a whole number")
+            groups = tuple((name.removeprefix(GROUP), row[name]) for name in row if (name or "").startswith(GROUP))
+            known = (sys.intern(row["split"]), row["patient"], row["sha256"])
+            entries.append(Entry(row["image"], int(row["label"]), *known, groups=groups, bytes=int(size), **more))
     return entries
 
 
@@ -148,7 +154,7 @@ class OnImage(NamedTuple):
 
     image: str
     kind: str
-    """One of `imaging.headers.KINDS`."""
+    """The kind of finding that it becomes in the audit."""
     text: str
 
 
@@ -213,6 +219,30 @@ class Dataset:
     def part(self, split: str) -> np.ndarray:
         """Return the positions of the images of one split, ascending."""
         return np.flatnonzero(self.splits == split)
+
+
+class OnDisk:
+    """The rows of an array in a file, which another process opens by its path when it is sent this."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the path of a .npy file that may be read on every machine that works."""
+        self.path = path.absolute()
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        """Return one row."""
+        return _opened(self.path)[position]
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
+def by_path(images: np.ndarray) -> "np.ndarray | OnDisk":
+    """Return an array that is a whole .npy file as `OnDisk`, and any other as it is."""
+    if isinstance(images, np.memmap) and not isinstance(images.base, np.memmap):  # the base of a part is the whole
+        return OnDisk(Path(str(images.filename)))
+    return images
 
 
 def new_array(path: Path, count: int, size: tuple[int, ...]) -> np.memmap:

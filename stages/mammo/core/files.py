@@ -6,10 +6,10 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from mammo.core.errors import UserError
 
@@ -100,10 +100,17 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         UserError: the file is missing, is not UTF-8, or lacks a column.
 
     """
+    return list(rows_of_csv(path, columns))
+
+
+def rows_of_csv(path: Path, columns: Sequence[str]) -> Generator[dict[str, str], None, None]:
+    """Yield the rows that `read_csv` returns, so that a large table is never in memory; `close` closes the file."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist")
-    return [row for _, row in parse_csv(path.read_bytes(), str(path), columns)]
+    with path.open(encoding="utf-8-sig", newline="") as text:
+        for _, row in _parsed(text, str(path), columns, list, ours=True):
+            yield row
 
 
 def parse_csv(
@@ -126,19 +133,29 @@ def parse_csv(
         The number of the line at the end of each row, and the row.
 
     """
+    with io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="") as text:
+        return list(_parsed(text, name, columns, recognised, ours))
+
+
+def _parsed(
+    text: TextIO,
+    name: str,
+    columns: Sequence[str],
+    recognised: Callable[[Sequence[str]], list[str]],
+    ours: bool,
+) -> Iterator[tuple[int, dict[str, str]]]:
     try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        reader = csv.DictReader(text)
         header = list(reader.fieldnames or [])
         reader.fieldnames = recognised(header)
+        if missing := [column for column in columns if column not in reader.fieldnames]:
+            have = ", ".join(header) or "none"
+            raise UserError(f"{name} lacks the column {', '.join(missing)}; it has: {have}")
         restored = _as_given if ours else lambda cell: cell
-        rows = [(reader.line_num, {key: restored(cell) for key, cell in row.items()}) for row in reader]
+        for row in reader:
+            yield reader.line_num, {key: restored(cell) for key, cell in row.items()}
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV file in UTF-8: {error}") from error
-    missing = [column for column in columns if column not in (reader.fieldnames or [])]
-    if missing:
-        have = ", ".join(header) or "none"
-        raise UserError(f"{name} lacks the column {', '.join(missing)}; it has: {have}")
-    return rows
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """Processes of stages: one at a time in a workspace, ended together with the `dvc` that started them."""
 
 import contextlib
+import ctypes
 import fcntl
 import os
+import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,8 @@ from pathlib import Path
 from mammo.core.errors import UserError
 
 import psutil
+
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 @contextlib.contextmanager
@@ -38,6 +43,15 @@ def alone(name: str, path: Path) -> Iterator[None]:
             lock.truncate(0)
             lock.write(f"{name} (process {os.getpid()})".encode())
         yield
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process as soon as the thread that started it has ended, even amid work in C.
+
+    Other systems than Linux have no such thing; there a process must notice it by itself, e.g. when its input ends.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_with_dvc(name: str) -> None:

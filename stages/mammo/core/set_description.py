@@ -36,7 +36,7 @@ HeaderName = Literal[
     "study",
     "view",
 ]
-"""What a description may take from a DICOM header; `imaging.header_values` names the attributes."""
+"""What a description may take from a DICOM header; `imaging.headers` names the attributes."""
 
 
 def _as_text(value: Any) -> Any:

@@ -400,14 +400,15 @@ def read(path: Path = PARAMS, instead: Mapping[str, Any] | None = None) -> Param
     content = yaml_files.read(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold the sections {', '.join(Params.model_fields)}")
-    return check(Params, _merged(content, instead or {}), path)
+    return check(Params, merged(content, instead or {}), path)
 
 
-def _merged(values: Any, instead: Mapping[str, Any]) -> Any:
+def merged(values: Any, instead: Mapping[str, Any]) -> Any:
+    """Return `values` with those of `instead` in their place, section by section at any depth."""
     if not isinstance(values, dict):
         return values
-    merged = {**values, **instead}
+    result = {**values, **instead}
     for key, inner in instead.items():
         if isinstance(inner, Mapping):
-            merged[key] = _merged(values.get(key, {}), inner)
-    return merged
+            result[key] = merged(values.get(key, {}), inner)
+    return result

@@ -3,23 +3,33 @@
 import argparse
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mammo.core import process
+from mammo.core import cluster, process
+from mammo.core import elsewhere as on_a_worker
 from mammo.core.errors import UserError, lack_of_memory
 
 HEADLINE = Path("metrics/test.json")
 STATE = Path("data/state")  # ignored by git and by DVC: the lock of the workspace, the state of a training
 
 
-def run(main: Callable[..., Any], reads_scores: bool = False) -> None:
+def run(
+    main: Callable[..., Any], reads_scores: bool = False, elsewhere: Sequence[str] = (), side_by_side: str = ""
+) -> None:
     """Run a stage: its parameters become command-line arguments (paths), its docstring the help text.
 
     A `UserError` ends the process with a message on standard error and exit code 1, wrong usage with 2. The headline
     scores of the previous run are removed first, since they no longer describe this workspace; evaluate writes them
     again. A stage after evaluate sets `reads_scores` to keep them.
+
+    Args:
+        main: the work of the stage.
+        reads_scores: keep the headline scores.
+        elsewhere: parameters that name what `main` writes, if it is to run on a cluster where there is one.
+        side_by_side: parameter by whose path processes differ that may run at the same time in a workspace.
+
     """
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(description=inspect.getdoc(main))
@@ -28,10 +38,14 @@ def run(main: Callable[..., Any], reads_scores: bool = False) -> None:
     paths = vars(parser.parse_args())
     try:
         process.end_with_dvc(name)
-        with process.alone(name, STATE / "lock"):
+        lock = "-".join([*paths[side_by_side].parts, "lock"]) if side_by_side else "lock"
+        with process.alone(name, STATE / lock):
             if not reads_scores:
                 HEADLINE.unlink(missing_ok=True)
-            main(**paths)
+            if elsewhere and cluster.address():
+                on_a_worker.run(Path(sys.argv[0]), paths, elsewhere)
+            else:
+                main(**paths)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(1)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mammo.imaging import connected
+
 import cv2
 import numpy as np
 
@@ -86,25 +88,43 @@ def marks_and_body(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         Two masks, bool, (height, width): marks outside the breast, and body.
 
     """
-    height, width = image.shape
+    found, background = _parts(image)
+    candidate, of_body = _kinds(found)
+    body = found.where(of_body)
+    kernel = np.ones((2 * CLEARANCE + 1, 2 * CLEARANCE + 1), np.uint8)
+    near_body = cv2.dilate(body, kernel) > 0
+    brightest = np.zeros(len(candidate), np.uint8)
+    np.maximum.at(brightest, found.of_pixel.ravel(), image.ravel())
+    marks = candidate & (brightest > background + MARK_PEAK)
+    marks[np.unique(found.of_pixel[near_body])] = False
+    return found.where(marks) > 0, body > 0
+
+
+def body(image: np.ndarray) -> np.ndarray:
+    """Return the body of `marks_and_body` alone, uint8, 0 or 1, (height, width)."""
+    found = _parts(image)[0]
+    return found.where(_kinds(found)[1])
+
+
+def _parts(image: np.ndarray) -> tuple[connected.Parts, int]:
+    """Return the parts of an image that are brighter than its background, and the grey level of the background."""
     threshold = int(cv2.threshold(image, 0, 255, cv2.THRESH_OTSU)[0])
-    background = int(np.argmax(np.bincount(image.ravel(), minlength=256)[: max(threshold, 1)]))
-    above = (image > background + BACKGROUND_RISE).astype(np.uint8)
-    count, parts, statistics, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
-    x, y, across, down, area = statistics.T
+    levels = cv2.calcHist([image], [0], None, [256], [0, 256]).ravel()
+    background = int(np.argmax(levels[: max(threshold, 1)]))
+    above = cv2.threshold(image, background + BACKGROUND_RISE, connected.UNVISITED, cv2.THRESH_BINARY)[1]
+    return connected.parts(above, connectivity=8), background
+
+
+def _kinds(found: connected.Parts) -> tuple[np.ndarray, np.ndarray]:
+    """Return which parts may be marks, and which belong to the body, bool, (parts,) each."""
+    height, width = found.of_pixel.shape
+    x, y, across, down, area = found.statistics.T
     free = (x > FRAME) & (y > FRAME) & (x + across < width - FRAME) & (y + down < height - FRAME)
     beside = (x > 2 * FRAME) & (x + across < width - 2 * FRAME)
     between = (y > 2 * FRAME) & (y + down < height - 2 * FRAME)
     upright = (down >= LINE_LENGTH * height) & (across <= LINE_WIDTH) & beside
     level = (across >= LINE_LENGTH * width) & (down <= LINE_WIDTH) & between
     candidate = (free & (area <= LARGEST_MARK * height * width)) | upright | level
-    candidate[0] = False  # part 0 is the background
     body = ~candidate & (area >= SMALLEST_BODY * height * width)
-    body[0] = False
-    kernel = np.ones((2 * CLEARANCE + 1, 2 * CLEARANCE + 1), np.uint8)
-    near_body = cv2.dilate(body[parts].astype(np.uint8), kernel) > 0
-    brightest = np.zeros(count, np.uint8)
-    np.maximum.at(brightest, parts.ravel(), image.ravel())
-    candidate[np.unique(parts[near_body])] = False
-    marks = candidate & (brightest > background + MARK_PEAK)
-    return marks[parts], body[parts]
+    candidate[0] = body[0] = False  # the background
+    return candidate, body

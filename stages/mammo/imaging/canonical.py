@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mammo.core.settings import Canonical
-from mammo.imaging.appearance import is_inverted, marks_and_body
+from mammo.imaging import appearance, connected
 
 import cv2
 import numpy as np
@@ -33,20 +33,21 @@ class View:
 def view(image: np.ndarray, steps: Canonical) -> View:
     """Segment an image, uint8, (height, width), in preparation for the steps."""
     small = cv2.resize(image, (LOOK, LOOK), interpolation=cv2.INTER_AREA)
-    inverted = is_inverted(small)
+    inverted = appearance.is_inverted(small)
     breast = _breast(255 - small if inverted else small)
     return View(steps, inverted, breast, breast is not None and _chest_wall_right(breast))
 
 
 def _breast(small: np.ndarray) -> np.ndarray | None:
     """Return the largest body part, without bridges to borders and with its holes filled; None if there is none."""
-    body = marks_and_body(small)[1].astype(np.uint8)
-    body = cv2.morphologyEx(body, cv2.MORPH_OPEN, np.ones((BRIDGE, BRIDGE), np.uint8))
-    count, parts, statistics, _ = cv2.connectedComponentsWithStats(body, connectivity=4)
-    if count < 2:
+    bridge = np.ones((BRIDGE, BRIDGE), np.uint8)
+    body = cv2.morphologyEx(connected.UNVISITED * appearance.body(small), cv2.MORPH_OPEN, bridge)
+    found = connected.parts(body, connectivity=4)
+    if len(found.statistics) < 2:
         return None
-    largest = (parts == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))).astype(np.uint8)
-    breast = cv2.dilate(largest, np.ones((2 * SKIN + 1, 2 * SKIN + 1), np.uint8))
+    largest = 1 + int(np.argmax(found.statistics[1:, cv2.CC_STAT_AREA]))
+    breast = found.where(np.arange(len(found.statistics)) == largest)
+    breast = cv2.dilate(breast, np.ones((2 * SKIN + 1, 2 * SKIN + 1), np.uint8))
     contours, _ = cv2.findContours(breast, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(breast, contours, -1, 1, cv2.FILLED)
 

@@ -20,6 +20,7 @@ SOI, EOI, SOS, LSE = 0xD8, 0xD9, 0xDA, 0xF8
 _ALONE = (0x01, *range(0xD0, 0xD8))  # markers without a length: TEM, RST0 to RST7
 _FRAMES = (*(kind for kind in range(0xC0, 0xD0) if kind not in (0xC4, 0xC8, 0xCC)), 0xF7)
 BASELINE = (0xC0, 0xC1)
+ONE_PASS = (*BASELINE, 0xC3, 0xF7)  # with lossless JPEG and JPEG-LS: decoders stop after a scan of all components
 MULTI_PICTURE = b"MPF\0"
 SIGNATURE_2000, BOXES_2000 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"
 
@@ -85,8 +86,8 @@ def jpeg(data: bytes) -> Jpeg:
             frame = (kind, *struct.unpack_from(">BHHB", data, content))
         elif kind == SOS:
             scans, start = scans + 1, start or end
-            if frame and frame[0] in BASELINE and data[content : content + 1] == bytes((frame[4],)):
-                break  # all components in one scan: decoders stop after it
+            if frame and frame[0] in ONE_PASS and data[content : content + 1] == bytes((frame[4],)):
+                break  # all components in one scan
         elif kind == LSE and data[content : content + 1] == b"\4":
             raise UnreadableError("declares its size a second time, as a JPEG-LS of more than 65,535 pixels")
         elif (0xE1 <= kind <= 0xEF and kind != 0xEE) or kind == 0xFE:

@@ -2,31 +2,32 @@
 
 import hashlib
 from functools import lru_cache
-from pathlib import Path
 
-from mammo.core.dataset import Delivered
-from mammo.imaging import codestreams, dicom, images
+from mammo.imaging import codestreams, images
+from mammo.imaging.scanned import Properties
 
 DIGITS = 12  # of the hash of the quantisation tables
 REMEMBERED = 64  # headers of JPEG files, of which a set has few
 
 
-def delivered(image: str, path: Path) -> Delivered:
-    """Return the properties of the readable file `path`, called `image` in the index; decodes no pixel."""
-    if dicom.is_dicom(path):
-        height, width, encoding_of_header = dicom.described(path)
-        return Delivered(image, path.stat().st_size, height, width, encoding_of_header)
-    content = images.content(path)
+def of_image(content: bytes, stream: codestreams.Jpeg | None = None) -> Properties:
+    """Return the properties of a readable image file by its bytes; decodes no pixel.
+
+    Args:
+        content: of the file.
+        stream: the header of a JPEG, if it is known already.
+
+    """
     if content.startswith(images.JPEG):
-        stream = codestreams.jpeg(content)
+        stream = stream or codestreams.jpeg(content)
         header = stream.plain or content[: stream.start]
-        properties = _of_jpeg(header) if len(header) == stream.start else _properties(header)
+        told = _of_jpeg(header) if len(header) == stream.start else _told(header)
     else:
-        properties = _properties(content)
-    return Delivered(image, len(content), *properties)
+        told = _told(content)
+    return Properties(len(content), *told)
 
 
-def _properties(content: bytes) -> tuple[int, int, str]:
+def _told(content: bytes) -> tuple[int, int, str]:
     """Return height, width and encoding."""
     with images.opened(content) as picture:
         width, height = picture.size
@@ -36,4 +37,4 @@ def _properties(content: bytes) -> tuple[int, int, str]:
     return height, width, " ".join(encoding)
 
 
-_of_jpeg = lru_cache(REMEMBERED)(_properties)
+_of_jpeg = lru_cache(REMEMBERED)(_told)

@@ -17,22 +17,20 @@ from mammo.imaging import (
     resolution_levels,
     stored_pixels,
 )
-from mammo.imaging.headers import Header, Remark
+from mammo.imaging.headers import Header
 from mammo.imaging.limits import UnreadableError
+from mammo.imaging.scanned import Properties, Scanned
 from mammo.imaging.stored_pixels import CODED, JPEG2000, Stored, frame_of
 
 import cv2
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import RLELossless
 
-SUFFIXES = (".dcm", ".dicom")
-MARK_AT, MARK = 128, b"DICM"  # PS3.10: a preamble of 128 bytes, then the prefix DICM
-META_GROUP = 12  # bytes of the element that holds the length of the others of its group
 INFLATED = 2**28  # bytes, at most, of a deflated file: more than any mammogram needs
 NEED = 16  # bytes of memory per pixel while decoding
 
@@ -70,20 +68,12 @@ TAGS = [
 warnings.filterwarnings("ignore", module=r"pydicom\.")
 
 
-def is_dicom(path: Path) -> bool:
-    """Return whether a file has the suffix .dcm or .dicom, or the DICM prefix."""
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    with path.open("rb") as file:
-        return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
-
-
 def read(
     path: Path,
     size: tuple[int, int],
     steps: Canonical = images.PLAIN,
     for_processing: ForProcessing = "refuse",
-) -> tuple[np.ndarray, list[Remark]]:
+) -> Scanned:
     """Read a DICOM image as 8-bit grey of one size.
 
     The modality LUT or rescale slope and intercept are applied, then the first VOI LUT or window (DICOM PS3.3 C.11.1,
@@ -97,14 +87,12 @@ def read(
         steps: canonicalisation steps.
         for_processing: what to do with raw detector data.
 
-    Returns:
-        The image, uint8, (height, width), and remarks on why it may not be a mammogram for presentation.
-
     Raises:
         UnreadableError: the message never quotes the file, since a damaged file may contain a name anywhere.
 
     """
-    dataset = _opened(path)
+    content = images.content(path)
+    dataset = _opened(path, content)
     _check(dataset)
     if for_processing == "refuse" and display.is_raw(dataset):
         raise UnreadableError(
@@ -120,45 +108,45 @@ def read(
     else:
         geometry = canonical.view(grey, steps)
         image, chest_wall = canonical.applied(grey, geometry, size), canonical.clear_side(geometry.breast)
-    return image, [*header.remarks, *headers.side(header, chest_wall)]
+    properties = Properties(len(content), int(dataset.Rows), int(dataset.Columns), _encoding(dataset))
+    return Scanned(image, [*header.remarks, *headers.side(header, chest_wall)], properties)
 
 
-def described(path: Path) -> tuple[int, int, str]:
-    """Return height, width and encoding of a readable file, e.g. `DICOM JPEG2000Lossless MONOCHROME2 12 bits`."""
-    dataset = _opened(path)
+def _encoding(dataset: Dataset) -> str:
+    """Return how a readable file is encoded, e.g. `DICOM JPEG2000Lossless MONOCHROME2 12 bits`."""
     syntax = dataset.file_meta.TransferSyntaxUID.keyword
-    encoding = f"DICOM {syntax} {dataset.PhotometricInterpretation} {dataset.get('BitsStored', 32)} bits"
-    return int(dataset.Rows), int(dataset.Columns), encoding
+    return f"DICOM {syntax} {dataset.PhotometricInterpretation} {dataset.get('BitsStored', 32)} bits"
 
 
-def _opened(path: Path) -> Dataset:
+def _opened(path: Path, content: bytes) -> Dataset:
+    file = dicom_limits.BoundedFile(content)
     try:
-        file = dicom_limits.BoundedFile.of(path)
-        meta = read_file_meta_info(path)
-        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            return _inflated(path, meta)
         return dcmread(file, specific_tags=TAGS)
+    except dicom_limits.DeflatedError:
+        return _inflated(path, content[file.tell() :])
     except InvalidDicomError:
         raise UnreadableError("is not a DICOM file: the prefix DICM is missing") from None
-    except OSError as error:
-        raise UnreadableError(f"cannot be opened: {error.strerror or 'reading fails'}") from None
     except (UnreadableError, MemoryError):
         raise
     except Exception as error:  # damaged bytes can cause any exception in pydicom
         raise stored_pixels.fault(error, "is damaged: its DICOM header cannot be read") from None
 
 
-def _inflated(path: Path, meta: FileMetaDataset) -> Dataset:
+def _inflated(path: Path, deflated: bytes) -> Dataset:
     """Read a deflated file (PS3.5 A.5); a few kilobytes may inflate to any size, so more than `INFLATED` is refused."""
-    start = MARK_AT + len(MARK) + META_GROUP + int(meta.FileMetaInformationGroupLength)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = inflater.decompress(path.read_bytes()[start:], INFLATED)
-    if inflater.unconsumed_tail:
-        raise UnreadableError(f"inflates to more than {INFLATED:,} bytes")
-    tags: list[BaseTag | int] = [Tag(name) for name in TAGS]
-    dataset = read_dataset(
-        dicom_limits.BoundedFile(content), is_implicit_VR=False, is_little_endian=True, specific_tags=tags
-    )
+    try:
+        content = inflater.decompress(deflated, INFLATED)
+        if inflater.unconsumed_tail:
+            raise UnreadableError(f"inflates to more than {INFLATED:,} bytes")
+        tags: list[BaseTag | int] = [Tag(name) for name in TAGS]
+        file = dicom_limits.BoundedFile(content)
+        dataset = read_dataset(file, is_implicit_VR=False, is_little_endian=True, specific_tags=tags)
+        meta = read_file_meta_info(path)
+    except (UnreadableError, MemoryError):
+        raise
+    except Exception as error:  # damaged bytes can cause any exception in zlib and pydicom
+        raise stored_pixels.fault(error, "is damaged: its DICOM header cannot be read") from None
     return FileDataset(path, dataset, file_meta=meta, is_implicit_VR=False, is_little_endian=True)
 
 

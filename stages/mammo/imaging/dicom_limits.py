@@ -1,17 +1,17 @@
 """What a DICOM file declares about its compressed pixels, and how much of a header is read. Nothing is decoded."""
 
 import io
-from pathlib import Path
 
-from mammo.imaging import codestreams, limits
+from mammo.imaging import codestreams
 from mammo.imaging.limits import UnreadableError
 
 from pydicom.uid import UID, JPEG2000TransferSyntaxes
 
-META = b"\2\0"  # the group of the file meta information, always explicit and little-endian
-META_AT, MAX_META = 132, 1000  # where its elements begin, after the prefix DICM, and how many are read
-LONG = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV")
 MAX_READS = 200_000  # from the header; a large one has a few thousand elements, each of which takes two or three
+
+
+class DeflatedError(Exception):
+    """The data set of the file is deflated."""
 
 
 class BoundedFile(io.BytesIO):
@@ -22,36 +22,20 @@ class BoundedFile(io.BytesIO):
         super().__init__(content)
         self._reads = 0
 
-    @classmethod
-    def of(cls, path: Path) -> "BoundedFile":
-        """Return the content of a file.
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes.
 
         Raises:
-            UnreadableError: it has too many bytes, or too many elements before those of the data set.
+            UnreadableError: a header has more elements than any sound one.
+            DeflatedError: all that is left is wanted, which pydicom inflates without a bound.
 
         """
-        limits.check_bytes(path.stat().st_size)
-        content = path.read_bytes()
-        _check_meta(content)  # not through getbuffer(), which would copy all of it
-        return cls(content)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next bytes; raise UnreadableError if a header has more elements than any sound one."""
         self._reads += 1
         if self._reads > MAX_READS:
             raise UnreadableError("has a DICOM header of more elements than are read")
+        if size is None or size < 0:
+            raise DeflatedError
         return super().read(size)
-
-
-def _check_meta(content: bytes) -> None:
-    place = META_AT
-    for _ in range(MAX_META):
-        if content[place : place + 2] != META:
-            return
-        long = content[place + 4 : place + 6] in LONG
-        length = content[place + 8 : place + 12] if long else content[place + 6 : place + 8]
-        place += (12 if long else 8) + int.from_bytes(length, "little")
-    raise UnreadableError("has a DICOM header of more elements than are read")
 
 
 def check_frame(frame: bytes, syntax: UID, rows: int, columns: int) -> None:

@@ -1,13 +1,18 @@
-"""What the header of a mammogram says of its view, and remarks on what sets it apart; nothing about the patient."""
+"""What the header of a mammogram says: its view, what sets it apart, and values for the description of a set."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+from mammo.core.set_description import HEADER_NAMES
 from mammo.core.wording import counted
 from mammo.imaging.display import is_raw
+from mammo.imaging.limits import UnreadableError
+from mammo.imaging.scanned import Remark
 
 from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import BreastTomosynthesisImageStorage
 
@@ -42,25 +47,26 @@ _MODIFIERS = {
 """View modifiers by their SNOMED code (PS3.16 CID 4015), old and new."""
 
 
-class Remark(NamedTuple):
-    """Something about a readable file that the user should know."""
-
-    kind: str
-    """Also the kind of the finding of the audit."""
-    text: str
-
-
-KINDS = (
-    "not_mammography",
-    "for_processing",
-    "tomosynthesis",
-    "implant",
-    "magnification",
-    "several_windows",
-    "header_view",
-    "header_side",
-)
-"""Kinds of remarks on DICOM files."""
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "age": ("PatientAge",),
+    "implant": ("BreastImplantPresent",),
+    "intent": ("PresentationIntentType",),
+    "laterality": ("ImageLaterality", "Laterality"),
+    "manufacturer": ("Manufacturer",),
+    "model": ("ManufacturerModelName",),
+    "patient_id": ("PatientID",),
+    "pixel_spacing": ("ImagerPixelSpacing", "PixelSpacing"),
+    "series": ("SeriesInstanceUID",),
+    "series_description": ("SeriesDescription",),
+    "sop": ("SOPInstanceUID",),
+    "study": ("StudyInstanceUID",),
+    "view": ("ViewPosition", "PatientOrientation"),
+}
+"""DICOM attributes of each name that a description may use; the first that is not empty counts."""
+assert set(ATTRIBUTES) == set(HEADER_NAMES)
+OF_ATTRIBUTES = [attribute for attributes in ATTRIBUTES.values() for attribute in attributes]
+DIRECTIONS = re.compile(r"[APLRHF]+")
+"""PatientOrientation holds directions, as in `A\\F`; scanned films have the view in it (CBIS-DDSM: `MLO`)."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +82,34 @@ class Header:
     remarks: tuple[Remark, ...]
 
 
-def read(path: Path) -> Header:
-    """Read the header of a DICOM file without its pixels.
+def values(path: Path) -> dict[str, str]:
+    """Return what the header of a DICOM file says, by the names of `ATTRIBUTES`; empty where it says nothing.
+
+    The pixels are not read. `patient_id` serves to find the rows of a table and is kept nowhere; names and dates of
+    birth are never read.
 
     Raises:
-        Exception: of any kind, where the file is damaged.
+        UnreadableError: the file cannot be read as DICOM; the message never quotes the file.
 
     """
-    return of(dcmread(path, stop_before_pixels=True, specific_tags=[*TAGS]))
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableError("is empty (0 bytes)")
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=OF_ATTRIBUTES)
+        return {name: _first(dataset, name) for name in ATTRIBUTES}
+    except InvalidDicomError:
+        raise UnreadableError("is not a DICOM file: the prefix DICM is missing") from None
+    except OSError as error:
+        raise UnreadableError(f"cannot be opened: {error.strerror or 'reading fails'}") from None
+    except UnreadableError:
+        raise
+    except Exception:  # damaged bytes can cause any exception in pydicom
+        raise UnreadableError("is damaged: its DICOM header cannot be read") from None
 
 
 def of(dataset: Dataset) -> Header:
     """Return what a header says; values that the standard does not know count as absent."""
-    side = _text(dataset, "ImageLaterality").upper() or _text(dataset, "Laterality").upper()
+    side = _first(dataset, "laterality").upper()
     laterality = side if side in ("R", "L", "B") else ""
     rows, columns = _orientation(dataset)
     # Where the header does not say how the image is stored, it is stored as it hangs: breasts back to back.
@@ -126,7 +147,7 @@ def _of_the_kind(dataset: Dataset) -> list[Remark]:
     elif made & {"GENERATED_2D", "TOMO_2D", "SYNTHESIZED", "C-VIEW"}:
         remarks.append(Remark("tomosynthesis", "a view that was computed from a tomosynthesis"))
     modifiers = _modifiers(dataset)
-    if _text(dataset, "BreastImplantPresent").upper() == "YES" or "implant_displaced" in modifiers:
+    if _first(dataset, "implant").upper() == "YES" or "implant_displaced" in modifiers:
         displaced = ", displaced in this view" if "implant_displaced" in modifiers else ""
         remarks.append(Remark("implant", f"a breast with an implant{displaced}"))
     if _number(dataset, "EstimatedRadiographicMagnificationFactor") >= MAGNIFIED or "magnification" in modifiers:
@@ -157,13 +178,10 @@ def _of_the_view(view: str, rows: str, columns: str) -> list[Remark]:
 def _view(dataset: Dataset) -> str:
     codes = {"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"}
     codes |= {"R-10224": "ML", "399260004": "ML", "R-10228": "LM", "399352003": "LM"}
-    said = _text(dataset, "ViewPosition").upper()
-    if said in VIEWS:
-        return said
-    coded = [codes.get(_text(item, "CodeValue"), "") for item in dataset.get("ViewCodeSequence") or []]
+    coded = [codes.get(_text(item.get("CodeValue")), "") for item in dataset.get("ViewCodeSequence") or []]
     # CBIS-DDSM has the view where the orientation belongs.
-    elsewhere = [part.upper() for part in _texts(dataset, "PatientOrientation")]
-    return next((view for view in [*coded, *elsewhere] if view in VIEWS), "")
+    written = [_text(dataset.get("ViewPosition")), *coded, *_texts(dataset, "PatientOrientation")]
+    return next((view for view in map(str.upper, written) if view in VIEWS), "")
 
 
 def _orientation(dataset: Dataset) -> tuple[str, str]:
@@ -176,15 +194,29 @@ def _orientation(dataset: Dataset) -> tuple[str, str]:
 
 def _modifiers(dataset: Dataset) -> set[str]:
     return {
-        _MODIFIERS.get(_text(item, "CodeValue"), "")
+        _MODIFIERS.get(_text(item.get("CodeValue")), "")
         for view in dataset.get("ViewCodeSequence") or []
         for item in view.get("ViewModifierCodeSequence") or []
     }
 
 
-def _text(dataset: Dataset, name: str) -> str:
-    value = dataset.get(name)
-    return value.strip() if isinstance(value, str) else ""
+def _first(dataset: Dataset, name: str) -> str:
+    """Return the first of the attributes of a name that is not empty; a direction is no view."""
+    for attribute in ATTRIBUTES[name]:
+        text = _text(dataset.get(attribute))
+        is_direction = attribute == "PatientOrientation" and DIRECTIONS.fullmatch(text.replace("\\", ""))
+        if text and not is_direction:
+            return text
+    return ""
+
+
+def _text(value: Any) -> str:
+    """Return a value as one line; several parts are joined with backslashes as in DICOM."""
+    if value is None:
+        return ""
+    several = not isinstance(value, str | bytes) and hasattr(value, "__iter__")
+    text = "\\".join(map(str, value)) if several else str(value)
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _texts(dataset: Dataset, name: str) -> list[str]:

@@ -3,12 +3,13 @@
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mammo.core.settings import Canonical
 from mammo.core.wording import counted
-from mammo.imaging import canonical, codestreams, declared, limits, netpbm
+from mammo.imaging import canonical, codestreams, declared, limits, netpbm, scan_files
 from mammo.imaging.limits import MAX_PIXELS, MIN_SIDE, DamagedError, UnreadableError
 
 import cv2
@@ -109,23 +110,23 @@ def in_one_pass(path: Path) -> tuple[bytes, codestreams.Jpeg | None] | None:
     """Return the bytes of a PNG or of a JPEG with one scan, whose cost is known from its size, and the JPEG's header.
 
     Returns:
-        None for every other file.
+        None for every other file; one with the DICM prefix, whatever comes before it, is a DICOM file.
 
     Raises:
         UnreadableError: the file cannot be opened, has too many bytes, or is a JPEG beyond `limits`.
 
     """
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).open("rb", buffering=0) as file:
             limits.check_bytes(os.fstat(file.fileno()).st_size)
-            start = file.read(len(declared.PNG))
-            if start == declared.PNG:
-                return start + file.read(), None
-            if not start.startswith(JPEG):
+            start = file.read(scan_files.MARK_END)
+            if scan_files.has_mark(start) or not start.startswith((JPEG, declared.PNG)):
                 return None
-            data = start + file.read()
+            data = start + file.readall()
     except OSError as error:
         raise UnreadableError(f"cannot be opened: {error.strerror}") from error
+    if start.startswith(declared.PNG):
+        return data, None
     stream = codestreams.jpeg(data)
     return (data, stream) if stream.baseline else None
 
@@ -243,6 +244,17 @@ def _wide(rows: Callable[[int, int], np.ndarray], height: int) -> np.ndarray:
     for first, last in strips:
         scaled[first:last] = (rows(first, last).astype(np.float64) - low) * (255 / ((high - low) or 1))
     return scaled
+
+
+@contextmanager
+def memory_of_opencv() -> Iterator[None]:
+    """Turn the error of OpenCV for lack of memory into Python's."""
+    try:
+        yield
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
+        raise
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:

@@ -1,18 +1,18 @@
 """Decoding of a set of image files and their lesion masks into arrays."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from mammo.core import parallel
+from mammo.core import cluster, parallel
 from mammo.core.dataset import IMAGES, Delivered, Entry, new_array, write_delivered, write_remarks_on_images
 from mammo.core.errors import UserError
 from mammo.core.model_info import Input
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
-from mammo.imaging.delivered import delivered
-from mammo.imaging.headers import Remark
-from mammo.imaging.readers import Readers
+from mammo.imaging.readers import Readers, of_this_process
+from mammo.imaging.scanned import Properties, Remark, Scanned
 
 import cv2
 import numpy as np
@@ -38,37 +38,44 @@ def decode_all(
 
     """
     array = new_array(folder / "all.npy", len(entries), _size(preprocess))
-
-    rows: dict[str, Delivered] = {}
-    remarks: dict[str, list[Remark]] = {}
-
-    readers = Readers()
-
-    def decode(first: int) -> dict[str, str]:
-        reasons = {}
-        for position in range(first, min(first + TOGETHER, len(entries))):
-            try:
-                path = raw / entries[position].image
-                array[position], remarks[entries[position].image] = readers.scan(path, _size(preprocess), preprocess)
-                rows[entries[position].image] = delivered(entries[position].image, path)
-            except images.UnreadableError as error:
-                reasons[entries[position].image] = str(error)
-        return reasons
-
-    starts = range(0, len(entries), TOGETHER)
-    unreadable: dict[str, str] = {}
-    with readers:
-        for reasons in parallel.each(decode, starts, "preprocess", f"×{TOGETHER} images"):
-            unreadable |= reasons
+    properties = [Properties(0, 0, 0, "")] * len(entries)
+    remarks: dict[int, list[Remark]] = {}
+    reasons: dict[int, str] = {}
+    with Readers() as readers:
+        decode = partial(_decode, None if cluster.address() else readers, raw.absolute(), preprocess)
+        chunks = [
+            [entry.image for entry in entries[first : first + TOGETHER]] for first in range(0, len(entries), TOGETHER)
+        ]
+        for chunk, results in parallel.as_done(decode, chunks, "preprocess", f"×{TOGETHER} images"):
+            for position, result in enumerate(results, chunk * TOGETHER):
+                if isinstance(result, str):
+                    reasons[position] = result
+                    continue
+                array[position], said, properties[position] = result
+                if said:
+                    remarks[position] = said
+    unreadable = {entries[position].image: reasons[position] for position in sorted(reasons)}
     _report(unreadable, preprocess.on_unreadable)
-    kept = [position for position, entry in enumerate(entries) if entry.image not in unreadable]
+    kept = [position for position in range(len(entries)) if position not in reasons]
     _keep(folder, array, kept)
     readable = [entries[position] for position in kept]
-    write_delivered(folder, [rows[entry.image] for entry in readable])
-    write_remarks_on_images(folder, [(entry.image, *remark) for entry in readable for remark in remarks[entry.image]])
+    write_delivered(folder, (Delivered(entries[position].image, *properties[position]) for position in kept))
+    said_of = ((entries[position].image, remarks.get(position, [])) for position in kept)
+    write_remarks_on_images(folder, ((image, *remark) for image, said in said_of for remark in said))
     if masks and masks.is_dir():
         _masks(raw, masks, readable, preprocess, folder / "masks.npy")
     return readable
+
+
+def _decode(readers: Readers | None, raw: Path, preprocess: Preprocess, names: Sequence[str]) -> list[Scanned | str]:
+    """Read images, without `readers` by those of a worker's process; a file that cannot be read gives the reason."""
+    readers, decoded = readers or of_this_process(), list[Scanned | str]()
+    for name in names:
+        try:
+            decoded.append(readers.scan(raw / name, _size(preprocess), preprocess))
+        except images.UnreadableError as error:
+            decoded.append(str(error))
+    return decoded
 
 
 def unmirrored(paths: Sequence[Path], array: np.ndarray, preprocess: Preprocess | Input) -> Callable[[int], np.ndarray]:
@@ -84,7 +91,7 @@ def unmirrored(paths: Sequence[Path], array: np.ndarray, preprocess: Preprocess 
         return lambda position: np.asarray(array[position])
     steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
     how, readers = preprocess.model_copy(update={"canonical": steps}), Readers()
-    return lambda position: readers.scan(paths[position], _size(preprocess), how)[0]
+    return lambda position: readers.scan(paths[position], _size(preprocess), how).image
 
 
 def _size(preprocess: Preprocess | Input) -> tuple[int, int]:

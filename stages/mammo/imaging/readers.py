@@ -1,34 +1,35 @@
 """Reading of files from strangers: what may cost more than its header says is decoded in a process with bounds.
 
 Baseline JPEG and PNG are decoded in the thread that asks, since their cost is known from their size. All other formats
-go to a process that is ended beyond `MEMORY` or `SECONDS`. These bounds are a backstop: what is refused is decided by
-`limits`, alike on every machine. A file that reaches a bound, or for which memory is short, is never "unreadable".
+go to a process (`decoding`) that is ended beyond `MEMORY` or `SECONDS`. These bounds are a backstop: what is refused is
+decided by `limits`, alike on every machine. A file that reaches a bound, or for which memory is short, is never
+"unreadable".
 """
 
+import functools
 import os
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from mammo.core import bounded, files, parallel
 from mammo.core.bounded import BoundError, Worker
 from mammo.core.settings import Canonical, ForProcessing
 from mammo.core.wording import shown
-from mammo.imaging import dicom, images, limits
-from mammo.imaging.headers import Remark
+from mammo.imaging import delivered, images, limits, scan_files
+from mammo.imaging.images import memory_of_opencv
 from mammo.imaging.limits import DamagedError, UnreadableError
+from mammo.imaging.scanned import Properties, Remark, Scanned
 
-import cv2
 import numpy as np
 
+PROCESS = "mammo.imaging.decoding"
 MEMORY = 2_000_000_000  # bytes of the process; every file that `limits` let pass takes less than half
 SECONDS = 60.0  # of processor time per file
-Read = tuple[np.ndarray, list[Remark]]
-"""An image, uint8, (height, width), and remarks on why it may not be a mammogram."""
 
 
 class Preprocessing(Protocol):
@@ -41,6 +42,17 @@ class Preprocessing(Protocol):
     @property
     def for_processing(self) -> ForProcessing:
         """What is done with raw detector data."""
+
+
+@dataclass(frozen=True)
+class AsStored:
+    """No step of canonicalisation, and no raw detector data."""
+
+    canonical: Canonical = images.PLAIN
+    for_processing: ForProcessing = "refuse"
+
+
+AS_STORED = AsStored()
 
 
 class Readers:
@@ -66,66 +78,49 @@ class Readers:
         if any(path.suffix.lower() not in files.ONE_PASS_SUFFIXES for path in paths):
             self._idle.put(self._worker())
 
-    def scan(self, path: Path, size: tuple[int, int], how: Preprocessing) -> Read:
-        """Read an image or DICOM file as 8-bit grey of one size; raises as `image` does."""
-        try:
-            coded = dicom.is_dicom(path)
-        except OSError as error:
-            raise UnreadableError(f"cannot be opened: {error.strerror}") from error
-        if coded:
-            return self.dicom(path, size, how.canonical, how.for_processing)
-        return self.image(path, size, how.canonical), []
+    def scan(self, path: Path, size: tuple[int, int], how: Preprocessing = AS_STORED) -> Scanned:
+        """Read an image or DICOM file as 8-bit grey of one size.
 
-    def image(self, path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> np.ndarray:
-        """Read an image file as `images.read` does.
+        Args:
+            path: the file.
+            size: height and width in pixels.
+            how: steps of canonicalisation, and what to do with raw detector data.
 
         Raises:
             UnreadableError: what the file says of itself, or damage.
             BoundError: a bound was reached or memory was short, which says nothing about the file.
 
         """
-        if cheap := images.in_one_pass(path):
+        if path.suffix.lower() not in scan_files.DICOM_SUFFIXES and (cheap := images.in_one_pass(path)):
             data, stream = cheap
-            return self._here(path, lambda: images.decode(data, size, steps, stream))
-        return self._elsewhere(path, size, steps, "image")[0]
-
-    def dicom(
-        self,
-        path: Path,
-        size: tuple[int, int],
-        steps: Canonical = images.PLAIN,
-        for_processing: ForProcessing = "refuse",
-    ) -> Read:
-        """Read a DICOM file as `dicom.read` does; raises as `image` does."""
-        return self._elsewhere(path, size, steps, "dicom", for_processing)
+            image = self._here(path, lambda: images.decode(data, size, how.canonical, stream))
+            return Scanned(image, [], delivered.of_image(data, stream))
+        return self._elsewhere(path, size, how)
 
     def _here(self, path: Path, decode: Callable[[], np.ndarray]) -> np.ndarray:
         """Decode in this thread; what a decoder calls damaged is decoded again, alone and with enough memory."""
         try:
             try:
-                with self._gate.shared(), _memory_of_opencv():
+                with self._gate.shared(), memory_of_opencv():
                     return decode()
             except DamagedError as error:
                 with self._gate.alone():
                     limits.check_memory(error.need)
-                    with _memory_of_opencv():
+                    with memory_of_opencv():
                         return decode()
         except MemoryError:
             raise BoundError(f"{shown(path)}: {bounded.LACK}") from None
 
-    def _elsewhere(
-        self, path: Path, size: tuple[int, int], steps: Canonical, kind: str, for_processing: ForProcessing = "refuse"
-    ) -> Read:
+    def _elsewhere(self, path: Path, size: tuple[int, int], how: Preprocessing) -> Scanned:
         try:
             worker = self._idle.get_nowait()
         except queue.Empty:
             worker = self._worker()
         request = {
-            "kind": kind,
             "path": os.fspath(path.absolute()),
             "size": size,
-            "steps": steps.model_dump(),
-            "for_processing": for_processing,
+            "steps": how.canonical.model_dump(),
+            "for_processing": how.for_processing,
         }
         try:
             answer, content = worker.ask(request)
@@ -135,12 +130,20 @@ class Readers:
         self._idle.put(worker)
         if "unreadable" in answer:
             raise UnreadableError(answer["unreadable"])
-        return np.frombuffer(content, np.uint8).reshape(answer["shape"]).copy(), [
-            Remark(*remark) for remark in answer["remarks"]
-        ]
+        return Scanned(
+            np.frombuffer(content, np.uint8).reshape(answer["shape"]).copy(),
+            [Remark(*remark) for remark in answer["remarks"]],
+            Properties(*answer["properties"]),
+        )
 
     def _worker(self) -> Worker:
-        return Worker(__name__, *self._bounds)
+        return Worker(PROCESS, *self._bounds)
+
+
+@functools.cache
+def of_this_process() -> Readers:
+    """Return the readers of a worker's process, which serve one task after the other and end with it."""
+    return Readers()
 
 
 class _Gate:
@@ -166,44 +169,3 @@ class _Gate:
             finally:
                 for _ in range(self._threads):
                     self._places.release()
-
-
-def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Decode in the process; the second time alone, as in `Readers`."""
-    try:
-        try:
-            image, remarks = _decoded(request)
-        except DamagedError as error:
-            limits.check_memory(error.need)
-            image, remarks = _decoded(request)
-    except UnreadableError as error:
-        return {"unreadable": str(error)}, b""
-    return {"shape": image.shape, "remarks": remarks}, np.ascontiguousarray(image).tobytes()
-
-
-def _decoded(request: dict[str, Any]) -> Read:
-    path, steps = Path(request["path"]), Canonical(**request["steps"])
-    size = (request["size"][0], request["size"][1])
-    with _memory_of_opencv():
-        if request["kind"] == "dicom":
-            return dicom.read(path, size, steps, request["for_processing"])
-        return images.read(path, size, steps), []
-
-
-@contextmanager
-def _memory_of_opencv() -> Iterator[None]:
-    """Turn the error of OpenCV for lack of memory into Python's."""
-    try:
-        yield
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError from error
-        raise
-
-
-def main() -> None:
-    """Serve as the process of `Readers`; what C libraries print about damaged files, without a name, goes nowhere."""
-    sys.stderr = os.fdopen(os.dup(2), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    cv2.setNumThreads(1)
-    bounded.serve(_answer)

@@ -1,12 +1,14 @@
-"""Files of mammograms, of any format: which are some."""
+"""Files of mammograms by their name and first bytes; nothing is decoded."""
 
 import stat
 from pathlib import Path
 
 from mammo.core.files import IMAGE_SUFFIXES
-from mammo.imaging import dicom
 
-SUFFIXES = (*IMAGE_SUFFIXES, *dicom.SUFFIXES)
+DICOM_SUFFIXES = (".dcm", ".dicom")
+SUFFIXES = (*IMAGE_SUFFIXES, *DICOM_SUFFIXES)
+MARK_AT, MARK = 128, b"DICM"  # PS3.10: a preamble of 128 bytes, then the prefix DICM
+MARK_END = MARK_AT + len(MARK)
 
 
 def is_scan(path: Path) -> bool:
@@ -19,6 +21,19 @@ def is_scan(path: Path) -> bool:
         return True
     try:
         unnamed = not path.suffix or path.suffix[1:].isdigit()
-        return unnamed and stat.S_ISREG(path.stat().st_mode) and dicom.is_dicom(path)
+        return unnamed and stat.S_ISREG(path.stat().st_mode) and is_dicom(path)
     except OSError:
         return False
+
+
+def is_dicom(path: Path) -> bool:
+    """Return whether a file has the suffix .dcm or .dicom, or the DICM prefix."""
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return True
+    with path.open("rb") as file:
+        return has_mark(file.read(MARK_END))
+
+
+def has_mark(content: bytes) -> bool:
+    """Return whether the bytes of a file, or its first ones, have the DICM prefix."""
+    return content[MARK_AT:MARK_END] == MARK

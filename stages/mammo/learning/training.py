@@ -1,6 +1,5 @@
 """Training of a network, shared by the pipeline and cross-validation; resumable after every epoch."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mammo.core import dataset, files
+from mammo.core import dataset, files, identity
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.randomness import generator
@@ -363,7 +362,4 @@ def instructions() -> str:
     """Return the widest instruction set that TensorFlow's kernels use here; rounding depends on it."""
     if tf.config.list_physical_devices("GPU"):
         return "gpu"
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.is_file() else set()
-    known = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx")
-    return next((name for name in known if name in flags), os.uname().machine)
+    return identity.instructions()

@@ -4,7 +4,7 @@ from typing import Any
 
 from mammo.core.predictions import PredictedSplit
 from mammo.core.randomness import generator
-from mammo.imaging.appearance import is_inverted, marks_and_body
+from mammo.imaging import appearance
 from mammo.learning.networks import Forward
 from mammo.predicting.heat_maps import explainer, heat_maps
 from mammo.reporting.heat_map_pictures import peak
@@ -90,7 +90,7 @@ def pointing_game(
 
 def breast(image: np.ndarray) -> np.ndarray:
     """Return the mask of the breast, bool, (height, width); all True if no breast is found."""
-    body = marks_and_body(255 - image if is_inverted(image) else image)[1]
+    body = appearance.body(255 - image if appearance.is_inverted(image) else image)
     return body if body.any() else np.ones_like(body)
 
 

@@ -2,27 +2,26 @@
 
 import os
 import stat
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from mammo.core import folders, parallel
+from mammo.core import cluster, folders, parallel
 from mammo.core.bounded import BoundError
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
 from mammo.core.wording import shown
 from mammo.imaging import images, limits, scan_files
 from mammo.imaging.appearance import appearance
-from mammo.imaging.readers import Readers
+from mammo.imaging.readers import Readers, of_this_process
 
-import cv2
 import numpy as np
 
+TOGETHER = 8  # files per task of a cluster
 DECODERS = 4  # maximum number of threads; each may hold a full-field mammogram in floating point
-AHEAD = 64  # maximum number of images decoded in advance
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,8 @@ def _pixels(path: Path, info: ModelInfo, readers: Readers) -> tuple[np.ndarray, 
         limits.check_bytes(status.st_size)
     except OSError as error:
         raise images.UnreadableError(f"cannot be opened: {error.strerror}") from error
-    image, remarks = readers.scan(path, info.preprocess.size, info.preprocess)
-    return image, [remark.text for remark in remarks]
+    scanned = readers.scan(path, info.preprocess.size, info.preprocess)
+    return scanned.image, [remark.text for remark in scanned.remarks]
 
 
 def _unlike(image: np.ndarray, intensity: Mapping[str, float]) -> Iterator[str]:
@@ -137,17 +136,19 @@ def _unlike(image: np.ndarray, intensity: Mapping[str, float]) -> Iterator[str]:
 
 
 def read_ahead(paths: Sequence[Path], info: ModelInfo, readers: Readers) -> Iterator[Scan]:
-    """Yield the scans in the order of `paths`; threads read at most `AHEAD` files in advance."""
-    cv2.setNumThreads(1)  # OpenCV's own threads would compete with these
-    waiting: deque[Future[Scan]] = deque()
-    with ThreadPoolExecutor(min(parallel.cores(), DECODERS)) as pool:
-        try:
-            for path in paths:
-                waiting.append(pool.submit(read, path, info, readers))
-                if len(waiting) >= AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    """Yield the scans in the order of `paths`; at most `parallel.AHEAD` files are read in advance by threads here."""
+    if cluster.address():
+        absolute = [path.absolute() for path in paths]
+        chunks = [absolute[first : first + TOGETHER] for first in range(0, len(paths), TOGETHER)]
+        scans = chain.from_iterable(parallel.spread(partial(_read_elsewhere, info), chunks))
+        yield from (replace(scan, path=path) for scan, path in zip(scans, paths, strict=True))
+    else:
+        yield from parallel.spread(partial(_read_here, info, readers), paths, threads=min(parallel.cores(), DECODERS))
+
+
+def _read_here(info: ModelInfo, readers: Readers, path: Path) -> Scan:
+    return read(path, info, readers)
+
+
+def _read_elsewhere(info: ModelInfo, paths: Sequence[Path]) -> list[Scan]:
+    return [read(path, info, of_this_process()) for path in paths]

@@ -103,7 +103,7 @@ def draw_before_and_after(paths: Sequence[Path], picture: Path) -> tuple[int, in
 def _before_and_after(path: Path, readers: Readers) -> BeforeAndAfter | None:
     """Read an image and make it canonical; None if it is unreadable."""
     try:
-        image = readers.image(path, DECODED)
+        image = readers.scan(path, DECODED).image
     except images.UnreadableError:
         return None
     view = canonical.view(image, ALL_STEPS)

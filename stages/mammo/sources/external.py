@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +48,7 @@ def images(folder: Path, data: Data, name: str = "") -> Images:
         found, remarks = own.listed(folder, data.patient), own.remarks(folder)
     else:
         found, remarks = own.classes(folder, data.patient), []
-    entries = [Entry(**{**vars(one.entry), "sha256": _hash(one.path)}) for one in found]
+    entries = [replace(one.entry, sha256=_hash(one.path)) for one in found]
     for label, kind in enumerate(("healthy", "cancer")):
         if not any(entry.label == label for entry in entries):
             raise UserError(f"{folder} holds no {kind} image (label {label}): nothing can be scored on one class")

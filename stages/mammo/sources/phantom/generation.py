@@ -1,10 +1,8 @@
 """Drawing of one synthetic mammogram, and of the whole set as PNG files in worker processes."""
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mammo.core import files, parallel
 from mammo.core.dataset import Entry
@@ -17,6 +15,7 @@ from mammo.sources.phantom.lesions import lesion
 import cv2
 import numpy as np
 
+TOGETHER = 8  # images per task
 UNCOMPRESSED = (cv2.IMWRITE_PNG_COMPRESSION, 0)  # else the size of a file would tell of the spicules in it
 
 
@@ -44,19 +43,28 @@ def draw(settings: Phantoms, patient: Patient, side: str, view: str) -> tuple[np
     return np.clip(np.rint(np.where(below_skin > 0, value, 0) * 255), 0, 255).astype(np.uint8), mask
 
 
-def _write(path: Path, image: np.ndarray, how: Sequence[int] = ()) -> None:
-    """Write an image as the suffix of `path` says, PNG (with OpenCV's settings `how`) or JPEG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(path.suffix, image, how if path.suffix == ".png" else ())[1].tobytes())
+def _encoded(suffix: str, image: np.ndarray, how: Sequence[int] = ()) -> bytes:
+    """Return the file of an image as its suffix says, PNG (with OpenCV's settings `how`) or JPEG."""
+    return cv2.imencode(suffix, image, how if suffix == ".png" else ())[1].tobytes()
 
 
-def _picture(settings: Phantoms, folder: Path, picture: Picture) -> Entry:
-    image, mask = draw(settings, picture.patient, picture.side, picture.view)
+def _drawn(settings: Phantoms, pictures: Sequence[Picture]) -> list[tuple[bytes, bytes]]:
+    """Return the files of pictures and of their masks."""
+    files_of = []
+    for picture in pictures:
+        image, mask = draw(settings, picture.patient, picture.side, picture.view)
+        delivered = with_defect(image, picture, settings.plant.shortcut)
+        as_large = cv2.resize(mask, delivered.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        suffix = PurePosixPath(picture.path).suffix
+        files_of.append((_encoded(suffix, delivered, UNCOMPRESSED), _encoded(".png", as_large)))
+    return files_of
+
+
+def _written(folder: Path, picture: Picture, image: bytes, mask: bytes) -> Entry:
     path = folder / picture.path
-    delivered = with_defect(image, picture, settings.plant.shortcut)
-    _write(path, delivered, UNCOMPRESSED)
-    as_large = cv2.resize(mask, delivered.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    _write((folder / "masks" / picture.path).with_suffix(".png"), as_large)
+    for file, content in ((path, image), ((folder / "masks" / picture.path).with_suffix(".png"), mask)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
     return Entry(
         picture.path,
         picture.label,
@@ -69,12 +77,6 @@ def _picture(settings: Phantoms, folder: Path, picture: Picture) -> Entry:
     )
 
 
-def _begin_worker() -> None:
-    """Turn off OpenCV's own threads, which would compete for cores, and end the worker if the stage is killed."""
-    cv2.setNumThreads(1)
-    parallel.end_with_parent()
-
-
 def generate(settings: Phantoms, folder: Path, workers: int) -> list[Entry]:
     """Draw the set: `folder/{train,valid,test}/{0,1}/<patient>_<side>_<view>.png`, 8-bit grey.
 
@@ -83,7 +85,7 @@ def generate(settings: Phantoms, folder: Path, workers: int) -> list[Entry]:
     Args:
         settings: settings of the phantoms.
         folder: empty or new; the caller is responsible for atomicity.
-        workers: number of processes; the files do not depend on it.
+        workers: number of processes, unless a cluster draws; the files do not depend on it.
 
     Returns:
         One entry per image, sorted by path.
@@ -93,10 +95,12 @@ def generate(settings: Phantoms, folder: Path, workers: int) -> list[Entry]:
 
     """
     pictures = planned(settings)
-    write = partial(_picture, settings, folder)
-    if workers == 1:
-        return list(parallel.progress(map(write, pictures), "drawing phantoms", len(pictures)))
-    # spawn, because a fork of a process with threads (OpenCV, TensorFlow) can hang
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin_worker) as pool:
-        return list(parallel.progress(pool.map(write, pictures, chunksize=8), "drawing phantoms", len(pictures)))
+    chunks = [pictures[start : start + TOGETHER] for start in range(0, len(pictures), TOGETHER)]
+    drawn = parallel.spread(
+        partial(_drawn, settings), chunks, "drawing phantoms", f"×{TOGETHER} images", 1, workers if workers > 1 else 0
+    )
+    return [
+        _written(folder, picture, *content)
+        for chunk, contents in zip(chunks, drawn, strict=True)
+        for picture, content in zip(chunk, contents, strict=True)
+    ]
