@@ -510,6 +510,18 @@ def test_a_headline_per_breast_says_so(run: Path) -> None:
     assert ", scored per breast. Intervals" in card
 
 
+def test_external_sets_are_named_and_without_one_none_is_claimed(run: Path) -> None:
+    none = "no external data were tested"
+    page, card = written(run)
+    assert f"N{none[1:]}" in items(page)[33] and none in items(page)[40] and none in card
+    change(run / "params.yaml", validate={"hospital": "/data/hospital", "rsna": "/data/rsna"})
+    page, card = written(run)
+    pages = "report/validate/hospital.html, report/validate/rsna.html."
+    assert items(page)[33].endswith(f"The frozen model is scored on 2 external sets (validate): {pages}")
+    assert f"Scores on other sets: {pages}" in items(page)[40] and f"Scores on other sets: {pages}" in card
+    assert none not in page + card
+
+
 def test_what_was_left_out_ignored_or_replaced_is_said(run: Path) -> None:
     of_own_images(run)
     change(run / "params.yaml", data={"exclude": ["train/0/black.png"]})

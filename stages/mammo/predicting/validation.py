@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mammo.auditing.copies import copies
-from mammo.core import dataset, files, model_info, predictions, pseudonyms, revisions
+from mammo.core import dataset, files, model_info, predictions, pseudonyms, revisions, stage
 from mammo.core.dataset import LATERALITIES, Entry
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
@@ -130,13 +130,15 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool, war
 
     threshold = model.info.thresholds[rule]
     own = np.empty((0, *model.info.preprocess.size), np.uint8) if model.pictures is None else model.pictures
-    with tempfile.TemporaryDirectory() as folder:
+    stage.STATE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=stage.STATE) as folder:  # here, so that machines of a cluster can read it
         pictures = dataset.new_array(Path(folder) / dataset.IMAGES, len(own) + len(images.paths), own.shape[1:])
         pictures[: len(own)] = own
         others = pictures[len(own) :]
         answers = list(Predictor(model.folder, model.info, threshold).predict(images.paths, pictures=others))
         unreadable = [answer for answer in answers if answer.probability is None]
         refuse_unreadable(unreadable, len(answers), skip_unreadable)
+        pictures.flush()
         read = [place for place, answer in enumerate(answers) if answer.probability is not None]
         kept = [images.entries[place] for place in read]
         found = [] if model.pictures is None else copies(model.own_set or [], images.entries, pictures)
