@@ -230,6 +230,7 @@ def test_a_whole_stage_runs_in_a_process_of_its_own_on_a_worker(
         elsewhere.run(ROOT / "stages/preprocess.py", {**paths, "raw": Path("data/nothing")}, ("prepared", "metrics"))
 
 
+@pytest.mark.proof
 def test_a_stage_on_a_worker_ends_when_nobody_waits_for_it_any_more(two: Cluster, workspace: Path) -> None:
     change(workspace, data={"phantom": {"patients": 3000}})
     code = """
