@@ -1,5 +1,6 @@
 """The index of images that every stage from download to evaluate uses, and the prepared arrays."""
 
+import contextlib
 import functools
 import os
 import sys
@@ -94,18 +95,21 @@ def read_index(folder: Path) -> list[Entry]:
     """
     path = folder / "index.csv"
     entries = []
-    for row in files.rows_of_csv(path, COLUMNS):
-        if row["label"] not in ("0", "1"):
-            raise UserError(f"{path}: label of {row['image']} is {row['label']!r}; allowed are 0 and 1")
-        more = {name: row.get(name, "") for name in MORE_COLUMNS}
-        if more["laterality"] not in ("", *LATERALITIES):
-            raise UserError(f"{path}: laterality of {row['image']} is {more['laterality']!r}; allowed are L, R and B")
-        size = row.get("bytes", "-1")
-        if not size.removeprefix("-").isdecimal():
-            raise UserError(f"{path}: bytes of {row['image']} is {size!r}; it must be a whole number")
-        groups = tuple((name.removeprefix(GROUP), row[name]) for name in row if (name or "").startswith(GROUP))
-        known = (sys.intern(row["split"]), row["patient"], row["sha256"])
-        entries.append(Entry(row["image"], int(row["label"]), *known, groups=groups, bytes=int(size), **more))
+    with contextlib.closing(files.rows_of_csv(path, COLUMNS)) as rows:
+        for row in rows:
+            if row["label"] not in ("0", "1"):
+                raise UserError(f"{path}: label of {row['image']} is {row['label']!r}; allowed are 0 and 1")
+            more = {name: row.get(name, "") for name in MORE_COLUMNS}
+            if more["laterality"] not in ("", *LATERALITIES):
+                raise UserError(
+                    f"{path}: laterality of {row['image']} is {more['laterality']!r}; allowed are L, R and B"
+                )
+            size = row.get("bytes", "-1")
+            if not size.removeprefix("-").isdecimal():
+                raise UserError(f"{path}: bytes of {row['image']} is {size!r}; it must be a whole number")
+            groups = tuple((name.removeprefix(GROUP), row[name]) for name in row if (name or "").startswith(GROUP))
+            known = (sys.intern(row["split"]), row["patient"], row["sha256"])
+            entries.append(Entry(row["image"], int(row["label"]), *known, groups=groups, bytes=int(size), **more))
     return entries
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -103,8 +103,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return list(rows_of_csv(path, columns))
 
 
-def rows_of_csv(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Yield the rows that `read_csv` returns, so that a large table is never in memory."""
+def rows_of_csv(path: Path, columns: Sequence[str]) -> Generator[dict[str, str], None, None]:
+    """Yield the rows that `read_csv` returns, so that a large table is never in memory; `close` closes the file."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist")
