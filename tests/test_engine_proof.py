@@ -41,7 +41,7 @@ def small_cross_validation(folder: Path) -> Path:
     for name in ("compact", "pretrained"):
         recipe = folder / f"recipes/{name}.yaml"
         settings = yaml.safe_load(recipe.read_text())
-        settings["train"].update({"epochs": 2, "average": 1, "threads": 1})
+        settings["train"].update({"epochs": 2, "average": 1})
         settings["preprocess"]["size"] = [64, 48]
         recipe.write_text(yaml.safe_dump(settings, sort_keys=False))
     phantoms = content["pretraining"]["phantom"] | {"patients": 40, "size": 96}
