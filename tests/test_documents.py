@@ -14,6 +14,7 @@ import test_experiments
 import test_folds
 import test_ledger
 import test_pipeline
+import test_serve
 import test_set_pipeline
 import test_validation
 from conftest import ROOT
@@ -26,6 +27,7 @@ ELSEWHERE = (
     test_folds,
     test_ledger,
     test_pipeline,
+    test_serve,
     test_set_pipeline,
     test_validation,
 )  # imported for the blocks that they run
