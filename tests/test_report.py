@@ -119,7 +119,7 @@ def write_run(folder: Path) -> Path:
 def write_cases(folder: Path) -> None:
     """The test images' groups as evaluate writes them, and the pictures of the first two."""
     rows = predictions.read(folder / "plots/predictions.csv")
-    groups = [(row.image, row.breast, row.image.rsplit("_", 1)[1].removesuffix(".png")) for row in rows]
+    groups = [(row.image, row.breast, row.image.rpartition("_")[2].removesuffix(".png")) for row in rows]
     files.write_csv(folder / "plots/cases/cases.csv", ("image", "laterality", "view"), groups)
     for number in (1, 2):
         for suffix in ("jpg", "png"):
@@ -840,7 +840,7 @@ def test_no_number_breaks_across_lines(browser: Reader, reported: Path, width: i
 def test_in_the_dark_pictures_lie_on_a_dimmed_sheet_without_an_edge(browser: Reader, reported: Path) -> None:
     browser.open(reported / "report/report.html", scheme="dark")
     for background, blend, size in browser.run(
-        """[...document.querySelectorAll('figure')].map((each) => [getComputedStyle(each).backgroundColor,
+        """[...document.querySelectorAll('figure:has(img)')].map((each) => [getComputedStyle(each).backgroundColor,
              getComputedStyle(each.querySelector('img')).mixBlendMode,
              parseFloat(getComputedStyle(each.querySelector('figcaption')).fontSize)])"""
     ):
