@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from mammo.core.errors import UserError
+from mammo.core.files import IMAGE_SUFFIXES
 from mammo.core.model_info import ModelInfo
-from mammo.imaging import dicom
+from mammo.imaging import scan_files
 from mammo.predicting import answers, request
 from mammo.predicting.answers import Answer
 from mammo.predicting.predict import Predictor
+
+DICOM_SUFFIXES = set(scan_files.SUFFIXES) - set(IMAGE_SUFFIXES)
 
 
 class Sent(NamedTuple):
@@ -82,8 +85,8 @@ class Answers:
                 folder.mkdir()
             paths = []
             for number, file in enumerate(files, 1):
-                coded = (file.name or "").lower().endswith(dicom.SUFFIXES)
-                paths.append(scans / f"{number}{dicom.SUFFIXES[0] if coded else ''}")
+                suffix = Path(file.name or "").suffix.lower()
+                paths.append(scans / f"{number}{suffix if suffix in DICOM_SUFFIXES else ''}")
                 with paths[-1].open("wb") as copy:
                     shutil.copyfileobj(file.content, copy)
             yield paths, maps
