@@ -6,12 +6,12 @@ from mammo.core import files
 from mammo.core.predictions import PredictedSplit
 from mammo.reporting.heat_map_pictures import glow
 from mammo.reporting.heat_map_sheets import HeatMaps
+from mammo.reporting.run import CASES
 
 import cv2
 import numpy as np
 from PIL import Image
 
-TABLE = "cases.csv"
 MOST = 400  # pictures; of a larger test set, those of the cases that are hardest for the network
 SIDE = 224  # pixels of the longer side at most; a heat map, which is smooth, has half of it
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 70)
@@ -29,7 +29,7 @@ def write(folder: Path, test: PredictedSplit, heat_maps: HeatMaps, pictured: str
         beside.mkdir()
         names = [test.data.entries[position].image for position in test.positions]
         groups = test.groups
-        files.write_csv(beside / TABLE, ("image", *groups), zip(names, *groups.values(), strict=True))
+        files.write_csv(beside / CASES, ("image", *groups), zip(names, *groups.values(), strict=True))
         wanted = pictured == "all" or (pictured == "phantoms" and test.info.trained_on.source == "phantom")
         shown = hardest(test) if wanted else np.array([], dtype=int)
         positions = test.positions[shown]

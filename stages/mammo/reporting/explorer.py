@@ -10,9 +10,8 @@ from mammo import scoring
 from mammo.core import files
 from mammo.core.errors import UserError
 from mammo.core.wording import in_words
-from mammo.reporting import case_pictures
 from mammo.reporting.parts import NOUNS
-from mammo.reporting.run import Run
+from mammo.reporting.run import CASES, Run
 from mammo.reporting.scored import Score
 from mammo.scoring import AtThreshold, Bootstrap, Interval, rounded
 
@@ -178,9 +177,9 @@ def _points(x: np.ndarray, y: np.ndarray) -> str:
 def _cases(run: Run, reach: np.ndarray) -> tuple[dict[str, list[str]], list[dict[str, Any]]]:
     """Return the subgroup columns with their levels, and the test cases; each is called up to the stop `reach`."""
     folder = run.plots / "cases"
-    table = files.read_csv(folder / case_pictures.TABLE, ("image",))
+    table = files.read_csv(folder / CASES, ("image",))
     if [row["image"] for row in table] != [case.image for case in run.predictions]:
-        raise UserError(f"{folder / case_pictures.TABLE} and plots/predictions.csv list other images: run `dvc repro`")
+        raise UserError(f"{folder / CASES} and plots/predictions.csv list other images: run `dvc repro`")
     columns = [name for name in table[0] if name != "image"]
     groups = {name: sorted({row[name] for row in table} - {""}) for name in columns}
     kinds: dict[str, list[str]] = {}
