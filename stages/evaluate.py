@@ -12,7 +12,7 @@ from mammo.core.predictions import PredictedSplit, Prediction
 from mammo.core.wording import counted
 from mammo.learning import networks
 from mammo.predicting import heat_map_checks, heat_maps
-from mammo.reporting import figures, heat_map_sheets
+from mammo.reporting import case_pictures, figures, heat_map_sheets
 from mammo.scoring import Bootstrap, Cases, Interval, InUnits, subgroups
 from mammo.scoring.units import breakdown
 
@@ -55,11 +55,13 @@ def main(prepared: Path, model: Path, shortcut: Path, history: Path, metrics: Pa
 
     explain = heat_maps.explainer(network)
     lesions = np.load(prepared / "masks.npy", mmap_mode="r") if (prepared / "masks.npy").is_file() else None
+    maps = partial(heat_maps.heat_maps, explain, data.images)
     checks = heat_map_checks.check(network, explain, test, lesions, bootstrap)
     files.write_json(metrics / "explanation.json", scoring.as_json(checks))
     with files.written(plots / "explanation") as folder:
         folder.mkdir()
-        heat_map_sheets.outcome_sheets(folder, test, partial(heat_maps.heat_maps, explain, data.images), lesions)
+        heat_map_sheets.outcome_sheets(folder, test, maps, lesions)
+    case_pictures.write(plots / "cases", test, maps, params.case_pictures)
 
     # Written last: this file marks a finished run, and DVC keeps the files of a failed stage.
     leak = info.audit.model_dump() if info.audit.rank else {}

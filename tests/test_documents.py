@@ -16,6 +16,7 @@ import test_folds
 import test_ledger
 import test_pipeline
 import test_recipes
+import test_serve
 import test_set_pipeline
 import test_validation
 from conftest import ROOT
@@ -30,6 +31,7 @@ ELSEWHERE = (
     test_ledger,
     test_pipeline,
     test_recipes,
+    test_serve,
     test_set_pipeline,
     test_validation,
 )  # imported for the blocks that they run

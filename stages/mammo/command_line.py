@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         _add_ledger,
         _add_predict,
         _add_explain,
+        _add_serve,
         _add_validate,
         _add_distribute,
         _add_set,
@@ -140,12 +141,7 @@ def _add_predict(commands: Any) -> None:
     )
     command.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
     _model_options(command)
-    command.add_argument(
-        "--threshold",
-        default=RULES[0],
-        metavar="RULE",
-        help=f"rule of the threshold, chosen on validation: {', '.join(RULES)}; default: %(default)s",
-    )
+    _threshold_option(command)
     command.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions to a file")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
@@ -166,6 +162,22 @@ def _add_explain(commands: Any) -> None:
     command.add_argument("--out", type=Path, dest="heatmaps", metavar="FOLDER", help="new folder for the heat maps")
     _model_options(command)
     command.set_defaults(run="explain", misused=command.error, threshold=RULES[0], csv=None, json=False)
+
+
+def _add_serve(commands: Any) -> None:
+    command = commands.add_parser(
+        "serve",
+        help="a page to drop scans on, and the same as JSON",
+        description="Serve a page that scores images and DICOM files with a trained model, and the endpoint /predict, "
+        "which answers as `mammo predict --json` does. Nothing is kept. For research only.",
+    )
+    command.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="default: %(default)s, which this machine alone reaches"
+    )
+    command.add_argument("--port", type=int, metavar="NUMBER", help="default: the first that is free from 8470")
+    _model_options(command)
+    _threshold_option(command)
+    command.set_defaults(run="serve")
 
 
 def _add_validate(commands: Any) -> None:
@@ -251,4 +263,13 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("data/model"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
         "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
+    )
+
+
+def _threshold_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threshold",
+        default=RULES[0],
+        metavar="RULE",
+        help=f"rule of the threshold, chosen on validation: {', '.join(RULES)}; default: %(default)s",
     )

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,23 @@ def _explain(options: argparse.Namespace) -> int:
     if options.paths:
         return _predict(options)
     _print_last_run(LOOKS)
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from mammo.predicting import request
+
+    info = request.read_model(options.model, options.threshold, options.despite_phantoms)
+    for package in ("fastapi", "uvicorn", "python_multipart"):
+        try:
+            import_module(package)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"the package {error.name} is missing: `pip install -e '.[serve]'` in the project's folder installs it"
+            ) from error
+    from mammo.predicting import server
+
+    server.run(options.model, info, options.threshold, options.host, options.port)
     return 0
 
 
@@ -345,6 +363,7 @@ RUN: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "ledger": _ledger,
     "predict": _predict,
     "explain": _explain,
+    "serve": _serve,
     "validate": _validate,
     "distribute": _distribute,
     "set_list": _set_list,

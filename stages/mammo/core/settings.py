@@ -305,6 +305,8 @@ class Evaluate(Settings):
     """Share of images with cancer at which predictive values are computed; `none`: they are not."""
     unit: Literal["image", "breast", "exam"] = "image"
     """What is one case of the headline scores and curves."""
+    case_pictures: Literal["phantoms", "all", "none"] = "phantoms"
+    """Test images that the explorer of the report shows."""
 
 
 def _named(sets: dict[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from mammo.scoring.paired import Change, against_chance, holm, mcnemar, paired_b
 from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import p_value, percent, rounded, with_interval
 from mammo.scoring.subgroups import Subgroups, in_subgroups
-from mammo.scoring.thresholds import locked_thresholds, operating_points
+from mammo.scoring.thresholds import AtThreshold, at_thresholds, locked_thresholds, operating_points
 from mammo.scoring.units import UNITS, InUnits, Unit, in_units, numbers_by_class, refuse_unscorable, unit_scores
 from mammo.scoring.verdicts import against_shortcut
 
@@ -21,6 +21,7 @@ __all__ = [
     "RESAMPLES",
     "TITLES",
     "UNITS",
+    "AtThreshold",
     "Bootstrap",
     "Cases",
     "Change",
@@ -34,6 +35,7 @@ __all__ = [
     "agreement",
     "as_json",
     "at_prevalence",
+    "at_thresholds",
     "calibration",
     "clustered_interval",
     "delong_interval",
