@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from mammo.core import files, recipes, settings, splits, yaml_files
+from mammo.core.checked import AnySettings
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import digest
@@ -105,7 +106,7 @@ def read(path: Path = settings.PARAMS) -> CrossValidation:
     if not isinstance(content, dict) or set(content) != set(SECTIONS):
         raise UserError(f"{path} must hold the sections {', '.join(SECTIONS)}, and no other")
 
-    def entries(section: str, model: type[settings.AnySettings]) -> dict[str, settings.AnySettings]:
+    def entries(section: str, model: type[AnySettings]) -> dict[str, AnySettings]:
         named = content[section] or {}
         return {name: settings.check(model, entry, path, (section, name)) for name, entry in named.items()}
 

@@ -12,7 +12,7 @@ from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
 from mammo.imaging import prepare
-from mammo.learning import networks, training
+from mammo.learning import ensembles, networks, training
 from mammo.scoring import Cases, locked_thresholds
 
 import crossvalidation
@@ -68,8 +68,8 @@ def fit(trained: Trained, seed: int, prepared: Path, state: Path) -> tuple[dict[
         UserError: the network has collapsed.
 
     """
-    train, own = trained.with_train(seed=seed), state / str(seed)
-    fitted = training.fit_resumably(prepared, train, trained.augment, own / "history.csv", own)
+    train, own = trained.with_train(seed=seed, seeds=[]), state / str(seed)
+    fitted = ensembles.fit_resumably(prepared, train, trained.augment, own / "history.csv", own)
     data = dataset.load(prepared)
     step = networks.forward(fitted.network, train.flip_at_test)
     probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("valid", "test")}
