@@ -3,6 +3,7 @@
 It is no stage of `dvc repro`: a score that is to be made once must not be made again with every change.
 """
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def main(raw: Path, recipe_folder: Path, trained: Path, out: Path) -> None:
         predictions.write(folder / PREDICTIONS, rows)
         predictions.write(folder / f"{brightness.NAME}.csv", forest)
         files.write_json(folder / SCORES, as_json(content))
+    shutil.rmtree(state)
     print(in_words(as_json(content)))
 
 

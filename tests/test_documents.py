@@ -12,6 +12,7 @@ import pytest
 import test_compare
 import test_experiments
 import test_folds
+import test_holdout
 import test_ledger
 import test_pipeline
 import test_recipes
@@ -25,6 +26,7 @@ ELSEWHERE = (
     test_compare,
     test_experiments,
     test_folds,
+    test_holdout,
     test_ledger,
     test_pipeline,
     test_recipes,

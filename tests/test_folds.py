@@ -154,6 +154,7 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
     assert compared["second_to_third"]["p_holm"] < 0.05 < compared["first_to_second"]["p_holm"]
     for row in compared.values():
         assert row["p"] <= row["p_holm"] <= 4 * row["p"]
+    corrected_for_the_choice(content, tmp_path / "cv/plots/label_errors.csv", quality)
     both = {row.image: row.probability for row in predictions.read(tmp_path / "cv/plots/both.csv")}
     assert all(
         both[entry.image] == pytest.approx((chances["first", entry.image] + chances["third", entry.image]) / 2)
@@ -170,6 +171,22 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
     run(tmp_path / "cv", *command, "metrics/again.json", "plots", "tried.csv")
     assert (tmp_path / "cv/tried.csv").read_bytes() == before
     assert (tmp_path / "cv/metrics/again.json").read_bytes() == (tmp_path / "cv/metrics/cv.json").read_bytes()
+
+
+def corrected_for_the_choice(content: dict[str, Any], suspicions: Path, quality: dict[str, float]) -> None:
+    """What is said of the best row, of every row against the brightness baseline, and of the labels."""
+    against = content["against_shortcut"]
+    assert list(against) == [*quality, "both"]
+    assert against["third"]["p_holm"] < 0.001 < 0.05 < against["first"]["p_holm"]
+    chosen = content["selection"]
+    assert (chosen["tried"], chosen["rows"], chosen["image"]["best"]) == (4, 4, "third")
+    assert chosen["image"]["raw"]["value"] == content["rows"]["third"]["roc_auc"]["value"]
+    assert chosen["image"]["corrected"]["value"] == pytest.approx(chosen["image"]["raw"]["value"], abs=0.01)
+    assert chosen["image"]["against_shortcut"]["p"] < 0.001
+    rows = files.read_csv(suspicions, ("image", "label", "row", "probability", "margin", "suspected"))
+    assert len(rows) == len(entries()) and {row["row"] for row in rows} == {"third"}
+    margins = [float(row["margin"]) for row in rows if row["suspected"] == "1"]
+    assert 0 < len(margins) < len(rows) / 3 and margins == sorted(margins)
 
 
 def called_at_the_threshold_of_validation(cv: Path, every: list[Entry]) -> None:
