@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this 
 
 from mammo.core import dataset, files, parallel, stage
 from mammo.imaging import prepare
-from mammo.learning import networks, training
+from mammo.learning import ensembles, networks
 from mammo.scoring import Bootstrap, Cases, as_json, scores
 from mammo.sources import phantom
 
@@ -25,7 +25,7 @@ def main(settings: Path, weights: Path, metrics: Path) -> None:
     readable = prepare.decode_all(raw, drawn, trained.preprocess, prepared)
     folds = crossvalidation.Folds(number=5, seed=seed, valid=0.1)
     dataset.write_index(prepared, crossvalidation.assign(readable, 0, folds))
-    fitted = training.fit_resumably(prepared, train, trained.augment, state / "history.csv", state)
+    fitted = ensembles.fit_resumably(prepared, train, trained.augment, state / "history.csv", state)
     data = dataset.load(prepared)
     test = data.part("test")
     probability = networks.probabilities(networks.forward(fitted.network, train.flip_at_test), data.images, test)

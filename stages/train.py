@@ -8,7 +8,7 @@ from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo, Verdict
 from mammo.core.set_description import Provenance
 from mammo.core.wording import counted
-from mammo.learning import checkpoint, networks, novelty, training
+from mammo.learning import ensembles, networks, novelty, training
 from mammo.scoring import Cases, learned_recalibration, locked_thresholds
 
 import numpy as np
@@ -26,7 +26,7 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
     params = settings.read()
     train = params.train
     data = dataset.load(prepared)
-    fitted = training.fit_resumably(prepared, train, params.augment, history, stage.STATE)
+    fitted = ensembles.fit_resumably(prepared, train, params.augment, history, stage.STATE)
     step = networks.forward(fitted.network, train.flip_at_test)
     probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")}
     verdict = training.judge(probability, data)
@@ -49,12 +49,11 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
         folder.mkdir()
         networks.save(fitted.network, folder / "model.keras")
         model_info.write(folder, info.model_copy(update={"index": files.sha256(prepared / "index.csv")}))
-    checkpoint.remove(stage.STATE)
+    ensembles.forget(train, stage.STATE)
     auc = verdict["valid"]["roc_auc"]
-    kept = f"the mean of the last {train.average}" if train.average else f"epoch {progress.best_epoch}"
     print(
-        f"train: {counted(progress.epoch, 'epoch')}, kept {kept}; validation ROC AUC {auc['value']:.3f} "
-        f"({auc['low']:.3f} to {auc['high']:.3f})"
+        f"train: {counted(progress.epoch, 'epoch')}, kept {ensembles.kept(train, progress)}; "
+        f"validation ROC AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
     )
 
 
@@ -76,7 +75,7 @@ def describe(
     return ModelInfo.model_validate(
         {
             "epoch": fitted.progress.best_epoch,
-            "network": train.network,
+            "network": ensembles.title(train),
             "weights": fitted.network.count_params(),
             "trained_on": {
                 "source": about.source,

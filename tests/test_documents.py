@@ -13,6 +13,7 @@ import test_compare
 import test_engine_proof
 import test_experiments
 import test_folds
+import test_holdout
 import test_ledger
 import test_pipeline
 import test_recipes
@@ -28,6 +29,7 @@ ELSEWHERE = (
     test_engine_proof,
     test_experiments,
     test_folds,
+    test_holdout,
     test_ledger,
     test_pipeline,
     test_recipes,

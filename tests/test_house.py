@@ -33,7 +33,7 @@ MODULES = [path for path in CODE if path.is_relative_to(MAMMO) and path != MAMMO
 BESIDE = [path for folder in ("bench", "docs", ".dvc/plots") for path in sorted((ROOT / folder).rglob("*.py"))]
 LONGEST_FILE, LONGEST_FUNCTION = 450, 60  # lines
 HEAVY = {"tensorflow", "keras"}
-WITH_NETWORK = {"train", "evaluate", "validate", "fold", "pretrain"}
+WITH_NETWORK = {"train", "evaluate", "validate", "fold", "pretrain", "holdout"}
 
 
 def short(path: Path) -> str:

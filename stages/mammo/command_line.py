@@ -243,10 +243,13 @@ def _add_recipe(commands: Any) -> None:
     command = commands.add_parser(
         "recipe",
         help="named settings that were cross-validated, and how to train with them",
-        description="List the recipes, or write the settings of one into params.yaml.",
+        description="List the recipes, show how they scored, or write the settings of one into params.yaml.",
     )
     actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="the recipes, with score, time and reason").set_defaults(run="recipe_list")
+    actions.add_parser(
+        "table", help="the table of cross-validation in Markdown, corrected for the number of tries"
+    ).set_defaults(run="recipe_table")
     apply = actions.add_parser(
         "apply",
         help="write the settings of a recipe into params.yaml",

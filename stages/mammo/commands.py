@@ -339,6 +339,13 @@ def _recipe_list(options: argparse.Namespace) -> int:
     return 0
 
 
+def _recipe_table(options: argparse.Namespace) -> int:
+    from mammo.scoring import recipe_table
+
+    print(recipe_table.table())
+    return 0
+
+
 def _recipe_apply(options: argparse.Namespace) -> int:
     from mammo.core import recipes, settings
 
@@ -369,6 +376,7 @@ RUN: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "set_list": _set_list,
     "set_check": _set_check,
     "recipe_list": _recipe_list,
+    "recipe_table": _recipe_table,
     "recipe_apply": _recipe_apply,
 }
 """What each subcommand does, by the name that its parser sets."""
