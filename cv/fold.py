@@ -12,7 +12,7 @@ from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
 from mammo.imaging import prepare
-from mammo.learning import networks, training
+from mammo.learning import export, exported, training
 from mammo.scoring import Cases, locked_thresholds
 
 import crossvalidation
@@ -74,8 +74,8 @@ def fit(
     own = state / str(seed)
     fitted = training.fit_resumably(prepared, params.train, params.augment, own / "history.csv", own)
     data = dataset.load(prepared)
-    step = networks.forward(fitted.network, params.train.flip_at_test)
-    probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("valid", "test")}
+    scorer = exported.Exported(export.litert(fitted.network, params.train.flip_at_test))
+    probability = {split: scorer.outputs(data.images, data.part(split)).probabilities for split in ("valid", "test")}
     if training.interquartile_range(probability["valid"]) <= training.COLLAPSED_IQR:
         raise UserError(
             f"{name}, fold {state.name}, seed {seed}: the network has collapsed: "

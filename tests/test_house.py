@@ -183,7 +183,7 @@ def test_the_endings_of_image_files_stand_in_one_place_and_those_of_dicom_in_ano
     def listed(path: Path) -> bool:
         return any(len(list(filter(ending.fullmatch, each))) > 1 for each in series(path))
 
-    assert [short(path) for path in outside("core/files.py", "imaging/dicom.py") if listed(path)] == []
+    assert [short(path) for path in outside("core/files.py", "imaging/scan_files.py") if listed(path)] == []
 
 
 def test_the_file_of_headline_scores_is_named_in_one_place() -> None:

@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
         _add_predict,
         _add_explain,
         _add_validate,
+        _add_export,
         _add_set,
     ):
         add(commands)
@@ -189,6 +190,21 @@ def _add_validate(commands: Any) -> None:
         "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
     )
     command.set_defaults(run="validate", misused=command.error)
+
+
+def _add_export(commands: Any) -> None:
+    command = commands.add_parser(
+        "export",
+        help="a model as a file for other programs",
+        description="Write a trained model, with scaling inside, as a file for another runtime, and metadata.json, "
+        "which says what goes in and comes out; compare its probabilities with those of the file that was scored.",
+    )
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--format", choices=("onnx", "litert", "savedmodel"), help="format of the file")
+    what.add_argument("--check", type=Path, metavar="FOLDER", help="check an export against its metadata.json")
+    command.add_argument("out", nargs="?", type=Path, metavar="OUT", help="new folder; default: exported/FORMAT")
+    _model_options(command)
+    command.set_defaults(run="export", misused=command.error)
 
 
 def _add_set(commands: Any) -> None:

@@ -213,6 +213,20 @@ def _plots(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from mammo.predicting import exporting, request
+
+    if options.check:
+        if options.out:
+            options.misused("OUT goes with --format")
+        print(exporting.check(options.check))
+        return 0
+    info = request.read_model(options.model, "half", options.despite_phantoms)
+    out = options.out or Path("exported", options.format)
+    print(exporting.write(options.format, out, options.model, info))
+    return 0
+
+
 def _print_last_run(path: Path) -> None:
     """Print a metrics file of the last run as a table.
 
@@ -309,6 +323,7 @@ RUN: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "predict": _predict,
     "explain": _explain,
     "validate": _validate,
+    "export": _export,
     "set_list": _set_list,
     "set_check": _set_check,
 }

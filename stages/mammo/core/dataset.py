@@ -146,7 +146,7 @@ class OnImage(NamedTuple):
 
     image: str
     kind: str
-    """One of `imaging.headers.KINDS`."""
+    """One of `imaging.remarks.KINDS`."""
     text: str
 
 

@@ -20,17 +20,20 @@ def cores() -> int:
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None, unit: str = "images") -> Iterable[Item]:
-    """Return `items` with a progress bar on standard error, if that is a terminal."""
-    return tqdm(items, desc=what, total=total, unit=" " + unit, disable=None, leave=False, dynamic_ncols=True)
+    """Return `items` with a progress bar on standard error, if that is a terminal; without one if `what` is empty."""
+    disable = None if what else True  # None: where it is no terminal
+    return tqdm(items, desc=what, total=total, unit=" " + unit, disable=disable, leave=False, dynamic_ncols=True)
 
 
-def each(work: Callable[[Item], Result], items: Sequence[Item], what: str, unit: str = "images") -> Iterator[Result]:
-    """Yield `work(item)` for every item in order, computed with one thread per core, with a progress bar.
+def each(
+    work: Callable[[Item], Result], items: Sequence[Item], what: str, unit: str = "images", threads: int | None = None
+) -> Iterator[Result]:
+    """Yield `work(item)` for every item in order, computed with one thread per core, at most `threads`, with a bar.
 
     OpenCV's own threads are switched off, since they would compete with these. An error cancels the remaining items.
     """
     cv2.setNumThreads(1)
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(min(cores(), threads or cores())) as pool:
         try:
             yield from progress(pool.map(work, items), what, len(items), unit)
         except BaseException:

@@ -50,7 +50,7 @@ Network = Literal[
 class Settings(BaseModel):
     """Base of every section: unknown keys and values of a wrong type are errors; values are not converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseModel)

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from mammo.core.dataset import Delivered
-from mammo.imaging import codestreams, dicom, images
+from mammo.imaging import codestreams, images, scan_files
 
 DIGITS = 12  # of the hash of the quantisation tables
 REMEMBERED = 64  # headers of JPEG files, of which a set has few
@@ -13,7 +13,9 @@ REMEMBERED = 64  # headers of JPEG files, of which a set has few
 
 def delivered(image: str, path: Path) -> Delivered:
     """Return the properties of the readable file `path`, called `image` in the index; decodes no pixel."""
-    if dicom.is_dicom(path):
+    if scan_files.is_dicom(path):
+        from mammo.imaging import dicom  # loads pydicom
+
         height, width, encoding_of_header = dicom.described(path)
         return Delivered(image, path.stat().st_size, height, width, encoding_of_header)
     content = images.content(path)

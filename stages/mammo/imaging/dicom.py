@@ -17,8 +17,10 @@ from mammo.imaging import (
     resolution_levels,
     stored_pixels,
 )
-from mammo.imaging.headers import Header, Remark
+from mammo.imaging.headers import Header
 from mammo.imaging.limits import UnreadableError
+from mammo.imaging.remarks import Remark
+from mammo.imaging.scan_files import MARK, MARK_AT
 from mammo.imaging.stored_pixels import CODED, JPEG2000, Stored, frame_of
 
 import cv2
@@ -30,8 +32,6 @@ from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-SUFFIXES = (".dcm", ".dicom")
-MARK_AT, MARK = 128, b"DICM"  # PS3.10: a preamble of 128 bytes, then the prefix DICM
 META_GROUP = 12  # bytes of the element that holds the length of the others of its group
 INFLATED = 2**28  # bytes, at most, of a deflated file: more than any mammogram needs
 NEED = 16  # bytes of memory per pixel while decoding
@@ -68,14 +68,6 @@ TAGS = [
 
 # Warnings of pydicom may quote the header; our own messages do not.
 warnings.filterwarnings("ignore", module=r"pydicom\.")
-
-
-def is_dicom(path: Path) -> bool:
-    """Return whether a file has the suffix .dcm or .dicom, or the DICM prefix."""
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    with path.open("rb") as file:
-        return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
 
 
 def read(

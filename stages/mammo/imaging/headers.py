@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from mammo.core.wording import counted
 from mammo.imaging.display import is_raw
+from mammo.imaging.remarks import Remark
 
 from pydicom import Dataset, dcmread
 from pydicom.multival import MultiValue
@@ -40,27 +40,6 @@ _MODIFIERS = {
     "399055006": "spot_compression",
 }
 """View modifiers by their SNOMED code (PS3.16 CID 4015), old and new."""
-
-
-class Remark(NamedTuple):
-    """Something about a readable file that the user should know."""
-
-    kind: str
-    """Also the kind of the finding of the audit."""
-    text: str
-
-
-KINDS = (
-    "not_mammography",
-    "for_processing",
-    "tomosynthesis",
-    "implant",
-    "magnification",
-    "several_windows",
-    "header_view",
-    "header_side",
-)
-"""Kinds of remarks on DICOM files."""
 
 
 @dataclass(frozen=True)

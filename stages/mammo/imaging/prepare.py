@@ -10,8 +10,8 @@ from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
 from mammo.imaging.delivered import delivered
-from mammo.imaging.headers import Remark
 from mammo.imaging.readers import Readers
+from mammo.imaging.remarks import Remark
 
 import cv2
 import numpy as np

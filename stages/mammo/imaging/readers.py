@@ -18,9 +18,9 @@ from mammo.core import bounded, files, parallel
 from mammo.core.bounded import BoundError, Worker
 from mammo.core.settings import Canonical, ForProcessing
 from mammo.core.wording import shown
-from mammo.imaging import dicom, images, limits
-from mammo.imaging.headers import Remark
+from mammo.imaging import images, limits, scan_files
 from mammo.imaging.limits import DamagedError, UnreadableError
+from mammo.imaging.remarks import Remark
 
 import cv2
 import numpy as np
@@ -69,7 +69,7 @@ class Readers:
     def scan(self, path: Path, size: tuple[int, int], how: Preprocessing) -> Read:
         """Read an image or DICOM file as 8-bit grey of one size; raises as `image` does."""
         try:
-            coded = dicom.is_dicom(path)
+            coded = scan_files.is_dicom(path)
         except OSError as error:
             raise UnreadableError(f"cannot be opened: {error.strerror}") from error
         if coded:
@@ -186,6 +186,8 @@ def _decoded(request: dict[str, Any]) -> Read:
     size = (request["size"][0], request["size"][1])
     with _memory_of_opencv():
         if request["kind"] == "dicom":
+            from mammo.imaging import dicom  # loads pydicom, in this process only
+
             return dicom.read(path, size, steps, request["for_processing"])
         return images.read(path, size, steps), []
 

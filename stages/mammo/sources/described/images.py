@@ -9,16 +9,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mammo.core import parallel
-from mammo.core.files import IMAGE_SUFFIXES
 from mammo.core.set_description import FIELD, Images
 from mammo.core.wording import counted
-from mammo.imaging import dicom, header_values
+from mammo.imaging import header_values, scan_files
 from mammo.imaging.images import UnreadableError
 from mammo.sources.described.findings import Findings, Row, examples, places
 from mammo.sources.described.joins import as_whole
 from mammo.sources.own import files_below
 
-SUFFIXES = (*IMAGE_SUFFIXES, *dicom.SUFFIXES)
 HALF = "finish the download, or set data.on_missing: leave_out to go on without them"
 
 
@@ -59,13 +57,13 @@ def on_disk(folder: Path) -> Disk:
 
     """
     found = (path.relative_to(folder).as_posix() for path in files_below(folder))
-    return Disk(folder, sorted(name for name in found if PurePosixPath(name).suffix.lower() in SUFFIXES))
+    return Disk(folder, sorted(name for name in found if PurePosixPath(name).suffix.lower() in scan_files.SUFFIXES))
 
 
 def _header(folder: Path, name: str) -> tuple[str, dict[str, str], str]:
     path = folder / name
     try:
-        if path.suffix.lower() in dicom.SUFFIXES:
+        if path.suffix.lower() in scan_files.DICOM_SUFFIXES:
             return name, header_values.read(path), ""
         reason = "is empty (0 bytes)" if path.stat().st_size == 0 else ""
         return name, {}, reason
