@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from mammo.core.settings import ThresholdRule
+from mammo.core.rules import ThresholdRule
 
 import pytest
 from imports import MAMMO, ROOTS, arrows, imported, reached, scripts
@@ -171,7 +171,7 @@ def test_the_rules_of_thresholds_are_named_in_one_place_and_computed_in_one() ->
     assert len(rules) == 3
     found = {
         short(path)
-        for path in set(outside("core/settings.py", "scoring/thresholds.py"))
+        for path in set(outside("core/rules.py", "scoring/thresholds.py"))
         if any(rule in text for text in texts(path) for rule in rules)
     }
     assert found == set()

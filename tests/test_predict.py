@@ -15,7 +15,8 @@ from mammo import commands
 from mammo.core import dataset, files
 from mammo.core.errors import UserError
 from mammo.core.model_info import Input, ModelInfo
-from mammo.core.settings import Canonical, ThresholdRule
+from mammo.core.rules import ThresholdRule
+from mammo.core.settings import Canonical
 from mammo.imaging import dicom, images
 from mammo.learning import archives, networks
 from mammo.predicting import answers, request, scans

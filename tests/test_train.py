@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from mammo.core import dataset, files
-from mammo.core.settings import ThresholdRule
+from mammo.core.rules import ThresholdRule
 
 import numpy as np
 import pytest

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from mammo.core.settings import ThresholdRule
+from mammo.core.rules import ThresholdRule
 from mammo.core.stage import HEADLINE
 
 RULES = get_args(ThresholdRule)

@@ -1,41 +1,36 @@
 """Reading of files from strangers: what may cost more than its header says is decoded in a process with bounds.
 
 Baseline JPEG and PNG are decoded in the thread that asks, since their cost is known from their size. All other formats
-go to a process that is ended beyond `MEMORY` or `SECONDS`. These bounds are a backstop: what is refused is decided by
+go to a process that is ended beyond the bounds of `decoder`. These are a backstop: what is refused is decided by
 `limits`, alike on every machine. A file that reaches a bound, or for which memory is short, is never "unreadable".
 """
 
 import os
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from mammo.core import bounded, files, parallel
+from mammo.core import bounded, parallel
 from mammo.core.bounded import BoundError, Worker
-from mammo.core.settings import Canonical, ForProcessing
+from mammo.core.settings import ForProcessing
 from mammo.core.wording import shown
-from mammo.imaging import images, limits, scan_files
+from mammo.imaging import decoder, images, limits, scan_files
+from mammo.imaging.canonical import STEPS, Steps
+from mammo.imaging.decoding import Read, memory_of_opencv
 from mammo.imaging.limits import DamagedError, UnreadableError
 from mammo.imaging.remarks import Remark
 
-import cv2
 import numpy as np
-
-MEMORY = 2_000_000_000  # bytes of the process; every file that `limits` let pass takes less than half
-SECONDS = 60.0  # of processor time per file
-Read = tuple[np.ndarray, list[Remark]]
-"""An image, uint8, (height, width), and remarks on why it may not be a mammogram."""
 
 
 class Preprocessing(Protocol):
     """How images are read: the section `preprocess` of params.yaml, or what the model info keeps of it."""
 
     @property
-    def canonical(self) -> Canonical:
+    def canonical(self) -> Steps:
         """Steps of canonicalisation."""
 
     @property
@@ -46,10 +41,12 @@ class Preprocessing(Protocol):
 class Readers:
     """Readers for the threads of one task; a context manager that ends their processes."""
 
-    def __init__(self, memory: int | None = None, seconds: float | None = None) -> None:
-        """Start no process yet; the bounds are `MEMORY` and `SECONDS` unless given."""
-        self._bounds = memory or MEMORY, seconds or SECONDS
+    def __init__(self, memory: int | None = None, seconds: float | None = None, started: Worker | None = None) -> None:
+        """Start no process yet; the bounds are those of `decoder` unless given. `started` is a process of `decoder`."""
+        self._bounds = memory or decoder.MEMORY, seconds or decoder.SECONDS
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
+        if started is not None:
+            self._idle.put(started)
         self._gate = _Gate()
 
     def __enter__(self) -> "Readers":
@@ -63,8 +60,8 @@ class Readers:
 
     def start_for(self, paths: Iterable[Path]) -> None:
         """Start a process now if one of the files will need it by its name: it loads its libraries meanwhile."""
-        if any(path.suffix.lower() not in files.ONE_PASS_SUFFIXES for path in paths):
-            self._idle.put(self._worker())
+        if self._idle.empty() and (worker := decoder.start_for(paths, *self._bounds)):
+            self._idle.put(worker)
 
     def scan(self, path: Path, size: tuple[int, int], how: Preprocessing) -> Read:
         """Read an image or DICOM file as 8-bit grey of one size; raises as `image` does."""
@@ -76,7 +73,7 @@ class Readers:
             return self.dicom(path, size, how.canonical, how.for_processing)
         return self.image(path, size, how.canonical), []
 
-    def image(self, path: Path, size: tuple[int, int], steps: Canonical = images.PLAIN) -> np.ndarray:
+    def image(self, path: Path, size: tuple[int, int], steps: Steps = images.PLAIN) -> np.ndarray:
         """Read an image file as `images.read` does.
 
         Raises:
@@ -93,7 +90,7 @@ class Readers:
         self,
         path: Path,
         size: tuple[int, int],
-        steps: Canonical = images.PLAIN,
+        steps: Steps = images.PLAIN,
         for_processing: ForProcessing = "refuse",
     ) -> Read:
         """Read a DICOM file as `dicom.read` does; raises as `image` does."""
@@ -103,28 +100,28 @@ class Readers:
         """Decode in this thread; what a decoder calls damaged is decoded again, alone and with enough memory."""
         try:
             try:
-                with self._gate.shared(), _memory_of_opencv():
+                with self._gate.shared(), memory_of_opencv():
                     return decode()
             except DamagedError as error:
                 with self._gate.alone():
                     limits.check_memory(error.need)
-                    with _memory_of_opencv():
+                    with memory_of_opencv():
                         return decode()
         except MemoryError:
             raise BoundError(f"{shown(path)}: {bounded.LACK}") from None
 
     def _elsewhere(
-        self, path: Path, size: tuple[int, int], steps: Canonical, kind: str, for_processing: ForProcessing = "refuse"
+        self, path: Path, size: tuple[int, int], steps: Steps, kind: str, for_processing: ForProcessing = "refuse"
     ) -> Read:
         try:
             worker = self._idle.get_nowait()
         except queue.Empty:
-            worker = self._worker()
+            worker = decoder.start(*self._bounds, for_dicom=kind == "dicom")
         request = {
             "kind": kind,
             "path": os.fspath(path.absolute()),
             "size": size,
-            "steps": steps.model_dump(),
+            "steps": {name: getattr(steps, name) for name in STEPS},
             "for_processing": for_processing,
         }
         try:
@@ -138,9 +135,6 @@ class Readers:
         return np.frombuffer(content, np.uint8).reshape(answer["shape"]).copy(), [
             Remark(*remark) for remark in answer["remarks"]
         ]
-
-    def _worker(self) -> Worker:
-        return Worker(__name__, *self._bounds)
 
 
 class _Gate:
@@ -166,46 +160,3 @@ class _Gate:
             finally:
                 for _ in range(self._threads):
                     self._places.release()
-
-
-def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Decode in the process; the second time alone, as in `Readers`."""
-    try:
-        try:
-            image, remarks = _decoded(request)
-        except DamagedError as error:
-            limits.check_memory(error.need)
-            image, remarks = _decoded(request)
-    except UnreadableError as error:
-        return {"unreadable": str(error)}, b""
-    return {"shape": image.shape, "remarks": remarks}, np.ascontiguousarray(image).tobytes()
-
-
-def _decoded(request: dict[str, Any]) -> Read:
-    path, steps = Path(request["path"]), Canonical(**request["steps"])
-    size = (request["size"][0], request["size"][1])
-    with _memory_of_opencv():
-        if request["kind"] == "dicom":
-            from mammo.imaging import dicom  # loads pydicom, in this process only
-
-            return dicom.read(path, size, steps, request["for_processing"])
-        return images.read(path, size, steps), []
-
-
-@contextmanager
-def _memory_of_opencv() -> Iterator[None]:
-    """Turn the error of OpenCV for lack of memory into Python's."""
-    try:
-        yield
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError from error
-        raise
-
-
-def main() -> None:
-    """Serve as the process of `Readers`; what C libraries print about damaged files, without a name, goes nowhere."""
-    sys.stderr = os.fdopen(os.dup(2), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    cv2.setNumThreads(1)
-    bounded.serve(_answer)

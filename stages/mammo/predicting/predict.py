@@ -14,7 +14,6 @@ from mammo.imaging.readers import Readers
 from mammo.learning import novelty, scorer
 from mammo.predicting.answers import GIVEN_UP, NOTICE, STRANGE, SUSPECTED, UNREADABLE, UNSUSPECTED, Answer
 from mammo.predicting.scans import Scan, read_ahead
-from mammo.reporting import heat_map_pictures
 
 import numpy as np
 
@@ -106,5 +105,7 @@ class Predictor:
             return answer
         named = f"{shown(scan.path.name)}. " if is_named(scan.path) else ""
         caption = f"{named}Probability of cancer {probability:.4f}: {reading}. {self._about}"
+        from mammo.reporting import heat_map_pictures  # loads what draws
+
         heat_map_pictures.write(self._heatmaps / name, scan.image, heat, caption)
         return replace(answer, heatmap=name)

@@ -15,6 +15,7 @@ from mammo.core.settings import Audit, Evaluate, Params, Preprocess
 from mammo.core.wording import counted, shown
 from mammo.predicting import request
 from mammo.predicting.answers import GIVEN_UP, STRANGE
+from mammo.predicting.predict import Predictor
 from mammo.reporting import validation_page
 from mammo.reporting.validation_page import Results
 from mammo.scoring import Bootstrap, Cases, as_json, verdicts
@@ -104,15 +105,13 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool = Fa
     Args:
         model: the frozen model.
         images: of the other set.
-        rule: of the threshold, one of `settings.ThresholdRule`.
+        rule: of the threshold, one of `rules.ThresholdRule`.
         skip_unreadable: leave out unreadable images and say so, instead of raising an error.
 
     Raises:
         UserError: an image is unreadable, or all are.
 
     """
-    from mammo.predicting.predict import Predictor  # imports TensorFlow, so after the checks
-
     threshold = model.info.thresholds[rule]
     answers = list(Predictor(model.folder, model.info, threshold).predict(images.paths))
     unreadable = [answer for answer in answers if answer.probability is None]
