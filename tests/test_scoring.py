@@ -5,6 +5,7 @@ from typing import get_args
 
 from mammo import scoring
 from mammo.core.errors import UserError
+from mammo.core.rules import ThresholdRule
 from mammo.scoring import Bootstrap, Cases, Interval, curves, measures
 from mammo.scoring import bootstrap as bootstrap_module
 from mammo.scoring.cases import Ladder
