@@ -115,7 +115,8 @@ def refuse_to_replace(out: Path) -> None:
         UserError: it does, or it is an output of the pipeline.
 
     """
-    if revisions.is_output(out) or (out.exists() and not out.is_dir()):
+    output = Path("dvc.yaml").is_file() and revisions.is_output(out)  # a model may be exported outside of the project
+    if output or (out.exists() and not out.is_dir()):
         raise UserError(f"{out} is an output of the pipeline, or a file; name another folder")
     if out.is_dir() and any(out.iterdir()) and not (out / METADATA).is_file():
         raise UserError(f"{out} holds something else; name a new folder")
