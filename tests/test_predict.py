@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mammo import commands
-from mammo.core import dataset, files
+from mammo.core import dataset, files, model_info
 from mammo.core.errors import UserError
 from mammo.core.model_info import Input, ModelInfo
 from mammo.core.rules import ThresholdRule
 from mammo.core.settings import Canonical
 from mammo.imaging import dicom, images
-from mammo.learning import archives, networks
+from mammo.learning import archives, export, exported, model_folder, networks
 from mammo.predicting import answers, request, scans
 
 import cv2
@@ -687,8 +687,13 @@ def test_weights_that_are_not_numbers_give_no_answer(
     model = Path(shutil.copytree(trained / "data/model", tmp_path / "model"))
     network = networks.load(model / "model.keras")
     network.layers[-1].set_weights([weight * np.nan for weight in network.layers[-1].get_weights()])
+    (model / exported.NAME).write_bytes(export.litert(network, "none"))
+    info = files.read_json(model / "model.json")
+    files.write_json(model / "model.json", {**info, "exported": files.sha256(model / exported.NAME)})
+    assert "model.tflite gives probabilities or features that are not numbers" in no_answer(model, capsys)
     networks.save(network, model / "model.keras")
-    assert "model.keras is damaged: it holds weights that are not numbers" in no_answer(model, capsys)
+    with pytest.raises(UserError, match="model.keras is damaged: it holds weights that are not numbers"):
+        model_folder.load(model, model_info.read(model))
 
 
 def test_a_model_json_that_lacks_something_is_refused(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Exported:
             UserError: this LiteRT cannot run it.
 
         """
-        self._content = content
+        self._content, self._name = content, name
         self._idle: queue.LifoQueue[Interpreter] = queue.LifoQueue()
         with messages.kept_back():  # that it is ready, once per process, or the error
             try:
@@ -83,10 +83,16 @@ class Exported:
             positions: indices of the images, at least one.
             what: label of the progress bar; no bar if empty.
 
+        Raises:
+            UserError: a probability or feature is no number.
+
         """
         work = parallel.each(lambda at: self._run(images[at]), positions.tolist(), what, threads=INTERPRETERS)
         chances, features = zip(*work, strict=True)
-        return Outputs(np.array(chances, dtype=float), np.array(features, dtype=float))
+        outputs = Outputs(np.array(chances, dtype=float), np.array(features, dtype=float))
+        if not all(np.isfinite(values).all() for values in outputs):
+            raise UserError(f"{self._name} gives probabilities or features that are not numbers")
+        return outputs
 
     def _run(self, image: np.ndarray) -> tuple[float, np.ndarray]:
         try:
