@@ -338,12 +338,16 @@ def deliver(raw: Path) -> None:
         image = cv2.resize(random.normal(90, 20, (40, 40)), (97, 131))
         image[45:65, 35:50] += 60 * label
         split = ("train", "valid", "test")[number // 2 % 3]
-        suffix = (".jpg", ".png", ".tif", ".pgm")[number // 6 % 4]
+        suffix = (".jpg", ".png", ".tif", ".pgm", ".dcm")[number // 6 % 5]
         name = f"{split}/{label}/{number:04d}_CC{suffix}"
         (raw / name).parent.mkdir(parents=True, exist_ok=True)
         deep = suffix != ".jpg" and number % 4 == 1
         grey = image.clip(0, 255) * 257 if deep else image.clip(0, 255)
-        Image.fromarray(grey.astype(np.uint16 if deep else np.uint8)).save(raw / name)
+        pixels = grey.astype(np.uint16 if deep else np.uint8)
+        if suffix == ".dcm":
+            (raw / name).write_bytes(mammogram(pixels, 16 if deep else 8))
+        else:
+            Image.fromarray(pixels).save(raw / name)
         entries.append(dataset.Entry(name, label, split, f"{number:04d}", ""))
     dataset.write_index(raw, sorted(entries, key=lambda entry: entry.image))
 
@@ -387,6 +391,7 @@ def test_predict_gives_the_scores_of_evaluate_to_the_last_digit(predicted: Path)
     rows = {row["file"]: row for row in files.read_csv(predicted / "out.csv", answers.COLUMNS)}
     scored = files.read_csv(predicted / "plots/predictions.csv", ("image", "probability", "predicted", "calibrated"))
     assert len(scored) == 20
+    assert {Path(row["image"]).suffix for row in scored} == {".jpg", ".png", ".tif", ".pgm", ".dcm"}
     assert len({row["probability"] for row in scored}) > 10, "the same score for all would prove nothing"
     for row in scored:
         answer = rows[f"data/raw/{row['image']}"]
@@ -692,7 +697,7 @@ def test_weights_that_are_not_numbers_give_no_answer(
     files.write_json(model / "model.json", {**info, "exported": files.sha256(model / exported.NAME)})
     assert "model.tflite gives probabilities or features that are not numbers" in no_answer(model, capsys)
     networks.save(network, model / "model.keras")
-    with pytest.raises(UserError, match="model.keras is damaged: it holds weights that are not numbers"):
+    with pytest.raises(UserError, match=r"model\.keras is damaged: it holds weights that are not numbers"):
         model_folder.load(model, model_info.read(model))
 
 
