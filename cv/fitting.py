@@ -10,7 +10,7 @@ from mammo.core.dataset import Dataset, Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
 from mammo.imaging import prepare
-from mammo.learning import ensembles, networks, training
+from mammo.learning import ensembles, export, exported, training
 from mammo.scoring import Cases, locked_thresholds
 
 import crossvalidation
@@ -69,8 +69,8 @@ def fit(trained: Trained, seed: int, prepared: Path, state: Path) -> tuple[dict[
     train, own = trained.with_train(seed=seed, seeds=[]), state / str(seed)
     fitted = ensembles.fit_resumably(prepared, train, trained.augment, own / "history.csv", own)
     data = dataset.load(prepared)
-    step = networks.forward(fitted.network, train.flip_at_test)
-    probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("valid", "test")}
+    scorer = exported.Exported(export.litert(fitted.network, train.flip_at_test))
+    probability = {split: scorer.outputs(data.images, data.part(split)).probabilities for split in ("valid", "test")}
     if training.interquartile_range(probability["valid"]) <= training.COLLAPSED_IQR:
         raise UserError(
             f"{state.parent.name}, fold {state.name}, seed {seed}: the network has collapsed: "

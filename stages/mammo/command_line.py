@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from mammo.core.settings import ThresholdRule
+from mammo.core.rules import ThresholdRule
 from mammo.core.stage import HEADLINE
 
 RULES = get_args(ThresholdRule)
@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         _add_serve,
         _add_validate,
         _add_distribute,
+        _add_export,
         _add_set,
         _add_recipe,
     ):
@@ -221,6 +222,21 @@ def _add_distribute(commands: Any) -> None:
         help="how many at a time; default: as many as there are workers, or as the cores allow",
     )
     command.set_defaults(run="distribute")
+
+
+def _add_export(commands: Any) -> None:
+    command = commands.add_parser(
+        "export",
+        help="a model as a file for other programs",
+        description="Write a trained model, with scaling inside, as a file for another runtime, and metadata.json, "
+        "which says what goes in and comes out; compare its probabilities with those of the file that was scored.",
+    )
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--format", choices=("onnx", "litert", "savedmodel"), help="format of the file")
+    what.add_argument("--check", type=Path, metavar="FOLDER", help="check an export against its metadata.json")
+    command.add_argument("out", nargs="?", type=Path, metavar="OUT", help="new folder; default: exported/FORMAT")
+    _model_options(command)
+    command.set_defaults(run="export", misused=command.error)
 
 
 def _add_set(commands: Any) -> None:

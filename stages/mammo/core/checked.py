@@ -15,7 +15,7 @@ LONGEST_VALUE = 300  # characters of a wrong value in a message
 class Settings(BaseModel):
     """Base of every section: unknown keys and values of a wrong type are errors; values are not converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseModel)

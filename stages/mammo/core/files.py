@@ -17,7 +17,7 @@ ONE_PASS_SUFFIXES = (".jpg", ".jpeg", ".png")
 """Suffixes of image files whose cost of decoding is known from their header, but for progressive JPEG."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".tif", ".tiff")
-"""Suffixes of image files; DICOM suffixes are in `imaging.dicom`."""
+"""Suffixes of image files; DICOM suffixes are in `imaging.scan_files`."""
 
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 """What a spreadsheet takes for the beginning of a formula, wide forms included, or such text after apostrophes."""

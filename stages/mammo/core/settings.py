@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from mammo.core import yaml_files
 from mammo.core.checked import Settings, check, merged
 from mammo.core.errors import UserError
+from mammo.core.rules import ThresholdRule
 
 from pydantic import (
     AfterValidator,
@@ -30,8 +30,6 @@ Precision = Literal["float32", "bfloat16"]
 ForProcessing = Literal["refuse", "transform"]
 """What is done with raw detector data (DICOM's FOR PROCESSING): refuse the file, or transform it for display."""
 Threads = Annotated[int, Field(ge=1, le=256)]
-ThresholdRule = Literal["balanced_accuracy", "half", "specificity_90", "specificity_95", "sensitivity_90"]
-"""Rules for choosing a threshold on validation, described in `scoring.thresholds`."""
 Network = Literal[
     "baseline",
     "compact",
@@ -376,6 +374,8 @@ def read(path: Path = PARAMS, instead: Mapping[str, Any] | None = None) -> Param
         UserError: the file or a section is missing, a key is unknown, a value has the wrong type or is out of range.
 
     """
+    from mammo.core import yaml_files  # loads PyYAML, which `mammo predict` does not need
+
     content = yaml_files.read(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold the sections {', '.join(Params.model_fields)}")

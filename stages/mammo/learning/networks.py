@@ -2,41 +2,20 @@
 
 import json
 import os
-import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mammo.core import files, parallel
+from mammo.core import files, messages, parallel
 from mammo.core.errors import UserError, in_one_line
 from mammo.core.randomness import seed_of
 from mammo.learning import archives
 
 import numpy as np
 
-
-@contextmanager
-def _greetings_kept_back() -> Iterator[None]:
-    """Suppress TensorFlow's messages about a missing GPU; show them if an error is raised."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(terminal, held.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-
-
-with _greetings_kept_back():
+with messages.kept_back():  # about a missing GPU
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from mammo.learning import backbones, layer_rates
     from mammo.learning.backbones import LITE, WEIGHTS
@@ -49,6 +28,7 @@ with _greetings_kept_back():
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
 HEAD = (backbones.NORMALISATION, "class")  # layers that are trained on top of a frozen network
+FLIPPED_AXIS = {"vertical": 1, "horizontal": 2}
 FEATURES = 128  # maximum number; neighbouring maps are averaged if there are more
 DROPOUT = 0.3  # rate, on the pooled features of `compact`
 BATCH = 32  # images per prediction step; always full, so that a score does not depend on the other images
@@ -346,30 +326,38 @@ def forward(model: keras.Model, flip: str = "none") -> Forward:
 
     With `flip` (`horizontal` or `vertical`) the probabilities of the image and of its mirror image are averaged.
     """
-    axis = {"none": None, "vertical": 1, "horizontal": 2}[flip]
 
     def chance(images: tf.Tensor) -> tf.Tensor:
-        seen = model(images, training=False)[:, 1]
-        return seen if axis is None else (seen + model(tf.reverse(images, [axis]), training=False)[:, 1]) / 2
+        return flipped_mean(model, images, model(images, training=False), flip)[:, 1]
 
     return tf.function(chance, jit_compile=False)
 
 
+def flipped_mean(model: keras.Model, images: tf.Tensor, seen: tf.Tensor, flip: str) -> tf.Tensor:
+    """Return the mean of `seen`, what `model` returns for `images`, and what it returns for their mirror images."""
+    if flip == "none":
+        return seen
+    return (seen + model(tf.reverse(images, [FLIPPED_AXIS[flip]]), training=False)) / 2
+
+
 def features(model: keras.Model) -> Forward:
-    """Return the compiled features for `novelty`: images as for `forward` to the means of the last feature maps.
+    """Return the compiled features for `novelty`: images as for `forward` to `means` of the last feature maps."""
+    inner = with_maps(model)
+    return tf.function(lambda images: means(inner(images, training=False)[0]), jit_compile=False)
 
-    If there are more than `FEATURES` maps, neighbouring maps are averaged.
-    """
+
+def with_maps(model: keras.Model) -> keras.Model:
+    """Return `model` with two outputs: its last feature maps, (batch, height, width, channels), and its own output."""
     last = next(layer for layer in reversed(model.layers) if len(layer.output.shape) == 4)
-    inner = keras.Model(model.inputs, last.output)
-    channels = last.output.shape[-1]
+    return keras.Model(model.inputs, [last.output, model.outputs[0]])
+
+
+def means(maps: tf.Tensor) -> tf.Tensor:
+    """Return the mean of each map; if there are more than `FEATURES` maps, neighbouring maps are averaged."""
+    channels = maps.shape[-1]
     groups = next(count for count in range(min(channels, FEATURES), 0, -1) if channels % count == 0)
-
-    def means(images: tf.Tensor) -> tf.Tensor:
-        values = tf.reduce_mean(tf.cast(inner(images, training=False), tf.float32), (1, 2))
-        return tf.reduce_mean(tf.reshape(values, (-1, groups, channels // groups)), 2)
-
-    return tf.function(means, jit_compile=False)
+    values = tf.reduce_mean(tf.cast(maps, tf.float32), (1, 2))
+    return tf.reduce_mean(tf.reshape(values, (-1, groups, channels // groups)), 2)
 
 
 def outputs(step: Forward, images: np.ndarray, positions: np.ndarray, what: str = "") -> Iterator[np.ndarray]:
@@ -386,7 +374,7 @@ def outputs(step: Forward, images: np.ndarray, positions: np.ndarray, what: str 
 
     """
     starts = range(0, len(positions), BATCH)
-    for first in parallel.progress(starts, what, unit="batches") if what else starts:
+    for first in parallel.progress(starts, what, unit="batches"):
         chosen = positions[first : first + BATCH]
         batch = np.zeros((BATCH, *images.shape[1:], 1), np.float32)
         batch[: len(chosen), :, :, 0] = images[chosen]

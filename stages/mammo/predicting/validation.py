@@ -17,6 +17,7 @@ from mammo.core.wording import counted, shown
 from mammo.imaging import laterality, prepare
 from mammo.predicting import request
 from mammo.predicting.answers import GIVEN_UP, STRANGE, Answer
+from mammo.predicting.predict import Predictor
 from mammo.reporting import validation_page
 from mammo.reporting.validation_page import Results
 from mammo.scoring import Bootstrap, Cases, Unit, as_json, refuse_unscorable, verdicts
@@ -118,7 +119,7 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool, war
     Args:
         model: the frozen model.
         images: of the other set.
-        rule: of the threshold, one of `settings.ThresholdRule`.
+        rule: of the threshold, one of `rules.ThresholdRule`.
         skip_unreadable: leave out unreadable images and say so, instead of raising an error.
         warn: return copies instead of raising an error.
 
@@ -126,8 +127,6 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool, war
         UserError: an image is unreadable, or all are; some are copies.
 
     """
-    from mammo.predicting.predict import Predictor  # imports TensorFlow, so after the checks
-
     threshold = model.info.thresholds[rule]
     own = np.empty((0, *model.info.preprocess.size), np.uint8) if model.pictures is None else model.pictures
     stage.STATE.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ def _between(higher: np.ndarray, lower: np.ndarray) -> np.ndarray:
 
 
 def locked_thresholds(cases: Cases) -> dict[str, float]:
-    """Return the threshold of each rule of `settings.ThresholdRule`, chosen on the validation split.
+    """Return the threshold of each rule of `rules.ThresholdRule`, chosen on the validation split.
 
     Candidates are the midpoints of neighbouring distinct probabilities, 0, and a number above all probabilities.
     `balanced_accuracy` selects the candidate with the highest balanced accuracy (the lowest if tied, since a missed
