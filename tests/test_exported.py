@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from conftest import ROOT, run_stage, write_shortcut
+from conftest import ROOT, write_shortcut
 
 # isort: split
 import keras
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 SIZE = (64, 48)
 IMAGES = np.random.default_rng(1).integers(0, 256, (9, *SIZE), dtype=np.uint8)
 ALL = np.arange(9)
-QUICK = ("baseline", "compact", backbones.LITE)
-LARGE = sorted(set(backbones.BACKBONES) - set(QUICK))
+QUICK = ("baseline", "compact")
+LARGE = sorted(backbones.BACKBONES)
 
 
 def finished(name: str, precision: str = "float32") -> keras.Model:
@@ -65,7 +65,7 @@ def test_an_exported_network_is_the_same_bytes_and_the_same_bits_however_it_is_r
 
 
 def test_the_flip_is_in_the_file() -> None:
-    network = finished("compact")
+    network = finished("baseline")
     plain, flipped = (exported.Exported(export.litert(network, flip)) for flip in ("none", "vertical"))
     mirrored = np.ascontiguousarray(IMAGES[:, ::-1])
     mean = (plain.outputs(IMAGES, ALL).probabilities + plain.outputs(mirrored, ALL).probabilities) / 2
@@ -133,11 +133,6 @@ def test_evaluate_needs_tensorflow_only_once_all_tables_are_written(trained: Pat
     early = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert {"plots/predictions.csv", "plots/scores.csv", "plots/roc.png", "metrics/subgroups.json"} <= early
     assert "metrics/test.json" not in early, "it marks a finished run"
-    before = (tmp_path / "plots/predictions.csv").read_bytes()
-    done = run_stage("evaluate", *paths, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "metrics/test.json").is_file()
-    assert (tmp_path / "plots/predictions.csv").read_bytes() == before
 
 
 def test_a_model_of_an_older_commit_predicts_through_keras(trained: Path, scan: Path, tmp_path: Path) -> None:
