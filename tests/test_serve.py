@@ -67,9 +67,9 @@ class Served:
         found = [path for path in self.temporary.rglob("*") if path.is_file()]
         return [str(path) for path in found if not path.name.startswith("__autograph")]
 
-    def end(self) -> int:
-        """End it as Ctrl-C does, and return its exit code."""
-        os.killpg(self.process.pid, signal.SIGINT)
+    def end(self, how: signal.Signals = signal.SIGINT) -> int:
+        """End it, as Ctrl-C does unless told otherwise, and return its exit code."""
+        os.killpg(self.process.pid, how)
         return self.process.wait(20)
 
 
@@ -414,7 +414,8 @@ def test_the_command_of_the_page_serves_and_ends_as_it_stands_there(folder: Path
         with server.listen("127.0.0.1", None) as another:
             assert another.getsockname()[1] != served.port
     finally:
-        assert served.end() == 0
+        assert served.end(signal.SIGTERM) == 0
+        assert list(served.temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class Answers:
 
         """
         self.info, self._model = info, model
-        self._folder = tempfile.TemporaryDirectory(prefix="mammo-serve-")
+        self._folder = tempfile.TemporaryDirectory(prefix="mammo-serve-", ignore_cleanup_errors=True)
         self._one = threading.Lock()
         self._predictor = Predictor(model, info, 1.0)
         self._drawing: Predictor | None = None

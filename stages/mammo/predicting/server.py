@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import logging
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -57,7 +58,7 @@ class RefusedError(Exception):
 
 
 def run(model: Path, info: ModelInfo, rule: str, host: str, port: int | None) -> None:
-    """Serve until Ctrl-C; print the address.
+    """Serve until Ctrl-C or SIGTERM; print the address.
 
     Raises:
         UserError: the network cannot be read, or the address cannot be used.
@@ -66,6 +67,7 @@ def run(model: Path, info: ModelInfo, rule: str, host: str, port: int | None) ->
     listening = listen(host, port)
     address, number = listening.getsockname()[:2]
     with listening, Answers(model, info) as answers:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the folder of `Answers` would stay
         for line in answers.about(rule).values():
             print(line)
         if warning := exposure(address):
@@ -77,6 +79,7 @@ def run(model: Path, info: ModelInfo, rule: str, host: str, port: int | None) ->
             access_log=False,
             log_level="warning",
             lifespan="off",
+            ws="none",
             server_header=False,
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=GRACE,
