@@ -70,10 +70,14 @@ def sharpness(image: np.ndarray, body: np.ndarray) -> float:
 
 def is_inverted(image: np.ndarray) -> bool:
     """Return whether the frame of an image has more white than black pixels; a breast never covers all four sides."""
-    frame = np.concatenate(
-        [image[:FRAME].ravel(), image[-FRAME:].ravel(), image[:, :FRAME].ravel(), image[:, -FRAME:].ravel()]
-    )
-    return int((frame > BRIGHT).sum()) > int((frame < DARK).sum())
+    return bool(are_inverted(image))
+
+
+def are_inverted(images: np.ndarray) -> np.ndarray:
+    """Return what `is_inverted` says of each of several images, bool, (…), for uint8, (…, height, width)."""
+    sides = images[..., :FRAME, :], images[..., -FRAME:, :], images[..., :FRAME], images[..., -FRAME:]
+    frame = np.concatenate([side.reshape(*images.shape[:-2], -1) for side in sides], axis=-1)
+    return np.asarray((frame > BRIGHT).sum(axis=-1) > (frame < DARK).sum(axis=-1))
 
 
 def marks_and_body(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
