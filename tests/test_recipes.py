@@ -111,14 +111,19 @@ def test_settings_that_no_recipe_knows_stay(project: Path) -> None:
 def test_a_setting_that_an_older_params_yaml_lacks_is_added_to_its_section(project: Path) -> None:
     path = project / "params.yaml"
     text = path.read_text()
-    lines = [line for line in text.splitlines(keepends=True) if not line.lstrip().startswith(("crop:", "average:"))]
+    lines = [
+        line
+        for line in text.splitlines(keepends=True)
+        if not line.lstrip().startswith(("crop:", "average:", "members:", "maps:"))
+    ]
     path.write_text("".join(lines))
     with pytest.raises(UserError, match=r"train\.average is missing"):
         settings.read(path)
     path.write_text("".join(lines).replace("  batch: 32", "  average: 0\n  batch: 32"))
     output = run(project, "mammo", "recipe", "apply", "canonical").stdout
-    assert "preprocess.canonical.crop: None → True\n" in output
+    assert "preprocess.canonical.crop: False → True\n" in output
     assert settings.read(path).preprocess.canonical.crop
+    assert len(output.splitlines()) == 6, "what is missing and stays at its default is not added"
     assert "crop: true\n    chest_wall_left: true " in path.read_text(), "before the last line, not after the gap"
 
 
