@@ -318,7 +318,9 @@ def measured(bench: Bench, names: Sequence[str]) -> tuple[list[Row], bool]:
     for name in names:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         try:
-            rows += ROWS[name](bench)
+            for row in ROWS[name](bench):
+                rows.append(row)
+                print("  " + ", ".join(filter(None, row)), file=sys.stderr, flush=True)
         except RuntimeError as failure:
             print(f"{name} could not be measured: {failure}", file=sys.stderr, flush=True)
             failed = True
