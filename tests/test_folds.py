@@ -220,8 +220,8 @@ def called_at_the_threshold_of_validation(cv: Path, every: list[Entry]) -> None:
         row for row in files.read_csv(cv / "plots/label_errors.csv", ("suspected",)) if row["suspected"] == "1"
     ]
     assert done.stdout.splitlines()[1:] == [
-        f"summarise: third contradicts the label of {len(suspected)} images of 500; plots/label_errors.csv ranks them, as a "
-        "suggestion to look: nothing is dropped"
+        f"summarise: third contradicts the label of {len(suspected)} images of 500; plots/label_errors.csv "
+        "ranks them, as a suggestion to look: nothing is dropped"
     ]
     first_line = (cv / "plots/both.csv").read_text().splitlines()[0]
     assert first_line == "image,patient,label,probability,seeds,breast"
