@@ -616,7 +616,7 @@ DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "thresholds.half: Input should be less than or equal",
     ),
     "no threshold": (lambda info: info["thresholds"].clear(), "--threshold balanced_accuracy: the model has"),
-    "another size": (lambda info: info["preprocess"].update(size=[48, 40]), "takes images of shape (None, 40, 40, 1)"),
+    "another size": (lambda info: info["preprocess"].update(size=[48, 40]), "the two files are not of one model"),
     "no size": (lambda info: info["preprocess"].update(size=[-1, 40]), "preprocess.size.0: Input should be greater"),
     "short mean": (lambda info: info["training_features"]["mean"].pop(), "mean and covariance differ in length"),
     "short features": (
