@@ -308,7 +308,7 @@ def test_planted_brightness_and_prevalence_are_named(first: Run, tmp_path: Path)
     listed(place, [*healthy, *ill])
     said = validate(first.folder, place, "--out", tmp_path / "out")
     count = len(healthy) + len(ill)
-    assert f"brighter than every training image: {count} images of {count}" in said
+    assert f"{count} of {count} images: brighter than every training image" in said
     content = read(tmp_path / "out/scores.json")
     assert content["images"] == {"healthy": len(healthy), "cancer": 8}
     assert content["calibration"]["intercept"]["high"] < 0 or content["novel"]["value"] > 0.5
