@@ -203,7 +203,7 @@ def real(folder: Path) -> None:
 def main(numbers: Sequence[int]) -> None:
     """Print a table row per number of thumbnails, with the planted copies that were found."""
     columns = ("thumbnails", "seconds", "processor seconds", "near-duplicates, s", "neighbours, s", "pairs registered")
-    columns += ("anonymous memory, GiB", "nearest found", *COPIES, "false", "equal to all pairs")
+    columns += ("anonymous memory, GiB", "nearest found", *COPIES, "others", "equal to all pairs")
     print(heading(f"generated thumbnails, {parallel.cores()} cores used") + "\n")
     print(f"| {' | '.join(columns)} |\n{'|---:' * len(columns)}|")
     for number in numbers:

@@ -1,6 +1,6 @@
 """Efficiency of a Dask cluster on loopback: chunks of half a second, the cost of an empty one, and real decoding.
 
-    python bench/engine.py                      # the first two
+    python bench/engine.py [THREADS …]          # the first two
     MAMMOGRAMS=FOLDER python bench/engine.py    # with real decoding beside threads
 
 Chunks that sleep take no processor time, so 64 threads can be tried on two cores; what is measured is what the engine
@@ -13,8 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from measure import ROOT, heading, started
@@ -54,19 +54,19 @@ def workers(processes: int, threads: int) -> Iterator[None]:
         stack.enter_context(started(worker, **options))
         end = time.monotonic() + WAIT
         while True:
-            with cluster.connected() as there:
+            with suppress(cluster.LostError), cluster.connected() as there:
                 if there.threads == processes * threads:
                     break
             assert time.monotonic() < end, Path(folder, "log").read_text()
         yield
 
 
-def efficiency() -> None:
+def efficiency(numbers: Sequence[int]) -> None:
     """Print the share of the time of a perfect engine, by number of threads."""
     print(
         "| threads | processes | chunks | seconds | perfect | efficiency | an empty chunk, ms |\n" + "|---:" * 7 + "|"
     )
-    for threads in THREADS:
+    for threads in numbers:
         processes = min(PROCESSES, threads)
         with workers(processes, threads // processes):
             list(parallel.spread(time.sleep, [0.0] * threads))  # the workers import what they need
@@ -108,7 +108,7 @@ def decoding(folder: Path) -> None:
 def main() -> None:
     """Print the tables."""
     print(heading("loopback") + "\n")
-    efficiency()
+    efficiency([int(number) for number in sys.argv[1:]] or THREADS)
     if folder := os.environ.get("MAMMOGRAMS"):
         decoding(Path(folder))
 

@@ -123,9 +123,9 @@ def table(numbers: list[int], measures: list[dict[str, tuple[float, float]]]) ->
 def far(numbers: list[int], name: str, measures: list[dict[str, tuple[float, float]]]) -> str:
     """Return a stage's hours and GB for a million images, extrapolated by least squares.
 
-    Time and memory are linear, except that the audit's time is quadratic, since it compares all pairs.
+    Time and memory are linear, but for the audit's search for copies, which is nearly so.
     """
-    seconds = np.polyfit(numbers, [of[name][0] for of in measures], 2 if name == "audit" else 1)
+    seconds = np.polyfit(numbers, [of[name][0] for of in measures], 1)
     peak = np.polyfit(numbers, [of[name][1] for of in measures], 1)
     return f"{np.polyval(seconds, MILLION) / 3600:.1f} h | {np.polyval(peak, MILLION) / 1e9:.1f}"
 

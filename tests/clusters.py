@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import psutil
 
 STARTED = 60  # seconds
@@ -27,17 +26,17 @@ class Cluster:
         self.address = json.loads((folder / "scheduler.json").read_text())["address"]
 
     def _start(self, what: str, *options: str, clone: Path | None = None) -> subprocess.Popen:
-        log = (self.folder / f"{what}{len(self._processes)}.log").open("w")
         own = {"PYTHONPATH": str(clone / "stages")} if clone else {}
         where = ("--host", "127.0.0.1", "--no-dashboard")
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.dask_{what}", *options, *where],
-            env={**os.environ, **own},
-            cwd=self.folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with (self.folder / f"{what}{len(self._processes)}.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.dask_{what}", *options, *where],
+                env={**os.environ, **own},
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self._processes.append(process)
         return process
 
@@ -66,7 +65,7 @@ class Cluster:
 
     def executed(self) -> int:
         """How many tasks the workers have executed that are there now."""
-        return sum(self._client.run(_executed).values())
+        return sum(self._client.run(lambda dask_worker: dask_worker.state.executed_count).values())
 
     def close(self) -> None:
         if "_client" in self.__dict__:
@@ -80,13 +79,6 @@ class Cluster:
             for child in children:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
-
-
-def _executed(dask_worker: Any) -> int:
-    return dask_worker.state.executed_count
-
-
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers have no such module
 
 
 @contextlib.contextmanager

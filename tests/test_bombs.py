@@ -339,7 +339,7 @@ def memory(process: psutil.Process) -> int:
 def test_predict_goes_on_after_a_bound_and_says_so_with_its_exit_code(
     trained: Path, slow: Path, tmp_path: Path
 ) -> None:
-    code = "from mammo.imaging import readers; readers.SECONDS = 0.01; import sys; from mammo.commands import main; "
+    code = "from mammo.imaging import decoder; decoder.SECONDS = 0.01; import sys; from mammo.commands import main; "
     command = [sys.executable, "-c", code + "sys.exit(main())", "predict", "--model", trained / "data/model"]
     bombs.grey().save(tmp_path / "sound.png")
     done = subprocess.run(

@@ -1,6 +1,7 @@
 """Work on the workers of a Dask cluster: the same bytes as here, whatever happens to a worker."""
 
 import contextlib
+import operator
 import os
 import re
 import signal
@@ -10,17 +11,15 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from mammo.core import cluster as engine
-from mammo.core import elsewhere, identity, parallel
-from mammo.core.bounded import BoundError
+from mammo.core import elsewhere, files, identity, model_info, parallel
+from mammo.core.bounded import BoundError, Worker
 from mammo.core.errors import UserError
 from mammo.imaging.readers import Readers
 from mammo.predicting import scans
 
-import cloudpickle
 import cv2
 import numpy as np
 import psutil
@@ -28,8 +27,6 @@ import pytest
 from clusters import Cluster, cluster, until
 from conftest import ROOT
 from miniature import Run, change, clone, commit, digests, git
-
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers' clone does not hold this file
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +104,8 @@ def test_phantoms_preprocess_and_audit_give_the_same_bytes_though_a_worker_is_ki
 def test_files_to_predict_are_read_by_the_workers_alike(
     two: Cluster, first: Run, own: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mammo.core import model_info
-
     info = model_info.read(first.folder / "data/model")
-    paths = sorted((first.folder / "data/raw").rglob("*.png"))[:12]
+    paths = sorted((first.folder / "data/raw").glob("t*/*/*.png"))[:12]
     with Readers() as readers:
         here = list(scans.read_ahead(paths, info, readers))
         monkeypatch.setenv(engine.VARIABLE, two.address)
@@ -120,26 +115,15 @@ def test_files_to_predict_are_read_by_the_workers_alike(
         assert one.image is not None and other.image is not None and (one.image == other.image).all()
 
 
-def doubled(number: int) -> int:
-    time.sleep(0.01)
-    return 2 * number
-
-
 def test_results_come_in_order_or_as_they_are_done_and_errors_as_they_were_raised(
     two: Cluster, own: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(engine.VARIABLE, two.address)
-    assert list(parallel.spread(doubled, range(40))) == [2 * number for number in range(40)]
-    assert sorted(parallel.as_done(doubled, range(40), "doubled")) == [(number, 2 * number) for number in range(40)]
-    assert list(parallel.spread(doubled, [])) == []
-    with pytest.raises(UserError, match=r"^number 3 is odd$"):
-        list(parallel.spread(refused, range(40)))
-
-
-def refused(number: int) -> int:
-    if number == 3:
-        raise UserError(f"number {number} is odd")
-    return number
+    assert list(parallel.spread(operator.neg, range(40))) == [-number for number in range(40)]
+    assert sorted(parallel.as_done(operator.neg, range(40), "negated"))[0] == (0, 0)
+    assert list(parallel.spread(operator.neg, [])) == []
+    with pytest.raises(UserError, match=r"^/nowhere.json does not exist$"):
+        list(parallel.spread(files.read_json, [Path("/nowhere.json")]))
 
 
 # What may go wrong
@@ -151,7 +135,7 @@ def test_a_dead_address_is_told_in_one_line_within_ten_seconds(
     monkeypatch.setenv(engine.VARIABLE, "tcp://127.0.0.1:9")
     begun = time.monotonic()
     with pytest.raises(UserError, match=r"is 'tcp://127.0.0.1:9', where no scheduler answers") as told:
-        list(parallel.spread(doubled, [1]))
+        list(parallel.spread(operator.neg, [1]))
     assert time.monotonic() - begun < 10
     assert "\n" not in str(told.value)
 
@@ -170,7 +154,7 @@ def test_a_scheduler_that_goes_half_way_is_told_in_one_line_and_a_rerun_complete
         assert time.monotonic() - begun < 20
         assert "\n" not in str(told.value)
     monkeypatch.delenv(engine.VARIABLE)
-    assert list(parallel.spread(doubled, [1, 2])) == [2, 4]
+    assert list(parallel.spread(operator.neg, [1, 2])) == [-1, -2]
 
 
 def test_a_worker_of_another_commit_is_named_with_what_differs(
@@ -185,7 +169,7 @@ def test_a_worker_of_another_commit_is_named_with_what_differs(
     with cluster(tmp_path / "dask", other) as started:
         monkeypatch.setenv(engine.VARIABLE, started.address)
         with pytest.raises(UserError) as told:
-            list(parallel.spread(doubled, [1]))
+            list(parallel.spread(operator.neg, [1]))
         assert f"has commit {head} instead of {expected}" in str(told.value)
         assert "stages/mammo/core/tables.py has uncommitted changes there" in str(told.value)
 
@@ -210,32 +194,22 @@ def test_every_difference_is_named() -> None:
 # Processes below a worker
 
 
-def decoded_within(memory: int, path: Path) -> tuple[int, ...]:
-    with Readers(memory=memory) as readers:
-        return readers.image(path, (8, 8)).shape
-
-
 def test_a_file_that_takes_too_much_memory_on_a_worker_is_named_as_such(
-    two: Cluster, own: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two: Cluster, first: Run, own: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(engine.VARIABLE, two.address)
+    how = model_info.read(first.folder / "data/model").preprocess
     large = tmp_path / "large.pgm"
     cv2.imwrite(str(large), np.zeros((9000, 9000), np.uint16))
     before = two.processes()
     with pytest.raises(BoundError, match=r"large\.pgm: decoding it took more than 0 GB of memory and was ended"):
-        list(parallel.spread(partial(decoded_within, 150_000_000), [large]))
+        list(parallel.spread(lambda path: Readers(memory=150_000_000).scan(path, (8, 8), how), [large]))
     assert two.processes() == before, "the workers live"
-
-
-def waiting_process(_: int) -> int:
-    from mammo.core.bounded import Worker
-
-    return Worker("mammo.imaging.readers", 10**9, 60)._process.pid
 
 
 def test_a_process_below_a_worker_ends_with_it(two: Cluster, own: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(engine.VARIABLE, two.address)
-    (child,) = parallel.spread(waiting_process, [0])
+    (child,) = parallel.spread(lambda _: Worker("mammo.imaging.readers", 10**9, 60)._process.pid, [0])
     parent = psutil.Process(child).ppid()
     assert parent in two.processes().values()
     os.kill(parent, signal.SIGKILL)
@@ -256,6 +230,7 @@ def test_a_whole_stage_runs_in_a_process_of_its_own_on_a_worker(
         elsewhere.run(ROOT / "stages/preprocess.py", {**paths, "raw": Path("data/nothing")}, ("prepared", "metrics"))
 
 
+@pytest.mark.proof
 def test_a_stage_on_a_worker_ends_when_nobody_waits_for_it_any_more(two: Cluster, workspace: Path) -> None:
     change(workspace, data={"phantom": {"patients": 3000}})
     code = """

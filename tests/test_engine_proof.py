@@ -38,9 +38,12 @@ def small_cross_validation(folder: Path) -> Path:
     content["folds"]["number"] = 2
     content["variants"] = {"compact": {**content["variants"]["compact"], "compared_with": "shortcut"}}
     content["ensembles"] = {}
-    for entry in [*content["variants"].values(), *content["finetuned"].values()]:
-        entry["settings"]["train"].update({"epochs": 2, "average": 1, "threads": 1})
-        entry["settings"]["preprocess"]["size"] = [64, 48]
+    for name in ("compact", "pretrained"):
+        recipe = folder / f"recipes/{name}.yaml"
+        settings = yaml.safe_load(recipe.read_text())
+        settings["train"].update({"epochs": 2, "average": 1})
+        settings["preprocess"]["size"] = [64, 48]
+        recipe.write_text(yaml.safe_dump(settings, sort_keys=False))
     phantoms = content["pretraining"]["phantom"] | {"patients": 40, "size": 96}
     content["pretraining"] |= {"epochs": 2, "phantom": phantoms}
     path.write_text(yaml.safe_dump(content, sort_keys=False))

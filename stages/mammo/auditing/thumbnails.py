@@ -147,12 +147,17 @@ def _projected(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         leave out; and this first number, (n,), the frequency with the largest mean magnitude.
 
     """
-    first = part[:, np.argmax(np.abs(part).mean(axis=0))]
-    signed = part * np.where(first < 0, np.float32(-1), np.float32(1))[:, None]
-    axes = np.linalg.eigh(np.cov(signed[:: max(1, len(signed) // EXHAUSTIVE)], rowvar=False))[1][:, ::-1][:, :LEADING]
-    leading = signed.astype(np.float64) @ axes
-    left = np.sqrt(np.maximum(0, np.square(part, dtype=np.float64).sum(axis=1) - np.square(leading).sum(axis=1)))
-    return np.column_stack([leading, left]), np.abs(first)
+    first = part[:, np.argmax(np.mean([np.abs(block).mean(axis=0) for block in _in_blocks(part)], axis=0))]
+    signs = np.where(first < 0, np.float32(-1), np.float32(1))
+    some = slice(None, None, max(1, len(part) // EXHAUSTIVE))
+    axes = np.linalg.eigh(np.cov(part[some] * signs[some, None], rowvar=False))[1][:, ::-1][:, :LEADING]
+    points = np.empty((len(part), LEADING + 1))
+    for block, signed, sign in zip(_in_blocks(points), _in_blocks(part), _in_blocks(signs), strict=True):
+        exact = signed.astype(np.float64)
+        block[:, :LEADING] = exact @ axes * sign[:, None]
+        left = np.square(exact).sum(axis=1) - np.square(block[:, :LEADING]).sum(axis=1)
+        block[:, LEADING] = np.sqrt(np.maximum(0, left))
+    return points, np.abs(first)
 
 
 def _within(tree: cKDTree, points: np.ndarray, rows: np.ndarray, radius: float) -> np.ndarray:
@@ -239,8 +244,8 @@ def _centres(of: Spectra, number: int) -> Spectra:
     return centres
 
 
-def _in_blocks(positions: np.ndarray) -> list[np.ndarray]:
-    return [positions[start : start + BLOCK] for start in range(0, len(positions), BLOCK)]
+def _in_blocks(values: np.ndarray) -> list[np.ndarray]:
+    return [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
 
 
 def _cell_of(of: Spectra, rows: np.ndarray, centres: Spectra) -> np.ndarray:

@@ -114,7 +114,9 @@ class Workers:
             UserError: what `work` raised, or an item was lost.
 
         """
-        ended: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        from distributed.client import FutureCancelledError
+
+        ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         begun: dict[int, Any] = {}
         do = partial(_do, identity.digest(self._own), work)
         following = oldest = 0
@@ -127,17 +129,17 @@ class Workers:
             told = self._client.map(do, [items[place] for place in places], pure=False) if places else []
             for place, future in zip(places, told, strict=True):
                 begun[place] = future
-                future.add_done_callback(partial(_put, ended, place))
+                future.add_done_callback(partial(_tell, ended, place))
             following = until
             ready = self._some(ended)
-            finished = [place for place in ready if begun[place].status == "finished"]
-            for place in set(ready) - set(finished):
-                raise self._error(begun[place])
-            try:
-                results = self._client.gather([begun[place] for place in finished])
-            except Exception as error:
-                raise self._as_user_error(error) from None
-            for place, (differing, result) in zip(finished, results, strict=True):
+            for place in ready:
+                if begun[place].status in ("error", "cancelled"):
+                    raise _raised(begun[place])
+            try:  # a result that was lost with its worker is waited for: it is computed again
+                results = self._client.gather([begun[place] for place in ready])
+            except (FutureCancelledError, OSError):
+                raise _gone() from None
+            for place, (differing, result) in zip(ready, results, strict=True):
                 del begun[place]  # so that the worker forgets it
                 if differing:
                     where, other = differing
@@ -145,46 +147,43 @@ class Workers:
                 yield place, result
             oldest = next(iter(begun), following)
 
-    def _some(self, ended: "queue.SimpleQueue[tuple[int, Any]]") -> list[int]:
+    def _some(self, ended: "queue.SimpleQueue[int]") -> list[int]:
         """Return the places of the items that have ended, at least one; say so where no worker is left."""
         said = False
         while True:
             try:
-                places = [ended.get(timeout=LOOK)[0]]
+                places = [ended.get(timeout=LOOK)]
                 break
             except queue.Empty:
                 if not said and self._client.status == "running" and not self.threads:
                     said = True
                     print(f"the scheduler at {address()} has no worker: waiting for one", file=sys.stderr, flush=True)
         while not ended.empty():
-            places.append(ended.get()[0])
+            places.append(ended.get())
         return places
 
-    def _error(self, future: Any) -> Exception:
-        if future.status == "error":
-            return self._as_user_error(future.exception(timeout=ANSWER))
+
+def _raised(future: Any) -> Exception:
+    """Return the error of an item."""
+    from distributed import KilledWorker
+
+    if future.status == "cancelled":
         return _gone()
-
-    def _as_user_error(self, error: BaseException | None) -> Exception:
-        from distributed import KilledWorker
-        from distributed.client import FutureCancelledError
-
-        if isinstance(error, KilledWorker):
-            return LostError(
-                f"the work was given up after {error.allowed_failures + 1} workers had ended on the same part of it, "
-                f"the last at {error.last_worker.address}: look at their logs, and whether they have enough memory"
-            )
-        if isinstance(error, FutureCancelledError | OSError):
-            return _gone()
-        return error if isinstance(error, Exception) else RuntimeError(str(error))
+    error = future.exception(timeout=ANSWER)
+    if isinstance(error, KilledWorker):
+        return LostError(
+            f"the work was given up after {error.allowed_failures + 1} workers had ended on the same part of it, the "
+            f"last at {error.last_worker.address}: look at their logs, and whether they have enough memory"
+        )
+    return error if isinstance(error, Exception) else RuntimeError(str(error))
 
 
 def _gone() -> LostError:
     return LostError(f"the scheduler at {address()} is gone: once it is back, run this again")
 
 
-def _put(ended: "queue.SimpleQueue[tuple[int, Any]]", place: int, future: Any) -> None:
-    ended.put((place, future))
+def _tell(ended: "queue.SimpleQueue[int]", place: int, _: Any) -> None:
+    ended.put(place)
 
 
 def _do(expected: str, work: Callable[[Item], Result], item: Item) -> tuple[tuple[str, identity.Identity] | None, Any]:

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from mammo.core import parallel
 from mammo.core.dataset import Entry
-from mammo.core.settings import Canonical
 from mammo.core.wording import counted
 from mammo.imaging import canonical
 from mammo.imaging.appearance import are_inverted
@@ -38,7 +37,7 @@ def in_picture(image: np.ndarray) -> str:
 
 
 def _at_a_closer_look(image: np.ndarray) -> str:
-    geometry = canonical.view(image, Canonical())
+    geometry = canonical.view(image, canonical.PLAIN)
     if geometry.breast is None:
         return ""
     return "R" if geometry.mirrored else "L"

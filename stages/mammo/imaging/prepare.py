@@ -10,6 +10,7 @@ from mammo.core.errors import UserError
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
+from mammo.imaging.canonical import STEPS, Chosen
 from mammo.imaging.readers import Preprocessing, Readers, Reading, of_this_process
 from mammo.imaging.scanned import Properties, Remark, Scanned
 
@@ -110,7 +111,8 @@ def unmirrored(
     """
     if not preprocess.canonical.chest_wall_left:
         return lambda position: np.asarray(array[position])
-    steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
+    chosen = {name: getattr(preprocess.canonical, name) for name in STEPS}
+    steps = Chosen(**{**chosen, "chest_wall_left": False})
     size, how, readers = (array.shape[1], array.shape[2]), Reading(steps, preprocess.for_processing), Readers()
     return lambda position: readers.scan(path_of(position), size, how).image
 
