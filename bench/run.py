@@ -308,7 +308,7 @@ def pipeline(bench: Bench) -> Iterator[Row]:
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     row.__name__: row for row in (preprocessing, epoch, memory, repro, pipeline)
 }
-TABLES = ("scores", "duplicates")  # scripts that print a table of their own
+TABLES = ("predict", "scores", "duplicates")  # scripts that print a table of their own
 
 
 def measured(bench: Bench, names: Sequence[str]) -> tuple[list[Row], bool]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from mammo.core import files, recipes, settings, splits, yaml_files
+from mammo.core.checked import AnySettings
 from mammo.core.dataset import SPLITS, Entry
 from mammo.core.errors import UserError
 from mammo.core.predictions import digest
@@ -17,6 +18,19 @@ from pydantic import Field, field_validator
 PIPELINE = Path("../params.yaml")  # settings that no recipe changes
 RULE = "balanced_accuracy"  # rule of the thresholds, locked on each fold's validation images
 SECTIONS = ("folds", "variants", "finetuned", "ensembles", "pretraining")
+
+
+HELD_OUT = "held out"  # split of the patients that are set aside
+RECIPES = Path("../recipes")
+
+
+class Holdout(settings.Settings):
+    """Patients that are set aside before the first try, and scored once (`holdout.py`)."""
+
+    share: settings.Share
+    """Share of the patients of each class."""
+    seed: int
+    """Seed of who they are."""
 
 
 class Folds(settings.Settings):
@@ -31,6 +45,8 @@ class Folds(settings.Settings):
     by: Annotated[str, Field(min_length=1)] = "none"
     """Group whose levels are the folds, e.g. `vendor`: each network is tested on a level it never saw; `none`: folds of
     patients at random."""
+    holdout: Holdout | None = None
+    """Patients that are in no fold, neither to learn from nor to be tested; None: there are none."""
 
 
 class Variant(settings.Settings):
@@ -105,7 +121,7 @@ def read(path: Path = settings.PARAMS) -> CrossValidation:
     if not isinstance(content, dict) or set(content) != set(SECTIONS):
         raise UserError(f"{path} must hold the sections {', '.join(SECTIONS)}, and no other")
 
-    def entries(section: str, model: type[settings.AnySettings]) -> dict[str, settings.AnySettings]:
+    def entries(section: str, model: type[AnySettings]) -> dict[str, AnySettings]:
         named = content[section] or {}
         return {name: settings.check(model, entry, path, (section, name)) for name, entry in named.items()}
 
@@ -179,15 +195,19 @@ def assign(entries: Sequence[Entry], fold: int, folds: Folds, share: float = 1.0
         share: share of the training patients of each class that are used; the rest, last in the same order, is in the
             split `left out`.
 
+    Patients that are set aside (`folds.holdout`) are in the split `held out`, whatever the fold.
+
     Raises:
         UserError: there is no such fold, or a split lacks a class.
 
     """
     if not 0 <= fold < folds.number:
         raise UserError(f"fold {fold}: there are folds 0 to {folds.number - 1}")
-    place: dict[str, str] = {}
+    aside = held_out(entries, folds)
+    place = dict.fromkeys(aside, HELD_OUT)
     of_level = set() if folds.by == "none" else _patients_of_level(entries, fold, folds)
-    for patients in splits.patients_by_class(entries):
+    for every in splits.patients_by_class(entries):
+        patients = [patient for patient in every if patient not in aside]
         tested = splits.shuffled(patients, folds.seed, "fold")[fold :: folds.number]
         if folds.by != "none":
             tested = [patient for patient in patients if patient in of_level]
@@ -201,14 +221,49 @@ def assign(entries: Sequence[Entry], fold: int, folds: Folds, share: float = 1.0
         level = levels(entries, folds)[fold]
         assigned = [
             entry
-            if (_level_of(entry, folds.by) == level) == (entry.split == "test")
+            if entry.split == HELD_OUT or (_level_of(entry, folds.by) == level) == (entry.split == "test")
             else replace(entry, split="left out")
             for entry in assigned
         ]
+    _refuse_one_class(assigned, f"fold {fold}: its", "fewer folds or more patients are needed")
+    return assigned
+
+
+def held_out(entries: Sequence[Entry], folds: Folds) -> set[str]:
+    """Return the patients that are set aside: of each class the first in the order of a hash of seed and patient."""
+    if folds.holdout is None:
+        return set()
+    aside = set()
+    for patients in splits.patients_by_class(entries):
+        order = splits.shuffled(patients, folds.holdout.seed, HELD_OUT)
+        aside |= set(order[: round(folds.holdout.share * len(order))])
+    return aside
+
+
+def assign_held_out(entries: Sequence[Entry], folds: Folds) -> list[Entry]:
+    """Assign every entry to a split of the last training: those set aside are its test split, all others learn.
+
+    Raises:
+        UserError: nobody is set aside, or a split lacks a class.
+
+    """
+    aside = held_out(entries, folds)
+    if not aside:
+        raise UserError("no patients are set aside: give folds.holdout in cv/params.yaml a share and a seed")
+    place = dict.fromkeys(aside, "test")
+    for patients in splits.patients_by_class(entries):
+        rest = splits.shuffled(set(patients) - aside, folds.seed, "valid of the last training")
+        valid = round(folds.valid * len(rest))
+        place |= dict.fromkeys(rest[:valid], "valid") | dict.fromkeys(rest[valid:], "train")
+    assigned = [replace(entry, split=place[entry.patient_key]) for entry in entries]
+    _refuse_one_class(assigned, "the last training: its", "more patients are needed")
+    return assigned
+
+
+def _refuse_one_class(assigned: Sequence[Entry], where: str, needed: str) -> None:
     for split in SPLITS:
         if {entry.label for entry in assigned if entry.split == split} != {0, 1}:
-            raise UserError(f"fold {fold}: its {split} split lacks a class: fewer folds or more patients are needed")
-    return assigned
+            raise UserError(f"{where} {split} split lacks a class: {needed}")
 
 
 def _level_of(entry: Entry, group: str) -> str:

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this 
 
 from mammo.core import dataset, files, parallel, stage
 from mammo.imaging import prepare
-from mammo.learning import networks, training
+from mammo.learning import ensembles, export, exported, networks
 from mammo.scoring import Bootstrap, Cases, as_json, scores
 from mammo.sources import phantom
 
@@ -25,10 +25,11 @@ def main(settings: Path, weights: Path, metrics: Path) -> None:
     readable = prepare.decode_all(raw, drawn, trained.preprocess, prepared)
     folds = crossvalidation.Folds(number=5, seed=seed, valid=0.1)
     dataset.write_index(prepared, crossvalidation.assign(readable, 0, folds))
-    fitted = training.fit_resumably(prepared, train, trained.augment, state / "history.csv", state)
+    fitted = ensembles.fit_resumably(prepared, train, trained.augment, state / "history.csv", state)
     data = dataset.load(prepared)
     test = data.part("test")
-    probability = networks.probabilities(networks.forward(fitted.network, train.flip_at_test), data.images, test)
+    scorer = exported.Exported(export.litert(fitted.network, train.flip_at_test))
+    probability = scorer.outputs(data.images, test).probabilities
     scored = scores(Cases(data.labels[test], probability, data.patients[test]), 0.5, Bootstrap(seed))
     files.write_json(metrics, as_json({"phantom_roc_auc": scored["roc_auc"]}))
     weights.parent.mkdir(parents=True, exist_ok=True)

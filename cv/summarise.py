@@ -7,25 +7,22 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))  # this clone's code, not an installed copy
 
-from mammo import scoring
-from mammo.auditing import shortcut
-from mammo.auditing.shortcut import brightness_features
-from mammo.core import dataset, files, parallel, predictions, pseudonyms, stage, tried
-from mammo.core.dataset import Entry
+from mammo.core import files, predictions, stage, tried
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
 from mammo.core.tried import Try
-from mammo.imaging import images
-from mammo.scoring import Bootstrap, Cases, Interval, as_json, comparison, locked_thresholds, scores
+from mammo.core.wording import counted
+from mammo.scoring import Cases, Interval, as_json, label_errors, locked_thresholds
 
+import brightness
 import crossvalidation
 import numpy as np
+import scored_rows
 from crossvalidation import CrossValidation, Ensemble, Folds, Variant
 from scipy.stats import chi2
 from sklearn.metrics import roc_auc_score
 
-SHORTCUT = "shortcut"  # the row of the brightness baseline
-SIZE = (224, 224)  # pixels of its input images, which are not otherwise preprocessed
+SHORTCUT = brightness.NAME
 Folded = list[list[Prediction]]  # by fold, sorted by image
 
 
@@ -33,32 +30,80 @@ def main(raw: Path, trained: Path, work: Path, metrics: Path, plots: Path, tries
     """Pool WORK/VARIANT/FOLD; write PLOTS/ROW.csv (predictions), PLOTS/scores.csv and METRICS (scores, comparisons).
 
     TRAINED holds the settings of each variant. Rows that were not tried before are added to TRIES, which is kept by
-    git and no output (see `core.tried`).
+    git and no output (see `core.tried`). PLOTS/label_errors.csv ranks the images whose label the best row contradicts.
 
     The brightness baseline is a random forest on features of the images of RAW, fitted and tested on the same folds.
     """
     settings = crossvalidation.read()
     compared_with, order = in_order({**settings.variants, **settings.ensembles})
-    tables = pooled(settings, raw, work)
-    deviations = {name: seed_deviation(settings.folds, work / name) for name in settings.variants}
-    scored = {row: scores_of(tables[row], settings.folds.seed) for row in order}
-    changes = {f"{before}_to_{row}": change(tables, before, row) for row, before in compared_with.items()}
+    known = brightness.read(raw)
+    tables = {name: scored_rows.with_breasts(rows, known.sides) for name, rows in pooled(settings, known, work).items()}
+    seed = settings.folds.seed
+    scored = {row: scored_rows.scores_of(tables[row], seed) for row in order}
+    aucs = {row: scored[row]["roc_auc"].value for row in compared_with}
+    tried.add(tries, [tried_now(settings, trained, row, tables[row], auc) for row, auc in aucs.items()])
+    number = len(tried.read_of(tries, predictions.images_digest(tables[SHORTCUT])))
+    content = {
+        "rows": {
+            row: {**scored[row], **said(settings.folds, tables[row], work / row if row in settings.variants else None)}
+            for row in order
+        },
+        "comparisons": scored_rows.holm(
+            {f"{a}_to_{row}": scored_rows.change(tables[a], tables[row]) for row, a in compared_with.items()}
+        ),
+        "against_shortcut": scored_rows.holm(
+            {row: scored_rows.change(tables[SHORTCUT], tables[row]) for row in compared_with}, number
+        ),
+        "selection": {
+            "tried": number,
+            "rows": len(compared_with),
+            **scored_rows.selection({row: tables[row] for row in compared_with}, tables[SHORTCUT], seed),
+        },
+    }
+    files.write_json(metrics, as_json(content))
+    best = max(aucs, key=lambda row: aucs[row])
     with files.written(plots) as folder:
         folder.mkdir()
         for row in order:
             predictions.write(folder / f"{row}.csv", tables[row])
-        files.write_csv(
-            folder / "scores.csv",
-            ("row", "roc_auc", "low", "high", "seeds", "seed_deviation", "seed_deviation_low", "seed_deviation_high"),
-            [
-                (row, *vars(score["roc_auc"]).values(), tables[row][0].seeds, *limits(deviations.get(row)))
-                for row, score in scored.items()
-            ],
+        write_scores(folder / "scores.csv", content["rows"], tables)
+        suspected = write_suspicions(folder / "label_errors.csv", best, tables[best])
+    print(
+        f"summarise: {best} contradicts the label of {counted(suspected, 'image')} of {len(tables[best]):,}; "
+        f"{plots / 'label_errors.csv'} ranks them, as a suggestion to look: nothing is dropped"
+    )
+
+
+def write_scores(path: Path, rows: Mapping[str, Any], tables: Mapping[str, Sequence[Prediction]]) -> None:
+    """Write ROC AUC, number of seeds and their deviation of every row."""
+    files.write_csv(
+        path,
+        ("row", "roc_auc", "low", "high", "seeds", "seed_deviation", "seed_deviation_low", "seed_deviation_high"),
+        [
+            (name, *vars(row["roc_auc"]).values(), tables[name][0].seeds, *limits(row.get("seed_deviation")))
+            for name, row in rows.items()
+        ],
+    )
+
+
+def write_suspicions(path: Path, row: str, rows: Sequence[Prediction]) -> int:
+    """Write all images, those first whose label the row contradicts the most; return the number of the suspected."""
+    found = label_errors.ranked([one.label for one in rows], [one.probability for one in rows])
+    table = [
+        (
+            rows[place].image,
+            rows[place].patient,
+            rows[place].label,
+            row,
+            rows[place].probability,
+            margin,
+            int(suspected),
         )
-    rows = {row: {**score, **said(tables[row][0].seeds, deviations.get(row))} for row, score in scored.items()}
-    files.write_json(metrics, as_json({"rows": rows, "comparisons": holm(changes)}))
-    aucs_by_row = {row: scored[row]["roc_auc"].value for row in compared_with}
-    tried.add(tries, [tried_now(settings, trained, row, tables[row], auc) for row, auc in aucs_by_row.items()])
+        for place in found.order.tolist()
+        for margin, suspected in [(float(found.margins[place]), found.suspected[place])]
+    ]
+    files.write_csv(path, ("image", "patient", "label", "row", "probability", "margin", "suspected"), table)
+    return int(found.suspected.sum())
 
 
 def limits(deviation: Interval | None) -> tuple[float | None, ...]:
@@ -66,27 +111,49 @@ def limits(deviation: Interval | None) -> tuple[float | None, ...]:
     return tuple(vars(deviation).values()) if deviation else (None, None, None)
 
 
-def said(seeds: int | None, deviation: Interval | None) -> dict[str, Any]:
-    """Return the entries of a row that is averaged over seeds; a single training has none."""
-    return {"seeds": seeds, "seed_deviation": deviation} if deviation else {}
+def said(folds: Folds, rows: Sequence[Prediction], work: Path | None) -> dict[str, Any]:
+    """Return the entries of a row that is averaged over seeds; a single training, or a row of others, has none.
+
+    Args:
+        folds: the settings.
+        rows: the predictions.
+        work: folder with the predictions of the folds; None for a row without any of its own.
+
+    """
+    alone = of_seeds(folds, work, rows) if work else None
+    if alone is None or len(alone) < 2:
+        return {}
+    return {
+        "seeds": rows[0].seeds,
+        "seed_deviation": seed_deviation(alone, np.array([row.label for row in rows])),
+        "over_seeds": scored_rows.over_seeds(rows, alone, folds.seed),
+    }
 
 
-def seed_deviation(folds: Folds, work: Path) -> Interval | None:
-    """Return the standard deviation over seeds of a variant's ROC AUC, with its chi-square interval for normal AUCs.
+def of_seeds(folds: Folds, work: Path, rows: Sequence[Prediction]) -> np.ndarray | None:
+    """Return the probabilities of each seed, (seeds, n), in the order of `rows`.
 
-    None for one seed, or where the folds were computed by a commit that kept no predictions of single seeds.
+    None where the folds were computed by a commit that kept no predictions of single seeds.
     """
     tables = [work / str(fold) / "seeds.csv" for fold in range(folds.number)]
     if not all(path.is_file() for path in tables):
         return None
-    labels = {row.image: row.label for path in tables for row in predictions.read(path.with_name("predictions.csv"))}
-    chances: dict[str, list[tuple[int, float]]] = {}
+    chances: dict[str, dict[str, float]] = {}
     for path in tables:
         for row in files.read_csv(path, ("image", "seed", "probability")):
-            chances.setdefault(row["seed"], []).append((labels[row["image"]], float(row["probability"])))
-    if len(chances) < 2:
-        return None
-    aucs = [roc_auc_score(*zip(*of_seed, strict=True)) for of_seed in chances.values()]
+            chances.setdefault(row["seed"], {})[row["image"]] = float(row["probability"])
+    return np.array([[of_seed[row.image] for row in rows] for of_seed in chances.values()])
+
+
+def seed_deviation(alone: np.ndarray, labels: np.ndarray) -> Interval:
+    """Return the standard deviation over seeds of a variant's ROC AUC, with its chi-square interval for normal AUCs.
+
+    Args:
+        alone: (seeds, n) probabilities of each training; at least two.
+        labels: (n,) of the images.
+
+    """
+    aucs = [roc_auc_score(labels, of_seed) for of_seed in alone]
     deviation, free = float(np.std(aucs, ddof=1)), len(aucs) - 1
     low, high = (deviation * float(free / chi2.ppf(level, free)) ** 0.5 for level in (0.975, 0.025))
     return Interval(deviation, low, high)
@@ -111,10 +178,11 @@ def in_order(rows: Mapping[str, Variant | Ensemble]) -> tuple[dict[str, str], li
     return {row: rows[row].compared_with for row in order[1:]}, order
 
 
-def pooled(settings: CrossValidation, raw: Path, work: Path) -> dict[str, list[Prediction]]:
+def pooled(settings: CrossValidation, known: brightness.Images, work: Path) -> dict[str, list[Prediction]]:
     """Return the predictions of all folds of every row, sorted by image."""
-    every = range(settings.folds.number)
-    tested: dict[str, Folded] = {SHORTCUT: forest(raw, settings.folds)}
+    folds, every = settings.folds, range(settings.folds.number)
+    assigned = (crossvalidation.assign(known.entries, fold, folds) for fold in every)
+    tested: dict[str, Folded] = {SHORTCUT: [brightness.predicted(known, placed, folds.seed) for placed in assigned]}
     selecting: dict[str, Folded] = {}
     for name in settings.variants:
         tested[name] = [sorted(predictions.read(work / name / str(fold) / "predictions.csv")) for fold in every]
@@ -160,60 +228,10 @@ def called(tested: Sequence[Prediction], selecting: Sequence[Prediction]) -> lis
     return [row._replace(predicted=int(row.probability >= threshold)) for row in tested]
 
 
-def forest(raw: Path, folds: Folds) -> Folded:
-    """Return the predictions of the brightness baseline, fitted on all patients of the other folds, called at 0.5."""
-
-    def features(entry: Entry) -> np.ndarray | None:
-        try:
-            return brightness_features(images.read(raw / entry.image, SIZE))
-        except images.UnreadableError:  # reported by the folds, which stop or skip it
-            return None
-
-    delivered = dataset.read_index(raw)
-    read = zip(delivered, parallel.each(features, delivered, "brightness"), strict=True)
-    known = [(entry, values) for entry, values in read if values is not None]
-    entries, brightness = [entry for entry, _ in known], np.array([values for _, values in known])
-    labels = np.array([entry.label for entry in entries])
-    shown = pseudonyms.hidden(entries, pseudonyms.read(raw))
-    rows: Folded = []
-    for fold in range(folds.number):
-        tested = np.array([entry.split == "test" for entry in crossvalidation.assign(entries, fold, folds)])
-        chances = shortcut.forest_probabilities(brightness[~tested], labels[~tested], brightness[tested], folds.seed)
-        of_fold = zip(np.flatnonzero(tested), chances.tolist(), strict=True)
-        rows.append(
-            sorted(
-                Prediction(entry.image, entry.patient_key, entry.label, chance, int(chance >= 0.5))
-                for position, chance in of_fold
-                for entry in [shown[position]]
-            )
-        )
-    return rows
-
-
-def scores_of(rows: Sequence[Prediction], seed: int) -> dict[str, Interval]:
-    """Return the scores that do not depend on a threshold, with intervals over patients."""
-    labels, chances, patients = zip(*((row.label, row.probability, row.patient) for row in rows), strict=True)
-    every = scores(Cases(labels, chances, patients), 0.5, Bootstrap(seed))
-    return {name: every[name] for name in ("roc_auc", "patient_roc_auc", "average_precision")}
-
-
-def change(tables: Mapping[str, Sequence[Prediction]], before: str, after: str) -> dict[str, Any]:
-    """Return the change in ROC AUC from one row to another, as computed by `mammo compare A.csv B.csv`."""
-    a, b = (comparison.Side(name, {row.image: row for row in tables[name]}) for name in (before, after))
-    judged = comparison.compare(comparison.pair(a, b)).changes[comparison.JUDGED]
-    return {"roc_auc_change": judged.change, "p": judged.p}
-
-
 def tried_now(settings: CrossValidation, trained: Path, name: str, rows: Sequence[Prediction], auc: float) -> Try:
     """Return the entry of a row in the table of tries."""
     images, said = predictions.images_digest(rows), predictions.probabilities_digest(rows)
     return Try(images, name, crossvalidation.settings_digest(settings, name, trained), said, auc)
-
-
-def holm(changes: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Add `p_holm`, p corrected for the number of comparisons."""
-    corrected = scoring.holm({name: change["p"] for name, change in changes.items()})
-    return {name: {**change, "p_holm": corrected[name]} for name, change in changes.items()}
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ from mammo.core import dataset, files, model_info, predictions, settings, stage
 from mammo.core.errors import UserError
 from mammo.core.predictions import PredictedSplit, Prediction
 from mammo.core.wording import counted
-from mammo.learning import networks
-from mammo.predicting import heat_map_checks, heat_maps
-from mammo.reporting import figures, heat_map_sheets
+from mammo.learning import scorer
+from mammo.reporting import case_pictures, figures, heat_map_sheets
 from mammo.scoring import Bootstrap, Cases, Interval, InUnits, subgroups
 from mammo.scoring.units import breakdown
 
@@ -31,11 +30,8 @@ def main(prepared: Path, model: Path, shortcut: Path, history: Path, metrics: Pa
     params = settings.read().evaluate
     bootstrap = Bootstrap(params.seed, params.resamples)
     data, info = dataset.load(prepared), model_info.read(model)
-    networks.use_threads(info.arithmetic.threads)
-    network = networks.load(model / "model.keras")
     positions = data.part("test")
-    step = networks.forward(network, info.flip_at_test)
-    probabilities = networks.probabilities(step, data.images, positions, "evaluate")
+    probabilities = scorer.load(model, info).outputs(data.images, positions, "evaluate").probabilities
     test = PredictedSplit(data, positions, probabilities, info, info.thresholds[params.threshold], params.unit)
     units = in_units(test, probabilities)
     scoring.refuse_unscorable(units, params.unit)
@@ -53,13 +49,8 @@ def main(prepared: Path, model: Path, shortcut: Path, history: Path, metrics: Pa
     rows = files.read_csv(history, ("epoch", "split", "loss", "roc_auc"))
     figures.history(plots / "history.png", rows, info.epoch, test.description)
 
-    explain = heat_maps.explainer(network)
     lesions = np.load(prepared / "masks.npy", mmap_mode="r") if (prepared / "masks.npy").is_file() else None
-    checks = heat_map_checks.check(network, explain, test, lesions, bootstrap)
-    files.write_json(metrics / "explanation.json", scoring.as_json(checks))
-    with files.written(plots / "explanation") as folder:
-        folder.mkdir()
-        heat_map_sheets.outcome_sheets(folder, test, partial(heat_maps.heat_maps, explain, data.images), lesions)
+    draw_heat_maps(metrics, plots, model, test, lesions, bootstrap, params.case_pictures)
 
     # Written last: this file marks a finished run, and DVC keeps the files of a failed stage.
     leak = info.audit.model_dump() if info.audit.rank else {}
@@ -195,6 +186,33 @@ def draw_scores(
     figures.confusion(plots / "confusion.png", matrix, test.threshold, caption)
     figures.calibration(plots / "calibration.png", curves["calibration"], caption)
     figures.decision(plots / "decision.png", curves["decision"], caption)
+
+
+def draw_heat_maps(
+    metrics: Path,
+    plots: Path,
+    model: Path,
+    test: PredictedSplit,
+    lesions: np.ndarray | None,
+    bootstrap: Bootstrap,
+    pictured: str,
+) -> None:
+    """Draw heat maps of the network in the folder MODEL and check them; loads TensorFlow, which nothing before needs.
+
+    `lesions` are the masks of all images of the data set, if they are known; `pictured` is `evaluate.case_pictures`.
+    """
+    from mammo.learning import model_folder
+    from mammo.predicting import heat_map_checks, heat_maps
+
+    network = model_folder.load(model, test.info)
+    explain = heat_maps.explainer(network)
+    checks = heat_map_checks.check(network, explain, test, lesions, bootstrap)
+    files.write_json(metrics / "explanation.json", scoring.as_json(checks))
+    with files.written(plots / "explanation") as folder:
+        folder.mkdir()
+        draw = partial(heat_maps.heat_maps, explain, test.data.images)
+        heat_map_sheets.outcome_sheets(folder, test, draw, lesions)
+    case_pictures.write(plots / "cases", test, draw, pictured)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,12 @@ def main(raw: Path, prepared: Path, metrics: Path) -> None:
         images = Path(params.data.folder) if params.data.in_place else raw
         masks = None if source == "set" else raw / "masks"  # a described set may have a folder of this name
         readable = prepare.decode_all(images, delivered, params.preprocess, folder, masks)
-        paths, array = [images / entry.image for entry in readable], np.load(folder / dataset.IMAGES, mmap_mode="r")
-        readable, of_sides = laterality.completed(readable, prepare.unmirrored(paths, array, params.preprocess))
+        array = np.load(folder / dataset.IMAGES, mmap_mode="r")
+        picture = prepare.unmirrored(lambda position: images / readable[position].image, array, params.preprocess)
+        completed, of_sides = laterality.completed(readable, picture)
         # files.csv has the sizes.
         entries = [
-            replace(entry, bytes=-1) if entry.bytes >= 0 else entry for entry in splits.assign(readable, params.split)
+            replace(entry, bytes=-1) if entry.bytes >= 0 else entry for entry in splits.assign(completed, params.split)
         ]
         dataset.write_index(folder, pseudonyms.hidden(entries, private))
         if private:

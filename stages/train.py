@@ -1,5 +1,6 @@
 """Fit the network on the training split and select it on the validation split; resumable."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mammo.core import dataset, files, model_info, set_description, settings, stage
@@ -8,7 +9,8 @@ from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo, Verdict
 from mammo.core.set_description import Provenance
 from mammo.core.wording import counted
-from mammo.learning import checkpoint, networks, novelty, training
+from mammo.learning import ensembles, export, exported, networks, novelty, training
+from mammo.learning.exported import Outputs
 from mammo.scoring import Cases, learned_recalibration, locked_thresholds
 
 import numpy as np
@@ -19,17 +21,18 @@ import tensorflow as tf
 
 
 def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) -> None:
-    """Fit the network on PREPARED; write MODEL/model.keras and model.json, HISTORY per epoch, METRICS.
+    """Fit the network on PREPARED; write MODEL/model.keras, model.tflite, model.json, HISTORY per epoch, METRICS.
 
     GATE holds the audit's verdict, which is stored with the model.
     """
     params = settings.read()
     train = params.train
     data = dataset.load(prepared)
-    fitted = training.fit_resumably(prepared, train, params.augment, history, stage.STATE)
-    step = networks.forward(fitted.network, train.flip_at_test)
-    probability = {split: networks.probabilities(step, data.images, data.part(split)) for split in ("train", "valid")}
-    verdict = training.judge(probability, data)
+    fitted = ensembles.fit_resumably(prepared, train, params.augment, history, stage.STATE)
+    content = export.litert(fitted.network, train.flip_at_test)
+    scorer = exported.Exported(content)
+    seen = {split: scorer.outputs(data.images, data.part(split)) for split in ("train", "valid")}
+    verdict = training.judge({split: outputs.probabilities for split, outputs in seen.items()}, data)
     progress = fitted.progress
     files.write_json(metrics, {"epochs": progress.epoch, "best_epoch": progress.best_epoch, **verdict})
     if verdict["collapsed"]:
@@ -44,17 +47,18 @@ def main(prepared: Path, gate: Path, model: Path, history: Path, metrics: Path) 
         model_info.read_verdict(gate),
         set_description.read_provenance(prepared),
     )
-    info = describe(fitted, data, train, about, audit, probability["valid"], origin)
+    info = describe(fitted, data, train, about, audit, seen, origin)
     with files.written(model) as folder:
         folder.mkdir()
         networks.save(fitted.network, folder / "model.keras")
-        model_info.write(folder, info.model_copy(update={"index": files.sha256(prepared / "index.csv")}))
-    checkpoint.remove(stage.STATE)
+        (folder / exported.NAME).write_bytes(content)
+        hashes = {"index": files.sha256(prepared / "index.csv"), "exported": files.sha256(folder / exported.NAME)}
+        model_info.write(folder, info.model_copy(update=hashes))
+    ensembles.forget(train, stage.STATE)
     auc = verdict["valid"]["roc_auc"]
-    kept = f"the mean of the last {train.average}" if train.average else f"epoch {progress.best_epoch}"
     print(
-        f"train: {counted(progress.epoch, 'epoch')}, kept {kept}; validation ROC AUC {auc['value']:.3f} "
-        f"({auc['low']:.3f} to {auc['high']:.3f})"
+        f"train: {counted(progress.epoch, 'epoch')}, kept {ensembles.kept(train, progress)}; "
+        f"validation ROC AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
     )
 
 
@@ -64,19 +68,20 @@ def describe(
     train: settings.Train,
     about: dataset.About,
     audit: Verdict,
-    probability: np.ndarray,
+    seen: Mapping[str, Outputs],
     data_set: Provenance | None,
 ) -> ModelInfo:
-    """Return the model info: input, thresholds and recalibration from validation, arithmetic, training statistics."""
+    """Return the model info: input, thresholds and recalibration from validation, arithmetic, training statistics.
+
+    `seen` holds the outputs of the exported network for training and validation.
+    """
     learned, validation = data.part("train"), data.part("valid")
-    extract = networks.features(fitted.network)
-    features = [networks.probabilities(extract, data.images, part) for part in (learned, validation)]
     means = np.array([data.images[position].mean() for position in learned])
-    selecting = Cases(data.labels[validation], probability, split="valid")
+    selecting = Cases(data.labels[validation], seen["valid"].probabilities, split="valid")
     return ModelInfo.model_validate(
         {
             "epoch": fitted.progress.best_epoch,
-            "network": train.network,
+            "network": ensembles.title(train),
             "weights": fitted.network.count_params(),
             "trained_on": {
                 "source": about.source,
@@ -100,11 +105,12 @@ def describe(
                 "tensorflow": tf.__version__,
                 "keras": keras.__version__,
                 "instructions": training.instructions(),
+                "litert": exported.version(),
             },
             "training_intensity": {
                 f"percentile_{share}": float(np.percentile(means, share)) for share in (0, 1, 25, 50, 75, 99, 100)
             },
-            "training_features": novelty.reference(*features),
+            "training_features": novelty.reference(seen["train"].features, seen["valid"].features),
         }
     )
 

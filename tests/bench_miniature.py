@@ -107,10 +107,10 @@ def main(folder: Path, project: Path) -> None:
     parallel.cores = lambda: 1  # phantoms too are drawn in this process
     material.SIZE, scale.SIZE, scale.DRAWN = 96, 96, 8
     dicom.HEIGHT, dicom.WIDTH = 512, 416
-    predict.MODEL, predict.STARTS, predict.SINGLES = project / "data/model", 1, 1
+    predict.MODEL, predict.STARTS, predict.WHOLES, predict.SINGLES = project / "data/model", 1, 1, 1
     scores.IMAGES, scores.PATIENTS = 400, 100
     run.EPOCHS, run.Worker = 3, worker
-    run.watched = scale.watched = predict.watched = watched
+    run.watched = scale.watched = watched
     read = settings.read
     networks.use_threads(read(measure.ROOT / "params.yaml").train.threads)
     settings.read = lambda path=settings.PARAMS: read(path, None if path == settings.PARAMS else INSTEAD)
@@ -125,7 +125,7 @@ def main(folder: Path, project: Path) -> None:
     failed = False
     others = (
         lambda: scale.main([IMAGES]),
-        lambda: predict.main(20),
+        lambda: predict.main(20, "no-such-commit"),
         scores.main,
         lambda: duplicates.main([200]),
         dicom.main,

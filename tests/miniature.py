@@ -22,8 +22,8 @@ MINIATURE: dict[str, Any] = {
     "train": {"epochs": 3},
     "evaluate": {"resamples": 200},
 }
-IGNORED = {"data/raw/", "data/prepared/", "data/model/", "data/gate.json", "plots/audit/", "plots/explanation/"} | {
-    "report/report.html"
+IGNORED = {"data/raw/", "data/prepared/", "data/model/", "data/gate.json", "plots/audit/"} | {
+    *("plots/explanation/", "plots/cases/", "report/report.html")
 }
 LITTER = re.compile(r"\.dvc/(cache|tmp)/|data/state/|.*__pycache__/")
 """What may lie about beside DVC's outputs, ignored by git."""

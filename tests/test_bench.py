@@ -112,8 +112,9 @@ def test_a_million_images_are_extrapolated() -> None:
 
 
 def test_predict(tables: str) -> None:
-    many = r"# images/s \(20 images, 0 unreadable; # per second of processor time; # MB\)"
-    assert show(cells(tables, "phantoms"), "# s", "# ms", many)
+    for work, shown, bar in (("one image, cold", "# s", "≥ 10×, ≤ 0.5 s"), ("its memory", "# MB", "≤ 200 MB")):
+        assert show(cells(tables, work), shown, "not in this clone", "", bar)
+    assert show(cells(tables, "20 images, with loading"), "# s", "not in this clone", "", "≥ 1×")
 
 
 def test_scores(tables: str) -> None:

@@ -13,7 +13,7 @@ from mammo.core import bounded, dataset, files
 from mammo.core.bounded import BoundError
 from mammo.core.errors import UserError
 from mammo.core.settings import Canonical, Preprocess
-from mammo.imaging import images, prepare, readers
+from mammo.imaging import decoder, images, prepare
 from mammo.imaging.readers import Readers
 
 import bombs
@@ -171,7 +171,7 @@ def raw_with(folder: Path, path: Path) -> list[dataset.Entry]:
 def test_preprocess_stops_at_a_bound_though_it_may_skip_unreadable_images(
     slow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "SECONDS", 0.01)
+    monkeypatch.setattr(decoder, "SECONDS", 0.01)
     entries = raw_with(tmp_path, slow)
     preprocess = Preprocess(size=list(SIZE), on_unreadable="skip", canonical=Canonical())
     with pytest.raises(UserError, match=r"slow.tif: decoding it took more than"):
@@ -339,7 +339,7 @@ def memory(process: psutil.Process) -> int:
 def test_predict_goes_on_after_a_bound_and_says_so_with_its_exit_code(
     trained: Path, slow: Path, tmp_path: Path
 ) -> None:
-    code = "from mammo.imaging import readers; readers.SECONDS = 0.01; import sys; from mammo.commands import main; "
+    code = "from mammo.imaging import decoder; decoder.SECONDS = 0.01; import sys; from mammo.commands import main; "
     command = [sys.executable, "-c", code + "sys.exit(main())", "predict", "--model", trained / "data/model"]
     bombs.grey().save(tmp_path / "sound.png")
     done = subprocess.run(

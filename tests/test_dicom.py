@@ -1,6 +1,8 @@
 """DICOM for training: every transfer syntax, display, what headers tell, and what is refused."""
 
+import contextlib
 import io
+import sys
 import zlib
 from pathlib import Path
 
@@ -246,6 +248,28 @@ def test_canonical_steps_see_twice_the_pixels(tmp_path: Path) -> None:
         tmp_path, mammogram(breast(12, 1344, 960)), steps=steps
     )
     assert np.abs(difference).mean() < 1
+
+
+def test_damage_inside_htj2k_is_never_an_image_of_unwritten_rows(tmp_path: Path) -> None:
+    """The decoder returns an image all the same, and Python only prints the error (found by the fuzz campaign)."""
+    random, refused = np.random.default_rng(1), 0
+    pixels = random.integers(0, 4096, (256, 256), np.uint16)
+    frame = imagecodecs.htj2k_encode(pixels, reversible=True)
+    read(tmp_path, mammogram(pixels, 12, HTJ2KLossless, frame))
+    for _ in range(12):
+        damaged = bytearray(frame)
+        for place in random.integers(100, len(frame) - 4, 3):
+            damaged[place] = random.integers(0, 256)
+        ignored: list[object] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "unraisablehook", lambda error, ignored=ignored: ignored.append(str(error.exc_value)))
+            with contextlib.suppress(Exception):
+                imagecodecs.htj2k_decode(bytes(damaged))
+        if ignored:
+            refused += 1
+            with pytest.raises(images.UnreadableError, match="is damaged: its pixels cannot be decoded"):
+                read(tmp_path, mammogram(pixels, 12, HTJ2KLossless, bytes(damaged)))
+    assert refused > 0
 
 
 # What headers tell

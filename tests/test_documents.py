@@ -13,9 +13,11 @@ import test_compare
 import test_engine_proof
 import test_experiments
 import test_folds
+import test_holdout
 import test_ledger
 import test_pipeline
 import test_recipes
+import test_serve
 import test_set_pipeline
 import test_validation
 from conftest import ROOT
@@ -27,9 +29,11 @@ ELSEWHERE = (
     test_engine_proof,
     test_experiments,
     test_folds,
+    test_holdout,
     test_ledger,
     test_pipeline,
     test_recipes,
+    test_serve,
     test_set_pipeline,
     test_validation,
 )  # imported for the blocks that they run

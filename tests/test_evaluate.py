@@ -10,7 +10,7 @@ from mammo.core import dataset, files, model_info
 from mammo.core import predictions as tables
 from mammo.core.errors import UserError
 from mammo.core.model_info import Recalibration
-from mammo.core.settings import ThresholdRule
+from mammo.core.rules import ThresholdRule
 from mammo.scoring import Bootstrap, as_json, comparison, paired_bootstrap
 
 import numpy as np

@@ -18,6 +18,7 @@ import crossvalidation
 import cv2
 import numpy as np
 import pytest
+import scored_rows
 import summarise
 import yaml
 from crossvalidation import Folds, assign
@@ -153,6 +154,7 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
     assert compared["second_to_third"]["p_holm"] < 0.05 < compared["first_to_second"]["p_holm"]
     for row in compared.values():
         assert row["p"] <= row["p_holm"] <= 4 * row["p"]
+    corrected_for_the_choice(content, tmp_path / "cv/plots/label_errors.csv", quality)
     both = {row.image: row.probability for row in predictions.read(tmp_path / "cv/plots/both.csv")}
     assert all(
         both[entry.image] == pytest.approx((chances["first", entry.image] + chances["third", entry.image]) / 2)
@@ -169,6 +171,22 @@ def test_pooled_scores_and_corrected_comparisons(tmp_path: Path) -> None:
     run(tmp_path / "cv", *command, "metrics/again.json", "plots", "tried.csv")
     assert (tmp_path / "cv/tried.csv").read_bytes() == before
     assert (tmp_path / "cv/metrics/again.json").read_bytes() == (tmp_path / "cv/metrics/cv.json").read_bytes()
+
+
+def corrected_for_the_choice(content: dict[str, Any], suspicions: Path, quality: dict[str, float]) -> None:
+    """What is said of the best row, of every row against the brightness baseline, and of the labels."""
+    against = content["against_shortcut"]
+    assert list(against) == [*quality, "both"]
+    assert against["third"]["p_holm"] < 0.001 < 0.05 < against["first"]["p_holm"]
+    chosen = content["selection"]
+    assert (chosen["tried"], chosen["rows"], chosen["image"]["best"]) == (4, 4, "third")
+    assert chosen["image"]["raw"]["value"] == content["rows"]["third"]["roc_auc"]["value"]
+    assert chosen["image"]["corrected"]["value"] == pytest.approx(chosen["image"]["raw"]["value"], abs=0.01)
+    assert chosen["image"]["against_shortcut"]["p"] < 0.001
+    rows = files.read_csv(suspicions, ("image", "label", "row", "probability", "margin", "suspected"))
+    assert len(rows) == len(entries()) and {row["row"] for row in rows} == {"third"}
+    margins = [float(row["margin"]) for row in rows if row["suspected"] == "1"]
+    assert 0 < len(margins) < len(rows) / 3 and margins == sorted(margins)
 
 
 def called_at_the_threshold_of_validation(cv: Path, every: list[Entry]) -> None:
@@ -194,12 +212,19 @@ def called_at_the_threshold_of_validation(cv: Path, every: list[Entry]) -> None:
     (cv / "work/third/0/valid.csv").unlink()
     command = (sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "data/settings", "work")
     done = run(cv, *command, "metrics/again.json", "plots", "tried.csv")
-    assert done.stdout == (
+    assert done.stdout.startswith(
         "summarise: both cannot be called at a locked threshold, so its table has no column predicted: third kept no "
         "predictions of validation images (`dvc repro` makes valid.csv)\n"
     )
+    suspected = [
+        row for row in files.read_csv(cv / "plots/label_errors.csv", ("suspected",)) if row["suspected"] == "1"
+    ]
+    assert done.stdout.splitlines()[1:] == [
+        f"summarise: third contradicts the label of {len(suspected)} images of 500; plots/label_errors.csv "
+        "ranks them, as a suggestion to look: nothing is dropped"
+    ]
     first_line = (cv / "plots/both.csv").read_text().splitlines()[0]
-    assert first_line == "image,patient,label,probability,seeds"
+    assert first_line == "image,patient,label,probability,seeds,breast"
     assert (cv / "metrics/again.json").read_bytes() == (cv / "metrics/cv.json").read_bytes(), "scores of the ranking"
 
 
@@ -217,14 +242,17 @@ def test_the_variance_of_the_seeds_stands_in_the_table_with_its_interval(tmp_pat
                 aucs[seed].append((entry.label, chance))
         predictions.write(tmp_path / f"{fold}/predictions.csv", rows)
         files.write_csv(tmp_path / f"{fold}/seeds.csv", ("image", "seed", "probability"), alone)
-    found = summarise.seed_deviation(FIVE, tmp_path)
+    rows = [row for fold in range(5) for row in predictions.read(tmp_path / f"{fold}/predictions.csv")]
+    chances = summarise.of_seeds(FIVE, tmp_path, rows)
+    assert chances.shape == (3, len(rows))
+    found = summarise.seed_deviation(chances, np.array([row.label for row in rows]))
     expected = np.std([roc_auc_score(*np.array(pairs).T) for pairs in aucs.values()], ddof=1)
-    assert found is not None and found.value == pytest.approx(expected)
+    assert found.value == pytest.approx(expected)
     # Three seeds: the interval of a standard deviation with two degrees of freedom, from tables of chi-square.
     assert found.low == pytest.approx(expected * (2 / 7.3778) ** 0.5, rel=1e-4)
     assert found.high == pytest.approx(expected * (2 / 0.050636) ** 0.5, rel=1e-4)
     (tmp_path / "0/seeds.csv").unlink()
-    assert summarise.seed_deviation(FIVE, tmp_path) is None, "folds of an older commit"
+    assert summarise.of_seeds(FIVE, tmp_path, rows) is None, "folds of an older commit"
 
 
 def test_a_fold_trains_each_seed_and_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,9 +310,11 @@ def write_images(raw: Path, every: list[Entry]) -> None:
 
 def test_p_is_corrected_as_holm_says() -> None:
     changes = {name: {"p": p} for name, p in {"a": 0.04, "b": 0.01, "c": 0.03, "d": 0.5}.items()}
-    corrected = {name: change["p_holm"] for name, change in summarise.holm(changes).items()}
+    corrected = {name: change["p_holm"] for name, change in scored_rows.holm(changes).items()}
     assert corrected == pytest.approx({"a": 0.09, "b": 0.04, "c": 0.09, "d": 0.5})
     assert list(corrected) == list(changes)
+    among_six = {name: change["p_holm"] for name, change in scored_rows.holm(changes, 6).items()}
+    assert among_six == pytest.approx({"a": 0.16, "b": 0.06, "c": 0.15, "d": 1.0}), "others had been tried too"
 
 
 def test_rows_stand_in_the_order_in_which_they_are_compared() -> None:

@@ -15,7 +15,7 @@ from random import Random
 
 from mammo.core import model_info, settings
 from mammo.core.errors import UserError
-from mammo.imaging import readers
+from mammo.imaging import decoder, readers
 from mammo.imaging.limits import UnreadableError
 from mammo.imaging.readers import Readers
 from mammo.sources import own
@@ -48,6 +48,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
     pytest.mark.filterwarnings("ignore:.*pydicom.*"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),  # as outside of tests: limits refuse
 ]
 
 Tried = Callable[[bytes], str]
@@ -210,7 +211,7 @@ def test_the_campaign_notices_a_crash_and_a_bound(tmp_path: Path, monkeypatch: p
 
     with pytest.raises(ZeroDivisionError):
         campaign("PGM", fuzzing.pgm, crashing, 200)
-    monkeypatch.setattr(readers, "SECONDS", 0.01)
+    monkeypatch.setattr(decoder, "SECONDS", 0.01)
     shutil.copyfile(slow_file(tmp_path), tmp_path / "scan.tif")
     with Readers() as several, pytest.raises(readers.BoundError):
         Images(tmp_path / "scan.tif", several)((tmp_path / "slow.tif").read_bytes())

@@ -45,13 +45,12 @@ def test_the_chest_wall_is_on_the_side_of_the_breast(inverted: bool) -> None:
 def test_a_glance_tells_a_clear_side_and_leaves_the_others_to_a_closer_look() -> None:
     right = mammogram("R")
     for image in (right, 255 - right, cv2.resize(right, (224, 224))):
-        assert laterality._at_a_glance(image) == "R"
-        assert laterality._at_a_glance(np.ascontiguousarray(image[:, ::-1])) == "L"
-    assert laterality._at_a_glance(np.maximum(right, right[:, ::-1])) == ""  # both edges are lit
-    assert laterality._at_a_glance(np.roll(right, -60, axis=1)) == ""  # neither
+        assert laterality.at_a_glance([image, np.ascontiguousarray(image[:, ::-1])]) == ["R", "L"]
+    both_edges, neither = np.maximum(right, right[:, ::-1]), np.roll(right, -60, axis=1)
+    assert laterality.at_a_glance([both_edges, neither, right]) == ["", "", "R"]
     marked = mammogram("L")
     marked[10:20, 108:118] = 250  # text at the edge of the nipple's side
-    assert (laterality._at_a_glance(marked), laterality.in_picture(marked)) == ("", "L")
+    assert (laterality.at_a_glance([marked]), laterality.in_picture(marked)) == ([""], "L")
 
 
 def test_only_what_is_unknown_is_taken_from_the_picture_and_that_is_said() -> None:

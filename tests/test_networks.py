@@ -8,6 +8,7 @@ from typing import get_args
 from mammo.core.errors import UserError
 from mammo.core.settings import Network
 from mammo.learning import backbones, lite, networks
+from mammo.learning.networks import Start
 
 import cv2
 import numpy as np
@@ -89,7 +90,7 @@ def test_a_training_starts_from_the_weights_of_another_of_another_size(
     monkeypatch.setattr(networks, "WEIGHTS", tmp_path)
     source = with_a_last_layer(networks.build(name, (64, 64), 0.5, 0.2, seed=5))
     networks.save(source, tmp_path / "first.keras")
-    second = networks.build(name, SIZE, 0.2, 0.3, seed=1, weights="first.keras")
+    second = networks.build(name, SIZE, 0.2, 0.3, seed=1, start=Start("first.keras"))
     pairs = list(zip(source.get_weights(), second.get_weights(), strict=True))
     assert all((a == b).all() for a, b in pairs[:-2])
     assert not second.layers[-1].get_weights()[0].any(), "the last layer starts anew"
@@ -102,7 +103,7 @@ def test_a_backbone_starts_from_the_weights_that_keras_publishes(
     keras.utils.set_random_seed(7)
     published = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(224, 224, 3))
     published.save_weights(tmp_path / "notop.weights.h5")
-    body = networks.build(SMALL_BACKBONE, SIZE, 0.2, 0.3, seed=1, weights="notop.weights.h5").get_weights()
+    body = networks.build(SMALL_BACKBONE, SIZE, 0.2, 0.3, seed=1, start=Start("notop.weights.h5")).get_weights()
     assert all((a == b).all() for a, b in zip(published.get_weights(), body[:-4], strict=True))
 
 
@@ -139,7 +140,7 @@ def test_weights_that_cannot_be_had_are_refused(
     shutil.copy(other, tmp_path / "other.keras")
     monkeypatch.setattr(networks, "WEIGHTS", tmp_path)
     with pytest.raises(UserError, match=r"^train\.weights") as refused:
-        networks.build(name, SIZE, 0.2, 0.3, seed=1, weights=weights)
+        networks.build(name, SIZE, 0.2, 0.3, seed=1, start=Start(weights))
     assert said in str(refused.value).replace(str(tmp_path), "data/weights")
     assert "\n" not in str(refused.value)
 
@@ -169,7 +170,7 @@ def test_a_file_of_weights_runs_no_code(tmp_path: Path) -> None:
 
 
 def test_only_the_last_layer_of_a_frozen_network_learns() -> None:
-    model = networks.build(backbones.LITE, SIZE, 0.2, 0.3, seed=1, weights="imagenet", frozen=True)
+    model = networks.build(backbones.LITE, SIZE, 0.2, 0.3, seed=1, start=Start("imagenet", frozen=True))
     assert {variable.path for variable in model.trainable_variables} == {"class/kernel", "class/bias"}
     before = {layer.name: layer.get_weights() for layer in model.layers}
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
@@ -185,7 +186,7 @@ def test_only_the_last_layer_of_a_frozen_network_learns() -> None:
 
 def test_a_network_is_not_frozen_as_it_was_drawn() -> None:
     with pytest.raises(UserError, match=r"^train\.frozen is true, but train\.weights is none"):
-        networks.build("compact", SIZE, 0.2, 0.3, seed=1, frozen=True)
+        networks.build("compact", SIZE, 0.2, 0.3, seed=1, start=Start(frozen=True))
 
 
 LARGE = [

@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mammo import commands
 from mammo.core import files
-from mammo.reporting import plots_page
+from mammo.reporting import scripts
 from mammo.scoring import (
     Bootstrap,
     Cases,
@@ -146,14 +146,33 @@ class Browser:
         os.close(self._answers)
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+class Reader(Browser):
+    """The browser, with a page that is complete when it is loaded."""
+
+    def wait(self) -> None:
+        """Until the page is loaded."""
+        until = time.monotonic() + 30
+        while self.run("document.readyState != 'complete'"):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+Kind = TypeVar("Kind", bound=Browser)
+
+
+def opened(kind: type[Kind], profile: Path) -> Iterator[Kind]:
+    """A browser until the end of the tests that share it; they are skipped where there is none."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not program:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    browser = Browser(program, tmp_path_factory.mktemp("profile"))
+    browser = kind(program, profile)
     yield browser
     browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    yield from opened(Browser, tmp_path_factory.mktemp("profile"))
 
 
 def write_plots(plots: Path, seed: int, separation: float, epochs: int) -> None:
@@ -417,9 +436,7 @@ def test_mammo_plots_states_commit_and_date_of_each_revision(browser: Browser, p
     run(*mammo, "--out", "stated", folder=folder)
     browser.open(folder / "stated/index.html")
     assert revisions(browser) == [f"workspace{DATA}"]
-    assert "<b>" not in plots_page.stated({evil: "commit 1"}) and json.loads(plots_page.stated({evil: "x"})) == {
-        evil: "x"
-    }
+    assert "<b>" not in scripts.data({evil: "commit 1"}) and json.loads(scripts.data({evil: "x"})) == {evil: "x"}
 
 
 ATTACK = "<img src=x onerror=pwned=1>"

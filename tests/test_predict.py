@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mammo import commands
-from mammo.core import dataset, files
+from mammo.core import dataset, files, model_info
 from mammo.core.errors import UserError
 from mammo.core.model_info import Input, ModelInfo
-from mammo.core.settings import Canonical, ThresholdRule
+from mammo.core.rules import ThresholdRule
+from mammo.core.settings import Canonical
 from mammo.imaging import dicom, images
-from mammo.learning import archives, networks
+from mammo.learning import archives, export, exported, model_folder, networks
 from mammo.predicting import answers, request, scans
 
 import cv2
@@ -337,12 +338,16 @@ def deliver(raw: Path) -> None:
         image = cv2.resize(random.normal(90, 20, (40, 40)), (97, 131))
         image[45:65, 35:50] += 60 * label
         split = ("train", "valid", "test")[number // 2 % 3]
-        suffix = (".jpg", ".png", ".tif", ".pgm")[number // 6 % 4]
+        suffix = (".jpg", ".png", ".tif", ".pgm", ".dcm")[number // 6 % 5]
         name = f"{split}/{label}/{number:04d}_CC{suffix}"
         (raw / name).parent.mkdir(parents=True, exist_ok=True)
         deep = suffix != ".jpg" and number % 4 == 1
         grey = image.clip(0, 255) * 257 if deep else image.clip(0, 255)
-        Image.fromarray(grey.astype(np.uint16 if deep else np.uint8)).save(raw / name)
+        pixels = grey.astype(np.uint16 if deep else np.uint8)
+        if suffix == ".dcm":
+            (raw / name).write_bytes(mammogram(pixels, 16 if deep else 8))
+        else:
+            Image.fromarray(pixels).save(raw / name)
         entries.append(dataset.Entry(name, label, split, f"{number:04d}", ""))
     dataset.write_index(raw, sorted(entries, key=lambda entry: entry.image))
 
@@ -382,15 +387,15 @@ def predicted(evaluated: Path) -> Path:
     return evaluated
 
 
-def test_predict_gives_the_scores_of_evaluate_to_six_decimals(predicted: Path) -> None:
+def test_predict_gives_the_scores_of_evaluate_to_the_last_digit(predicted: Path) -> None:
     rows = {row["file"]: row for row in files.read_csv(predicted / "out.csv", answers.COLUMNS)}
     scored = files.read_csv(predicted / "plots/predictions.csv", ("image", "probability", "predicted", "calibrated"))
     assert len(scored) == 20
+    assert {Path(row["image"]).suffix for row in scored} == {".jpg", ".png", ".tif", ".pgm", ".dcm"}
     assert len({row["probability"] for row in scored}) > 10, "the same score for all would prove nothing"
     for row in scored:
         answer = rows[f"data/raw/{row['image']}"]
-        for column in ("probability", "calibrated"):
-            assert float(answer[column]) == pytest.approx(float(row[column]), abs=1e-6)
+        assert (answer["probability"], answer["calibrated"]) == (row["probability"], row["calibrated"])
         assert float(answer["calibrated"]) != float(answer["probability"])
         assert answer["reading"] == ("cancer suspected" if row["predicted"] == "1" else "no suspicion")
 
@@ -420,7 +425,8 @@ def phantom_model(folder: Path) -> Path:
     if not model.exists():
         model.mkdir()
         card = files.read_json(folder / "trained/model/model.json")
-        (model / "model.keras").symlink_to(folder / "trained/model/model.keras")
+        for name in ("model.keras", "model.tflite"):
+            (model / name).symlink_to(folder / "trained/model" / name)
         leak = {"leaking": True, "sentence": "LEAKING: 3 patients are in two splits."}
         trained_on = {**card["trained_on"], "source": "phantom"}
         files.write_json(model / "model.json", {**card, "trained_on": trained_on, "audit": leak})
@@ -476,7 +482,7 @@ def test_the_table_has_a_line_for_every_file_with_both_probabilities(capsys: pyt
         (["none*.png"], "does not exist"),
         (["empty"], "no image or DICOM file in empty"),
         (["--threshold", "best", "empty"], f"the model has {', '.join(get_args(ThresholdRule))}"),
-        (["--model", "empty", "empty"], "empty/model.keras does not exist"),
+        (["--model", "empty", "empty"], "empty/model.json does not exist"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
@@ -610,7 +616,7 @@ DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "thresholds.half: Input should be less than or equal",
     ),
     "no threshold": (lambda info: info["thresholds"].clear(), "--threshold balanced_accuracy: the model has"),
-    "another size": (lambda info: info["preprocess"].update(size=[48, 40]), "takes images of shape (None, 40, 40, 1)"),
+    "another size": (lambda info: info["preprocess"].update(size=[48, 40]), "the two files are not of one model"),
     "no size": (lambda info: info["preprocess"].update(size=[-1, 40]), "preprocess.size.0: Input should be greater"),
     "short mean": (lambda info: info["training_features"]["mean"].pop(), "mean and covariance differ in length"),
     "short features": (
@@ -663,9 +669,9 @@ def no_answer(model: Path, capsys: pytest.CaptureFixture[str]) -> str:
         ("model.json", b'{"weights": ' + b"9" * 5000 + b"}", "model.json is not JSON: Exceeds the limit"),
         ("model.json", b"", "model.json is not JSON"),
         ("model.json", None, "model.json does not exist"),
-        ("model.keras", None, "model.keras does not exist"),
-        ("model.keras", b"", "model.keras cannot be read"),
-        ("model.keras", b"half", "model.keras cannot be read"),
+        ("model.tflite", None, "model.tflite does not exist, but"),
+        ("model.tflite", b"", "model.tflite is not the file that"),
+        ("model.tflite", b"half", "model.tflite is not the file that"),
     ],
 )
 def test_a_damaged_file_of_a_model_gives_one_line_and_no_answer(
@@ -681,13 +687,19 @@ def test_a_damaged_file_of_a_model_gives_one_line_and_no_answer(
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras
 def test_weights_that_are_not_numbers_give_no_answer(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(networks, "use_threads", lambda _: None)  # TensorFlow runs already, with the threads it has
     model = Path(shutil.copytree(trained / "data/model", tmp_path / "model"))
     network = networks.load(model / "model.keras")
     network.layers[-1].set_weights([weight * np.nan for weight in network.layers[-1].get_weights()])
+    (model / exported.NAME).write_bytes(export.litert(network, "none"))
+    info = files.read_json(model / "model.json")
+    files.write_json(model / "model.json", {**info, "exported": files.sha256(model / exported.NAME)})
+    assert "model.tflite gives probabilities or features that are not numbers" in no_answer(model, capsys)
     networks.save(network, model / "model.keras")
-    assert "model.keras is damaged: it holds weights that are not numbers" in no_answer(model, capsys)
+    with pytest.raises(UserError, match=r"model\.keras is damaged: it holds weights that are not numbers"):
+        model_folder.load(model, model_info.read(model))
 
 
 def test_a_model_json_that_lacks_something_is_refused(tmp_path: Path) -> None:

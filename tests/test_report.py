@@ -4,7 +4,6 @@ import html
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import pytest
 import yaml
 from conftest import ROOT, run_stage
 from miniature import commit, dvc, git, merged, signed
-from test_page import LAPTOP, PHONE, Browser, luminance
+from test_page import LAPTOP, PHONE, Reader, luminance, opened
 
 import report
 
@@ -34,9 +33,9 @@ SHOWN = {
         *("preprocess", "audit", "train", "test", "operating_points", "calibration", "explanation"),
         *("units", "subgroups"),
     ],
-    "tables": ["audit", "predictions"],
+    "tables": ["audit", "predictions", "roc", "pr"],
     "pictures": ["roc", "pr", "confusion", "calibration", "decision", "history"],
-    "folders of pictures": ["audit", "explanation"],
+    "folders of pictures": ["audit", "explanation", "cases"],
 }
 FILES = [
     "data/model/model.json",
@@ -113,7 +112,18 @@ def write_run(folder: Path) -> Path:
     picture(folder / "plots/decision.png")
     picture(folder / "plots/audit/splits.png")
     picture(folder / "plots/explanation/false_negatives.png", 1350, 900)
+    write_cases(folder)
     return folder
+
+
+def write_cases(folder: Path) -> None:
+    """The test images' groups as evaluate writes them, and the pictures of the first two."""
+    rows = predictions.read(folder / "plots/predictions.csv")
+    groups = [(row.image, row.breast, row.image.rpartition("_")[2].removesuffix(".png")) for row in rows]
+    files.write_csv(folder / "plots/cases/cases.csv", ("image", "laterality", "view"), groups)
+    for number in (1, 2):
+        for suffix in ("jpg", "png"):
+            picture(folder / f"plots/cases/{number:04d}.{suffix}", 64, 64)
 
 
 def change(path: Path, **keys: Any) -> None:
@@ -384,7 +394,7 @@ def test_the_bar_is_named_first_with_what_its_folds_could_not_do(run: Path) -> N
 
 
 def test_the_results_come_first_and_the_checklist_after_them(page: str) -> None:
-    chapters = ["results", "scores", "units", "subgroups", "curves", "worst-cases", "audit", "checklist"]
+    chapters = ["results", "scores", "units", "subgroups", "curves", "explorer", "worst-cases", "audit", "checklist"]
     order = [*chapters, *(f"item-{n}" for n in range(1, 45))]
     anchors = re.findall(r'<(?:h2|section)[^>]* id="([^"]*)"', page)
     assert anchors == [*order, "settings"]
@@ -508,6 +518,18 @@ def test_a_headline_per_breast_says_so(run: Path) -> None:
     assert "CC, 60 breasts of 60 patients" in text_of(page)
     assert "| view: CC | 60 breasts of 60 patients | 25" in card
     assert ", scored per breast. Intervals" in card
+
+
+def test_external_sets_are_named_and_without_one_none_is_claimed(run: Path) -> None:
+    none = "no external data were tested"
+    page, card = written(run)
+    assert f"N{none[1:]}" in items(page)[33] and none in items(page)[40] and none in card
+    change(run / "params.yaml", validate={"hospital": "/data/hospital", "rsna": "/data/rsna"})
+    page, card = written(run)
+    pages = "report/validate/hospital.html, report/validate/rsna.html."
+    assert items(page)[33].endswith(f"The frozen model is scored on 2 external sets (validate): {pages}")
+    assert f"Scores on other sets: {pages}" in items(page)[40] and f"Scores on other sets: {pages}" in card
+    assert none not in page + card
 
 
 def test_what_was_left_out_ignored_or_replaced_is_said(run: Path) -> None:
@@ -675,25 +697,9 @@ def test_a_wrong_file_is_named_in_one_line(run: Path, spoil: Callable[[Path], No
 # In the browser
 
 
-class Reader(Browser):
-    """The browser, with a page that has no script to wait for."""
-
-    def wait(self) -> None:
-        """Until the page is complete."""
-        until = time.monotonic() + 30
-        while self.run("document.readyState != 'complete'"):
-            assert time.monotonic() < until
-            time.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not program:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    browser = Reader(program, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
+    yield from opened(Reader, tmp_path_factory.mktemp("profile"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -705,9 +711,12 @@ def test_the_page_fits_loads_nothing_and_complains_of_nothing(
     browser.open(path, width, scheme)
     assert {url for url in browser.requests() if not url.startswith("data:")} == {path.as_uri()}
     assert browser.complaints() == []
-    assert browser.run("document.scripts.length") == 0
-    assert browser.run("document.images.length") == 8
-    assert browser.run("[...document.images].every((each) => each.complete && each.naturalWidth >= 600)")
+    assert browser.run("document.scripts.length") == 2, "the explorer's, and its data"
+    of_cases = "[...document.images].filter((each) => each.closest('#cases-list'))"
+    assert browser.run(f"{of_cases}.length") in (0, 3, 6), "each image, again under its heat map"
+    assert browser.run(f"document.images.length - {of_cases}.length") == 8
+    wide = "each.complete && each.naturalWidth >= (each.closest('#cases-list') ? 64 : 600)"
+    assert browser.run(f"[...document.images].every((each) => {wide})")
     beyond = """[...document.querySelectorAll('body *')].filter((each) => {
       const box = each.getBoundingClientRect();
       if (each.closest(".scroll") || !box.width) return false;
@@ -761,6 +770,7 @@ def test_what_the_data_say_is_shown_and_never_run(browser: Reader, run: Path) ->
     missed = next(row for row in rows if row["label"] == "1")
     missed |= {"image": f"test/1/{evil}.png", "predicted": "0", "probability": "0.0"}
     files.write_csv(run / "plots/predictions.csv", list(rows[0]), [list(row.values()) for row in rows])
+    write_cases(run)
     with (run / "plots/audit.csv").open("a") as findings:
         findings.write(f"{evil.replace(chr(34), '')},warning,,,,a|b `c` *d* {evil.replace(chr(34), '')}\n")
     of_own_images(run, f"data/{evil}")
@@ -769,8 +779,8 @@ def test_what_the_data_say_is_shown_and_never_run(browser: Reader, run: Path) ->
     _, card = written(run)
     browser.open(run / "report/report.html")
     assert browser.run("document.title").startswith("LEAKING · Mammograms")
-    assert browser.run("document.scripts.length") == 0 and browser.complaints() == []
-    assert browser.run("document.querySelectorAll('img:not([src^=\"data:image/png;base64,\"])').length") == 0
+    assert browser.run("document.scripts.length") == 2 and browser.complaints() == []
+    assert browser.run("document.querySelectorAll('img:not([src^=\"data:image/\"])').length") == 0
     seen = browser.run("document.body.textContent")
     assert seen.count(evil) >= 4
     body = card.split("---\n", 2)[2]
@@ -850,7 +860,7 @@ def test_no_number_breaks_across_lines(browser: Reader, reported: Path, width: i
 def test_in_the_dark_pictures_lie_on_a_dimmed_sheet_without_an_edge(browser: Reader, reported: Path) -> None:
     browser.open(reported / "report/report.html", scheme="dark")
     for background, blend, size in browser.run(
-        """[...document.querySelectorAll('figure')].map((each) => [getComputedStyle(each).backgroundColor,
+        """[...document.querySelectorAll('figure:has(img)')].map((each) => [getComputedStyle(each).backgroundColor,
              getComputedStyle(each.querySelector('img')).mixBlendMode,
              parseFloat(getComputedStyle(each.querySelector('figcaption')).fontSize)])"""
     ):

@@ -4,8 +4,8 @@ import json
 from typing import get_args
 
 from mammo import scoring
-from mammo.core import settings
 from mammo.core.errors import UserError
+from mammo.core.rules import ThresholdRule
 from mammo.scoring import Bootstrap, Cases, Interval, curves, measures
 from mammo.scoring import bootstrap as bootstrap_module
 from mammo.scoring.cases import Ladder
@@ -302,7 +302,7 @@ def test_thresholds_lie_between_the_probabilities_where_the_rule_puts_them():
             "sensitivity_90": 0.575,
         }
     )
-    assert tuple(found) == get_args(settings.ThresholdRule)
+    assert tuple(found) == get_args(ThresholdRule)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import get_args
 
 from mammo.core import dataset, files
-from mammo.core.settings import ThresholdRule
+from mammo.core.rules import ThresholdRule
 
 import numpy as np
 import pytest
 from conftest import ROOT, TRAIN_PATHS, copy_inputs, run_stage, write_params, write_prepared
 
-OUTPUTS = ("data/model/model.keras", "data/model/model.json", "plots/history.csv", "metrics/train.json")
+OUTPUTS = (
+    "data/model/model.keras",
+    "data/model/model.tflite",
+    "data/model/model.json",
+    "plots/history.csv",
+    "metrics/train.json",
+)
 
 
 def output_bytes(folder: Path) -> dict[str, bytes]:

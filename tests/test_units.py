@@ -122,8 +122,7 @@ def test_numbers_that_differ_by_class_are_remarked_on() -> None:
     assert numbers == {"images": {"healthy": 4.0, "cancer": 2.0}, "breasts": {"healthy": 2.0, "cancer": 1.0}}
     said = units.remarks(numbers)
     assert [line.partition(":")[0] for line in said] == [
-        "Patients with cancer have 2.0 images on average, healthy ones 4.0",
-        "Patients with cancer have 1.0 breasts on average, healthy ones 2.0",
+        "Patients with cancer have 2.0 images and 1.0 breasts on average, healthy ones 4.0 and 2.0",
     ]
     assert numbers_by_class(labels, patients)["images"] == {"healthy": 4.0, "cancer": 2.0}
     assert "breasts" not in numbers_by_class(labels, patients, laterality=["", *sides[1:]])

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from mammo.core.settings import ThresholdRule
+from mammo.core.rules import ThresholdRule
 from mammo.core.stage import HEADLINE
 
 RULES = get_args(ThresholdRule)
@@ -32,8 +32,10 @@ def parser() -> argparse.ArgumentParser:
         _add_ledger,
         _add_predict,
         _add_explain,
+        _add_serve,
         _add_validate,
         _add_distribute,
+        _add_export,
         _add_set,
         _add_recipe,
     ):
@@ -140,12 +142,7 @@ def _add_predict(commands: Any) -> None:
     )
     command.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder (at any depth) or a pattern")
     _model_options(command)
-    command.add_argument(
-        "--threshold",
-        default=RULES[0],
-        metavar="RULE",
-        help=f"rule of the threshold, chosen on validation: {', '.join(RULES)}; default: %(default)s",
-    )
+    _threshold_option(command)
     command.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions to a file")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument(
@@ -166,6 +163,22 @@ def _add_explain(commands: Any) -> None:
     command.add_argument("--out", type=Path, dest="heatmaps", metavar="FOLDER", help="new folder for the heat maps")
     _model_options(command)
     command.set_defaults(run="explain", misused=command.error, threshold=RULES[0], csv=None, json=False)
+
+
+def _add_serve(commands: Any) -> None:
+    command = commands.add_parser(
+        "serve",
+        help="a page to drop scans on, and the same as JSON",
+        description="Serve a page that scores images and DICOM files with a trained model, and the endpoint /predict, "
+        "which answers as `mammo predict --json` does. Nothing is kept. For research only.",
+    )
+    command.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="default: %(default)s, which this machine alone reaches"
+    )
+    command.add_argument("--port", type=int, metavar="NUMBER", help="default: the first that is free from 8470")
+    _model_options(command)
+    _threshold_option(command)
+    command.set_defaults(run="serve")
 
 
 def _add_validate(commands: Any) -> None:
@@ -211,6 +224,21 @@ def _add_distribute(commands: Any) -> None:
     command.set_defaults(run="distribute")
 
 
+def _add_export(commands: Any) -> None:
+    command = commands.add_parser(
+        "export",
+        help="a model as a file for other programs",
+        description="Write a trained model, with scaling inside, as a file for another runtime, and metadata.json, "
+        "which says what goes in and comes out; compare its probabilities with those of the file that was scored.",
+    )
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--format", choices=("onnx", "litert", "savedmodel"), help="format of the file")
+    what.add_argument("--check", type=Path, metavar="FOLDER", help="check an export against its metadata.json")
+    command.add_argument("out", nargs="?", type=Path, metavar="OUT", help="new folder; default: exported/FORMAT")
+    _model_options(command)
+    command.set_defaults(run="export", misused=command.error)
+
+
 def _add_set(commands: Any) -> None:
     command = commands.add_parser(
         "set",
@@ -231,10 +259,13 @@ def _add_recipe(commands: Any) -> None:
     command = commands.add_parser(
         "recipe",
         help="named settings that were cross-validated, and how to train with them",
-        description="List the recipes, or write the settings of one into params.yaml.",
+        description="List the recipes, show how they scored, or write the settings of one into params.yaml.",
     )
     actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="the recipes, with score, time and reason").set_defaults(run="recipe_list")
+    actions.add_parser(
+        "table", help="the table of cross-validation in Markdown, corrected for the number of tries"
+    ).set_defaults(run="recipe_table")
     apply = actions.add_parser(
         "apply",
         help="write the settings of a recipe into params.yaml",
@@ -251,4 +282,13 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=Path("data/model"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument(
         "--despite-phantoms", action="store_true", help="use the model even if it was trained only on synthetic images"
+    )
+
+
+def _threshold_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threshold",
+        default=RULES[0],
+        metavar="RULE",
+        help=f"rule of the threshold, chosen on validation: {', '.join(RULES)}; default: %(default)s",
     )

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -93,17 +94,29 @@ def _draw(paired: Any, compared: Any, picture: Path) -> None:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    # With one thread NumPy loads in half the time; nothing here multiplies large matrices.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from mammo.imaging import decoder
+
+    started = decoder.start_early(options.paths)  # loads its libraries while this process loads its own
+    try:
+        return _predicted(options, started)
+    finally:
+        if started is not None:
+            started.close()
+
+
+def _predicted(options: argparse.Namespace, started: Any) -> int:
     from mammo.imaging.readers import Readers
     from mammo.predicting import answers, request, scans
+    from mammo.predicting.predict import Predictor
 
     info = request.read_model(options.model, options.threshold, options.despite_phantoms)
     found = scans.find(options.paths)
     if options.heatmaps:
         request.new_folder(options.heatmaps)
-    readers = Readers()
-    readers.start_for(found.paths)  # loads its libraries while TensorFlow is loaded
-    from mammo.predicting.predict import Predictor  # imports TensorFlow, so after the checks
-
+    readers = Readers(started=started)
+    readers.start_for(found.paths)
     predictor = Predictor(options.model, info, info.thresholds[options.threshold], options.heatmaps)
     predicted = chain(map(answers.of_missed, found.missed), predictor.predict(found.paths, readers))
     about = request.about(info, options.threshold)
@@ -129,6 +142,23 @@ def _explain(options: argparse.Namespace) -> int:
     if options.paths:
         return _predict(options)
     _print_last_run(LOOKS)
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from mammo.predicting import request
+
+    info = request.read_model(options.model, options.threshold, options.despite_phantoms)
+    for package in ("fastapi", "uvicorn", "python_multipart"):
+        try:
+            import_module(package)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"the package {error.name} is missing: `pip install -e '.[serve]'` in the project's folder installs it"
+            ) from error
+    from mammo.predicting import server
+
+    server.run(options.model, info, options.threshold, options.host, options.port)
     return 0
 
 
@@ -210,6 +240,20 @@ def _plots(options: argparse.Namespace) -> int:
     if revisions.is_output(options.out):
         raise UserError(f"--out {options.out}: this is an output of the pipeline; name another folder")
     print(plots_page.write(options.revisions, options.out))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from mammo.predicting import exporting, request
+
+    if options.check:
+        if options.out:
+            options.misused("OUT goes with --format")
+        print(exporting.check(options.check))
+        return 0
+    info = request.read_model(options.model, "half", options.despite_phantoms)
+    out = options.out or Path("exported", options.format)
+    print(exporting.write(options.format, out, options.model, info))
     return 0
 
 
@@ -321,6 +365,13 @@ def _recipe_list(options: argparse.Namespace) -> int:
     return 0
 
 
+def _recipe_table(options: argparse.Namespace) -> int:
+    from mammo.scoring import recipe_table
+
+    print(recipe_table.table())
+    return 0
+
+
 def _recipe_apply(options: argparse.Namespace) -> int:
     from mammo.core import recipes, settings
 
@@ -345,11 +396,14 @@ RUN: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "ledger": _ledger,
     "predict": _predict,
     "explain": _explain,
+    "serve": _serve,
     "validate": _validate,
     "distribute": _distribute,
+    "export": _export,
     "set_list": _set_list,
     "set_check": _set_check,
     "recipe_list": _recipe_list,
+    "recipe_table": _recipe_table,
     "recipe_apply": _recipe_apply,
 }
 """What each subcommand does, by the name that its parser sets."""

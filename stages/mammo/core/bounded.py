@@ -16,8 +16,6 @@ from typing import Any
 from mammo.core import process
 from mammo.core.errors import UserError
 
-import psutil
-
 PACKAGES = Path(__file__).resolve().parents[2]  # the folder stages/, so that the process runs this clone's code
 POLL = 0.1  # seconds between two looks at a process that has not answered yet
 ENDED = 10  # seconds that an ended process is waited for
@@ -36,17 +34,18 @@ class BoundError(UserError):
 class Worker:
     """A process that answers requests, one at a time, each within bounds of memory and processor time."""
 
-    def __init__(self, module: str, memory: int, seconds: float) -> None:
-        """Start `module`, which calls `serve`, without waiting for it.
+    def __init__(self, module: str, memory: int, seconds: float, main: str = "main") -> None:
+        """Start `main` of `module`, which calls `serve`, without waiting for it.
 
         Args:
             module: name of a module of this package; it must not import TensorFlow.
             memory: bytes of resident memory.
             seconds: processor time per request.
+            main: name of the function.
 
         """
         self.memory, self.seconds = memory, seconds
-        code = f"import sys; sys.path.insert(0, {str(PACKAGES)!r}); from {module} import main; main()"
+        code = f"import sys; sys.path.insert(0, {str(PACKAGES)!r}); from {module} import {main}; {main}()"
         self._process = _STARTER.submit(
             subprocess.Popen,
             [sys.executable, "-c", code],
@@ -83,6 +82,8 @@ class Worker:
         assert self._process.stdout is not None
         stdout, looked, begun = self._process.stdout, None, 0.0
         while not select([stdout], [], [], POLL)[0]:
+            import psutil  # takes time to load, and an answer that comes at once needs none of it
+
             try:
                 looked = looked or psutil.Process(self._process.pid)
                 times, used = looked.cpu_times(), looked.memory_info().rss

@@ -17,10 +17,12 @@ ONE_PASS_SUFFIXES = (".jpg", ".jpeg", ".png")
 """Suffixes of image files whose cost of decoding is known from their header, but for progressive JPEG."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".tif", ".tiff")
-"""Suffixes of image files; DICOM suffixes are in `imaging.dicom`."""
+"""Suffixes of image files; DICOM suffixes are in `imaging.scan_files`."""
 
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_BEGINNINGS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+_FORMULA = re.compile(f"'*[{re.escape(_BEGINNINGS)}]")
 """What a spreadsheet takes for the beginning of a formula, wide forms included, or such text after apostrophes."""
+_FIRST = frozenset(f"'{_BEGINNINGS}")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -84,8 +86,9 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def _inert(cell: Any) -> Any:
-    runs = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
-    return f"'{cell}" if runs else cell
+    if not isinstance(cell, str) or cell[:1] not in _FIRST:  # most cells, which the expression need not look at
+        return cell
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 def _as_given(cell: Any) -> Any:

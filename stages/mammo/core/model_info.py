@@ -19,7 +19,6 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from scipy.special import expit
 
 NAME = "model.json"
 Pixels = Annotated[int, Field(ge=1, le=4096)]
@@ -30,7 +29,7 @@ NEAREST = 1e-6
 class _Part(BaseModel):
     """Base of all parts: strict types, finite numbers; unknown keys (of a newer version) are ignored."""
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True, defer_build=True)
 
 
 class TrainedOn(_Part):
@@ -111,6 +110,8 @@ class Arithmetic(_Part):
     tensorflow: str
     keras: str
     instructions: str
+    litert: str = ""
+    """Version of LiteRT, which computes the probabilities; empty in older models, where TensorFlow does."""
 
 
 class Features(_Part):
@@ -141,8 +142,9 @@ class Recalibration(_Part):
     """Not negative, so that the order of the images stays."""
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the calibrated probabilities: expit(intercept + slope * logit)."""
-        return expit(self.intercept + self.slope * logit(probabilities))
+        """Return the calibrated probabilities: the logistic function of intercept + slope * logit."""
+        moved = self.intercept + self.slope * logit(probabilities)
+        return np.exp(-np.logaddexp(0, -moved))  # scipy.special has it too, but takes long to load
 
 
 class ModelInfo(_Part):
@@ -169,6 +171,8 @@ class ModelInfo(_Part):
     """None in models of older commits."""
     index: str = ""
     """SHA-256 of data/prepared/index.csv, which lists the SHA-256 of every image; empty in older models."""
+    exported: str = ""
+    """SHA-256 of model.tflite, which computes the probabilities; empty in older models, where model.keras does."""
 
 
 def refuse_if_private(info: ModelInfo, command: str) -> None:

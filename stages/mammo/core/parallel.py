@@ -29,16 +29,20 @@ def cores() -> int:
 
 
 def progress(items: Iterable[Item], what: str, total: int | None = None, unit: str = "images") -> Iterable[Item]:
-    """Return `items` with a progress bar on standard error, if that is a terminal."""
-    return tqdm(items, desc=what, total=total, unit=" " + unit, disable=None, leave=False, dynamic_ncols=True)
+    """Return `items` with a progress bar on standard error, if that is a terminal; without one if `what` is empty."""
+    disable = None if what else True  # None: where it is no terminal
+    return tqdm(items, desc=what, total=total, unit=" " + unit, disable=disable, leave=False, dynamic_ncols=True)
 
 
-def each(work: Callable[[Item], Result], items: Sequence[Item], what: str, unit: str = "images") -> Iterator[Result]:
-    """Yield `work(item)` for every item in order, computed with one thread per core, with a progress bar.
+def each(
+    work: Callable[[Item], Result], items: Sequence[Item], what: str, unit: str = "images", threads: int = 0
+) -> Iterator[Result]:
+    """Yield `work(item)` for every item in order, computed with one thread per core, at most `threads`, with a bar.
 
     OpenCV's own threads are switched off, since they would compete with these. An error cancels the remaining items.
     """
-    yield from progress(_in_order(_here(work, items, cores(), 0)), what, len(items), unit)
+    done = _here(work, items, min(cores(), threads or cores()), 0)
+    yield from progress(_in_order(done), what, len(items), unit)
 
 
 def spread(

@@ -9,10 +9,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mammo.core.errors import UserError
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
@@ -77,12 +79,14 @@ def end_with_dvc(name: str) -> None:
     threading.Thread(target=end_after, daemon=True).start()
 
 
-def _dvc() -> psutil.Process | None:
+def _dvc() -> "psutil.Process | None":
     """Return the `dvc` process that started this stage; None if it has already ended.
 
     It is the nearest ancestor that is not part of the stage. For an orphan, that is init or another process that
     adopts orphans, which is not in the process group that `dvc` shares with its stages.
     """
+    import psutil  # takes time to load, and the command `mammo` needs none of it
+
     try:
         above = psutil.Process().parent()
         while above is not None and "DVC_STAGE" in above.environ():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
-from mammo.core import files, settings, yaml_files
+from mammo.core import files, settings
 from mammo.core.errors import UserError
 from mammo.core.settings import Settings
 from mammo.core.spelling import nearest
@@ -321,6 +321,8 @@ def read(name: str, folder: Path = FOLDER) -> SetDescription:
         hint = f"the nearest is {near}; " if near else ""
         raise UserError(f"there is no data set {name!r} in {folder}; {hint}described are {', '.join(known) or 'none'}")
     path = folder / f"{name}{SUFFIX}"
+    from mammo.core import yaml_files  # loads PyYAML
+
     content = yaml_files.read(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold the keys {', '.join(SetDescription.model_fields)}")

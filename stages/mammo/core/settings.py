@@ -3,18 +3,16 @@
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
-from mammo.core import yaml_files
+from mammo.core.checked import Settings, check, merged
 from mammo.core.errors import UserError
-from mammo.core.spelling import nearest
+from mammo.core.rules import ThresholdRule
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -23,7 +21,6 @@ from pydantic import (
 )
 
 PARAMS = Path("params.yaml")
-LONGEST_VALUE = 300  # characters of a wrong value in a message
 KAGGLE_HANDLE = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/versions/[1-9][0-9]*")
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -33,8 +30,6 @@ Precision = Literal["float32", "bfloat16"]
 ForProcessing = Literal["refuse", "transform"]
 """What is done with raw detector data (DICOM's FOR PROCESSING): refuse the file, or transform it for display."""
 Threads = Annotated[int, Field(ge=1, le=256)]
-ThresholdRule = Literal["balanced_accuracy", "half", "specificity_90", "specificity_95", "sensitivity_90"]
-"""Rules for choosing a threshold on validation, described in `scoring.thresholds`."""
 Network = Literal[
     "baseline",
     "compact",
@@ -45,15 +40,6 @@ Network = Literal[
     "ResNet50V2",
 ]
 """Networks that `learning.networks.build` can build."""
-
-
-class Settings(BaseModel):
-    """Base of every section: unknown keys and values of a wrong type are errors; values are not converted."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
 
 def _pinned(handle: str) -> str:
@@ -259,6 +245,10 @@ def _in_their_folder(weights: str) -> str:
     return weights
 
 
+SHARED = ("seed", "seeds", "members", "flip_at_test", "precision", "threads", "preprocess", "size", "augment")
+"""Settings that all networks of an ensemble have in common."""
+
+
 class Train(Settings):
     """Section `train` of params.yaml."""
 
@@ -278,6 +268,44 @@ class Train(Settings):
     class_weight: Literal["balanced", "none"]
     precision: Precision
     threads: Threads
+    maps: list[Annotated[int, Field(ge=1, le=5)]] = Field(default_factory=list)
+    """Stages of EfficientNetLite0 whose maps are pooled; all if empty."""
+    thawed: Annotated[int, Field(ge=0, le=15)] = 0
+    """Number of last blocks of a frozen network that are trained too."""
+    depth_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of a block relative to the block after it."""
+    head: Literal["trained", "logistic"] = "trained"
+    """How the last layer is found: by training, or by logistic regression on the features of a frozen network."""
+    seeds: list[Count] = Field(default_factory=list)
+    """Seeds of an ensemble, which are used instead of `seed`."""
+    members: list[dict[str, Any]] = Field(default_factory=list)
+    """Networks of an ensemble: the settings of this section that each has otherwise."""
+
+    @property
+    def trainings(self) -> list["Train"]:
+        """The settings of each network: every member with every seed."""
+        alone = self.model_dump() | {"seeds": [], "members": []}
+        return [
+            Train.model_validate(alone | member | {"seed": seed})
+            for member in self.members or [{}]
+            for seed in self.seeds or [self.seed]
+        ]
+
+    @model_validator(mode="after")
+    def _members_are_allowed(self) -> "Train":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds that differ: the same seed gives the same network again")
+        for number, member in enumerate(self.members, 1):
+            if shared := sorted(set(member) & set(SHARED)):
+                raise ValueError(f"members without {shared[0]} (number {number}), which is the same for all of them")
+        if self.members or self.seeds:
+            try:
+                _ = self.trainings
+            except ValidationError as failure:
+                error = failure.errors()[0]
+                key = ".".join(str(part) for part in error["loc"])
+                raise ValueError(f"members of known settings; of one of them {key}: {error['msg']}") from None
+        return self
 
     @field_validator("average")
     @classmethod
@@ -305,6 +333,8 @@ class Evaluate(Settings):
     """Share of images with cancer at which predictive values are computed; `none`: they are not."""
     unit: Literal["image", "breast", "exam"] = "image"
     """What is one case of the headline scores and curves."""
+    case_pictures: Literal["phantoms", "all", "none"] = "phantoms"
+    """Test images that the explorer of the report shows."""
 
 
 def _named(sets: dict[str, str]) -> dict[str, str]:
@@ -333,59 +363,6 @@ with warnings.catch_warnings():  # pydantic's own `validate` is deprecated; as a
         """Folder of each external set, by its name."""
 
 
-def check(model: type[AnySettings], content: Any, path: Path, above: tuple[str, ...] = ()) -> AnySettings:
-    """Validate `content`, found in the file `path` below the keys `above`, against a pydantic model.
-
-    Raises:
-        UserError: keys are unknown or missing, or values have the wrong type or are out of range; names all of them.
-
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as failure:
-        text = "; ".join(_plainly(error, above, model) for error in failure.errors())
-        raise UserError(f"{path}: {text}") from None
-
-
-def _plainly(error: Any, above: tuple[str, ...], model: type[BaseModel]) -> str:
-    key = ".".join([*above, *(str(part) for part in error["loc"])])
-    if error["type"] == "extra_forbidden":
-        known = list(_keys(model, above))
-        for part in error["loc"][:-1]:
-            field = model.model_fields.get(str(part))
-            model = (_model_in(field.annotation) if field else None) or model
-        kind = "key" if len(error["loc"]) > 1 or above else "section"
-        near = nearest(key, known)
-        hint = f"the nearest is {near}; " if near else ""
-        return f"unknown {kind} {key}; {hint}allowed are {', '.join(model.model_fields)}"
-    if error["type"] == "missing":
-        return f"{key} is missing"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if isinstance(error["input"], dict | BaseModel):  # a whole section: its content says less than the message
-        return f"{key + ': ' if key else ''}allowed is {message}"
-    return f"{key} is {shortened(repr(error['input']))}; allowed is {message}"
-
-
-def shortened(text: str) -> str:
-    """Return text that fits into a message: at most `LONGEST_VALUE` characters of it."""
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
-
-
-def _keys(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[str]:
-    """Yield the dotted keys of a model at any depth, sections included."""
-    for name, field in model.model_fields.items():
-        yield ".".join((*above, name))
-        if inner := _model_in(field.annotation):
-            yield from _keys(inner, (*above, name))
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the model in an annotation such as `Model`, `list[Model]`, `dict[str, Model]` or `Model | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for inner in get_args(annotation) if (model := _model_in(inner))), None)
-
-
 def read(path: Path = PARAMS, instead: Mapping[str, Any] | None = None) -> Params:
     """Read and check all of params.yaml.
 
@@ -397,18 +374,9 @@ def read(path: Path = PARAMS, instead: Mapping[str, Any] | None = None) -> Param
         UserError: the file or a section is missing, a key is unknown, a value has the wrong type or is out of range.
 
     """
+    from mammo.core import yaml_files  # loads PyYAML, which `mammo predict` does not need
+
     content = yaml_files.read(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold the sections {', '.join(Params.model_fields)}")
     return check(Params, merged(content, instead or {}), path)
-
-
-def merged(values: Any, instead: Mapping[str, Any]) -> Any:
-    """Return `values` with those of `instead` in their place, section by section at any depth."""
-    if not isinstance(values, dict):
-        return values
-    result = {**values, **instead}
-    for key, inner in instead.items():
-        if isinstance(inner, Mapping):
-            result[key] = merged(values.get(key, {}), inner)
-    return result

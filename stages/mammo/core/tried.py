@@ -57,6 +57,11 @@ def read(path: Path) -> list[Try]:
     return list(tries.values())
 
 
+def read_of(path: Path, images: str) -> list[Try]:
+    """Return the tries on the images with that digest; raises as `read`."""
+    return [one for one in read(path) if one.images == images]
+
+
 def add(path: Path, tries: Iterable[Try]) -> None:
     """Add the tries that the table does not hold; it stays as it is if it holds all of them.
 

@@ -65,15 +65,19 @@ def sharpness(image: np.ndarray, body: np.ndarray) -> float:
     """
     kernel = np.ones((2 * OUTLINE + 1, 2 * OUTLINE + 1), np.uint8)
     outline = body & (cv2.erode(body.astype(np.uint8), kernel, borderValue=1) == 0)
-    return float(np.abs(cv2.Laplacian(image, cv2.CV_64F))[outline].mean()) if outline.any() else 0.0
+    return float(np.abs(cv2.Laplacian(image, cv2.CV_64F)[outline]).mean()) if outline.any() else 0.0
 
 
 def is_inverted(image: np.ndarray) -> bool:
     """Return whether the frame of an image has more white than black pixels; a breast never covers all four sides."""
-    frame = np.concatenate(
-        [image[:FRAME].ravel(), image[-FRAME:].ravel(), image[:, :FRAME].ravel(), image[:, -FRAME:].ravel()]
-    )
-    return int((frame > BRIGHT).sum()) > int((frame < DARK).sum())
+    return bool(are_inverted(image))
+
+
+def are_inverted(images: np.ndarray) -> np.ndarray:
+    """Return what `is_inverted` says of each of several images, bool, (…), for uint8, (…, height, width)."""
+    sides = images[..., :FRAME, :], images[..., -FRAME:, :], images[..., :FRAME], images[..., -FRAME:]
+    frame = np.concatenate([side.reshape(*images.shape[:-2], -1) for side in sides], axis=-1)
+    return np.asarray((frame > BRIGHT).sum(axis=-1) > (frame < DARK).sum(axis=-1))
 
 
 def marks_and_body(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -93,10 +97,12 @@ def marks_and_body(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     body = found.where(of_body)
     kernel = np.ones((2 * CLEARANCE + 1, 2 * CLEARANCE + 1), np.uint8)
     near_body = cv2.dilate(body, kernel) > 0
-    brightest = np.zeros(len(candidate), np.uint8)
-    np.maximum.at(brightest, found.of_pixel.ravel(), image.ravel())
-    marks = candidate & (brightest > background + MARK_PEAK)
-    marks[np.unique(found.of_pixel[near_body])] = False
+    marks = np.zeros(len(candidate), bool)
+    for part in np.flatnonzero(candidate):
+        left, top, across, down = found.statistics[part, :4]
+        window = slice(top, top + down), slice(left, left + across)
+        own = found.of_pixel[window] == part
+        marks[part] = image[window][own].max() > background + MARK_PEAK and not near_body[window][own].any()
     return found.where(marks) > 0, body > 0
 
 

@@ -1,8 +1,8 @@
 """Canonicalisation of mammograms: white on black, only the breast, cropped to it, chest wall on the left."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Protocol
 
-from mammo.core.settings import Canonical
 from mammo.imaging import appearance, connected
 
 import cv2
@@ -13,14 +13,56 @@ BRIDGE = 5  # of these pixels: narrower bridges from the breast to a scanner's b
 SKIN = 2  # of these pixels added around the breast: skin is darker than the threshold of the segmentation
 CLEAR = 1.2  # times as much breast along one side as along the other: the side of the chest wall is beyond doubt
 EDGE = 0.1  # share of the breast's width: columns that are compared to find the chest wall
-PLAIN = Canonical()
+
+
+class Steps(Protocol):
+    """The steps to apply: the section `preprocess.canonical` of params.yaml, or `Chosen` where it is not loaded."""
+
+    @property
+    def right_inverted(self) -> bool:
+        """Negate inverted images."""
+
+    @property
+    def blacken_outside(self) -> bool:
+        """Blacken everything outside the breast."""
+
+    @property
+    def crop(self) -> bool:
+        """Crop to the breast."""
+
+    @property
+    def chest_wall_left(self) -> bool:
+        """Mirror images whose chest wall is on the right."""
+
+    @property
+    def any(self) -> bool:
+        """Whether any step is enabled."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Steps that no settings have to be loaded for; none by default."""
+
+    right_inverted: bool = False
+    blacken_outside: bool = False
+    crop: bool = False
+    chest_wall_left: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether any step is enabled."""
+        return any(asdict(self).values())
+
+
+PLAIN = Chosen()
+STEPS = tuple(field.name for field in fields(Chosen))
 
 
 @dataclass(frozen=True)
 class View:
     """Result of the segmentation of one image, to transform the image and its lesion mask in the same way."""
 
-    steps: Canonical
+    steps: Steps
     inverted: bool
     """Whether the image is inverted."""
     breast: np.ndarray | None
@@ -30,7 +72,7 @@ class View:
     """Whether the chest wall is on the right."""
 
 
-def view(image: np.ndarray, steps: Canonical) -> View:
+def view(image: np.ndarray, steps: Steps) -> View:
     """Segment an image, uint8, (height, width), in preparation for the steps."""
     small = cv2.resize(image, (LOOK, LOOK), interpolation=cv2.INTER_AREA)
     inverted = appearance.is_inverted(small)

@@ -39,7 +39,7 @@ class Jpeg:
     start: int
     """Where the data of the first scan begin."""
     plain: bytes | None
-    """The file without its application data (profiles, thumbnails, EXIF); None if there are none."""
+    """The file without application data (profiles, thumbnails, EXIF) and fill bytes; None if there are none of them."""
 
     @property
     def baseline(self) -> bool:
@@ -47,24 +47,27 @@ class Jpeg:
         return self.frame in BASELINE and self.scans <= 1
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield kind, start (of FF), start of the content and end of each marker segment of a JPEG, EOI included."""
+def _segments(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield kind, start (of the bytes FF), last FF, start of the content and end of each marker segment of a JPEG.
+
+    EOI and the markers without a length are among them.
+    """
     place, number = 2, 0
     scanning = False
     while match := (_AFTER_DATA if scanning else _MARKER).search(data, place):
         kind, after = match[1][0], match.end()
         number += 1
         limits.at_most(number, limits.MAX_SEGMENTS, "or more marker segments")
-        if kind in _ALONE:
+        if kind in _ALONE or kind == EOI:
+            yield kind, match.start(), after - 2, after, after
+            if kind == EOI:
+                return
             place = after
             continue
-        if kind == EOI:
-            yield kind, match.start(), after, after
-            return
         if after + 2 > len(data):
             return
         end = after + struct.unpack_from(">H", data, after)[0]
-        yield kind, match.start(), after + 2, end
+        yield kind, match.start(), after - 2, after + 2, end
         scanning = scanning or kind == SOS
         place = end
 
@@ -77,7 +80,14 @@ def jpeg(data: bytes) -> Jpeg:
 
     """
     frame, scans, start, beside = None, 0, 0, []
-    for kind, place, content, end in _segments(data):
+    for kind, place, marker, content, end in _segments(data):
+        if (0xE1 <= kind <= 0xEF and kind != 0xEE) or kind == 0xFE:
+            if data[content : content + 4] == MULTI_PICTURE and (number := _pictures(data[content + 4 : end])) > 1:
+                raise UnreadableError(f"holds {counted(number, 'frame')}; one is expected")
+            beside.append((place, end))
+            continue
+        if marker > place:
+            beside.append((place, marker))
         if kind in _FRAMES:
             if frame is not None:
                 raise UnreadableError("is damaged: the JPEG has two headers")
@@ -90,10 +100,6 @@ def jpeg(data: bytes) -> Jpeg:
                 break  # all components in one scan
         elif kind == LSE and data[content : content + 1] == b"\4":
             raise UnreadableError("declares its size a second time, as a JPEG-LS of more than 65,535 pixels")
-        elif (0xE1 <= kind <= 0xEF and kind != 0xEE) or kind == 0xFE:
-            if data[content : content + 4] == MULTI_PICTURE and (number := _pictures(data[content + 4 : end])) > 1:
-                raise UnreadableError(f"holds {counted(number, 'frame')}; one is expected")
-            beside.append((place, end))
     if frame is None:
         raise UnreadableError("is damaged: the JPEG has no header")
     kind, bits, height, width, components = frame

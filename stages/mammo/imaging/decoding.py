@@ -1,4 +1,4 @@
-"""The process of `readers`: decodes one file at a time within the bounds that its parent watches."""
+"""The process of `readers`: decodes what may cost more than its header says, and loads no more than that needs."""
 
 import os
 import sys
@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from mammo.core import bounded
-from mammo.core.settings import Canonical
-from mammo.imaging import delivered, dicom, images, limits, scan_files
+from mammo.imaging import delivered, images, limits, scan_files
+from mammo.imaging.canonical import Chosen
 from mammo.imaging.images import memory_of_opencv
 from mammo.imaging.limits import DamagedError, UnreadableError
 from mammo.imaging.scanned import Scanned
 
 import cv2
 import numpy as np
+
+
+def main_for_dicom() -> None:
+    """Serve as `main` does, with what DICOM files need loaded before the first one comes."""
+    sys.modules["requests"] = None  # type: ignore[assignment]  # pydicom would load it, to download examples
+    from mammo.imaging import dicom  # noqa: F401
+
+    main()
 
 
 def main() -> None:
@@ -39,10 +47,12 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 
 def _decoded(request: dict[str, Any]) -> Scanned:
-    path, steps = Path(request["path"]), Canonical(**request["steps"])
+    path, steps = Path(request["path"]), Chosen(**request["steps"])
     size = (request["size"][0], request["size"][1])
     with memory_of_opencv():
         if _is_dicom(path):
+            from mammo.imaging import dicom  # loads pydicom, in this process only
+
             return dicom.read(path, size, steps, request["for_processing"])
         content = images.content(path)
         return Scanned(images.decode(content, size, steps), [], delivered.of_image(content))

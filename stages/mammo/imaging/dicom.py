@@ -3,8 +3,8 @@
 import warnings
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mammo.core.settings import Canonical, ForProcessing
 from mammo.core.wording import counted
 from mammo.imaging import (
     area,
@@ -33,6 +33,9 @@ from pydicom.uid import RLELossless
 
 INFLATED = 2**28  # bytes, at most, of a deflated file: more than any mammogram needs
 NEED = 16  # bytes of memory per pixel while decoding
+
+if TYPE_CHECKING:
+    from mammo.core.settings import ForProcessing
 
 # Only these tags are read; none contains a name, number, date or text about a patient.
 TAGS = [
@@ -71,8 +74,8 @@ warnings.filterwarnings("ignore", module=r"pydicom\.")
 def read(
     path: Path,
     size: tuple[int, int],
-    steps: Canonical = images.PLAIN,
-    for_processing: ForProcessing = "refuse",
+    steps: canonical.Steps = images.PLAIN,
+    for_processing: "ForProcessing" = "refuse",
 ) -> Scanned:
     """Read a DICOM image as 8-bit grey of one size.
 

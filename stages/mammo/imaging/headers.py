@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mammo.core.set_description import HEADER_NAMES
 from mammo.core.wording import counted
 from mammo.imaging.display import is_raw
 from mammo.imaging.limits import UnreadableError
@@ -63,7 +62,6 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "view": ("ViewPosition", "PatientOrientation"),
 }
 """DICOM attributes of each name that a description may use; the first that is not empty counts."""
-assert set(ATTRIBUTES) == set(HEADER_NAMES)
 OF_ATTRIBUTES = [attribute for attributes in ATTRIBUTES.values() for attribute in attributes]
 DIRECTIONS = re.compile(r"[APLRHF]+")
 """PatientOrientation holds directions, as in `A\\F`; scanned films have the view in it (CBIS-DDSM: `MLO`)."""

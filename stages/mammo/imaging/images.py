@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mammo.core.settings import Canonical
 from mammo.core.wording import counted
 from mammo.imaging import canonical, codestreams, declared, limits, netpbm, scan_files
 from mammo.imaging.limits import MAX_PIXELS, MIN_SIDE, DamagedError, UnreadableError
@@ -19,7 +18,7 @@ from PIL import Image
 __all__ = ["MAX_PIXELS", "MIN_SIDE", "UnreadableError"]
 
 FORMATS = ("JPEG", "PNG", "PPM", "TIFF")
-PLAIN = Canonical()
+PLAIN = canonical.PLAIN
 JPEG, TIFF = b"\xff\xd8", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # first bytes
 STRIP = 256  # rows that are converted at a time: further arrays of the whole image would double the memory
 
@@ -30,7 +29,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError)
 
 
-def read(path: Path, size: tuple[int, int], steps: Canonical = PLAIN) -> np.ndarray:
+def read(path: Path, size: tuple[int, int], steps: canonical.Steps = PLAIN) -> np.ndarray:
     """Read an image file as 8-bit grey of one size, made canonical by `steps`.
 
     Colour is converted to luma (ITU-R 601), a transparency channel is dropped, 16-bit and floating-point grey is scaled
@@ -63,7 +62,7 @@ def content(path: Path) -> bytes:
 
 
 def decode(
-    data: bytes, size: tuple[int, int], steps: Canonical = PLAIN, stream: codestreams.Jpeg | None = None
+    data: bytes, size: tuple[int, int], steps: canonical.Steps = PLAIN, stream: codestreams.Jpeg | None = None
 ) -> np.ndarray:
     """Decode the bytes of an image file as `read` does; `stream` is the header of a JPEG, if it is known already."""
     if not steps.any:
@@ -72,7 +71,7 @@ def decode(
     return canonical.applied(image, canonical.view(image, steps), size)
 
 
-def move_along(mask: np.ndarray, path: Path, size: tuple[int, int], steps: Canonical) -> np.ndarray:
+def move_along(mask: np.ndarray, path: Path, size: tuple[int, int], steps: canonical.Steps) -> np.ndarray:
     """Resize a mask (height, width) of the image in the file `path` and transform it as `read` does the image."""
     if not steps.any:
         return cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_AREA)

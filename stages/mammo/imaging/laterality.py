@@ -9,10 +9,9 @@ from dataclasses import replace
 
 from mammo.core import parallel
 from mammo.core.dataset import Entry
-from mammo.core.settings import Canonical
 from mammo.core.wording import counted
 from mammo.imaging import canonical
-from mammo.imaging.appearance import is_inverted
+from mammo.imaging.appearance import are_inverted
 
 import cv2
 import numpy as np
@@ -34,25 +33,32 @@ def in_picture(image: np.ndarray) -> str:
         image: uint8, (height, width), not mirrored.
 
     """
-    if side := _at_a_glance(image):
-        return side
-    geometry = canonical.view(image, Canonical())
+    return at_a_glance([image])[0] or _at_a_closer_look(image)
+
+
+def _at_a_closer_look(image: np.ndarray) -> str:
+    geometry = canonical.view(image, canonical.PLAIN)
     if geometry.breast is None:
         return ""
     return "R" if geometry.mirrored else "L"
 
 
-def _at_a_glance(image: np.ndarray) -> str:
-    """Return L or R where the breast lies along one edge of the image alone; empty where it takes a closer look.
+def at_a_glance(images: Sequence[np.ndarray]) -> list[str]:
+    """Return L or R for each image whose breast lies along one edge alone; empty where it takes a closer look.
 
     On 97 % of the 2,672 real mammograms that this was tried on a side was returned, always that of the closer look.
+
+    Args:
+        images: uint8, (height, width) each, not mirrored.
+
     """
-    small = cv2.resize(image, (GLANCE, GLANCE), interpolation=cv2.INTER_AREA)
-    lit = (255 - small if is_inverted(small) else small) > LIT
-    left, right = int(lit[:, :STRIP].sum()), int(lit[:, -STRIP:].sum())
-    if max(left, right) < max(LEAST, CLEAR * min(left, right)):
-        return ""
-    return "L" if left > right else "R"
+    small = np.stack([cv2.resize(image, (GLANCE, GLANCE), interpolation=cv2.INTER_AREA) for image in images])
+    inverted = are_inverted(small)
+    small[inverted] = 255 - small[inverted]
+    lit = small > LIT
+    left, right = lit[:, :, :STRIP].sum(axis=(1, 2)), lit[:, :, -STRIP:].sum(axis=(1, 2))
+    clear = np.maximum(left, right) >= np.maximum(LEAST, CLEAR * np.minimum(left, right))
+    return np.where(clear, np.where(left > right, "L", "R"), "").tolist()
 
 
 def completed(entries: Sequence[Entry], picture: Callable[[int], np.ndarray]) -> tuple[list[Entry], list[str]]:
@@ -73,7 +79,9 @@ def completed(entries: Sequence[Entry], picture: Callable[[int], np.ndarray]) ->
     starts = range(0, len(lacking), TOGETHER)
 
     def several(first: int) -> list[str]:
-        return [in_picture(picture(position)) for position in lacking[first : first + TOGETHER]]
+        images = [picture(position) for position in lacking[first : first + TOGETHER]]
+        seen = zip(at_a_glance(images), images, strict=True)
+        return [side or _at_a_closer_look(image) for side, image in seen]
 
     sides = [side for part in parallel.each(several, starts, "sides", f"×{TOGETHER} images") for side in part]
     found = [side for side in sides if side]

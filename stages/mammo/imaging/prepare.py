@@ -7,17 +7,18 @@ from pathlib import Path
 from mammo.core import cluster, parallel
 from mammo.core.dataset import IMAGES, Delivered, Entry, new_array, write_delivered, write_remarks_on_images
 from mammo.core.errors import UserError
-from mammo.core.model_info import Input
 from mammo.core.settings import Preprocess
 from mammo.core.wording import counted
 from mammo.imaging import images
-from mammo.imaging.readers import Readers, of_this_process
+from mammo.imaging.canonical import STEPS, Chosen
+from mammo.imaging.readers import Preprocessing, Readers, Reading, of_this_process
 from mammo.imaging.scanned import Properties, Remark, Scanned
 
 import cv2
 import numpy as np
 
 TOGETHER = 16  # images per task of a thread: single images would cost a sixth of the time
+WRITTEN = np.empty((0, 0), np.uint8)  # instead of an image that is at its place already
 COVERED = 64  # of 255: a pixel of which the lesion covers a quarter belongs to it
 
 
@@ -42,16 +43,20 @@ def decode_all(
     remarks: dict[int, list[Remark]] = {}
     reasons: dict[int, str] = {}
     with Readers() as readers:
-        decode = partial(_decode, None if cluster.address() else readers, raw.absolute(), preprocess)
+        remote = bool(cluster.address())
+        decode = partial(_decode, None if remote else readers, None if remote else array, raw.absolute(), preprocess)
         chunks = [
-            [entry.image for entry in entries[first : first + TOGETHER]] for first in range(0, len(entries), TOGETHER)
+            (first, [entry.image for entry in entries[first : first + TOGETHER]])
+            for first in range(0, len(entries), TOGETHER)
         ]
         for chunk, results in parallel.as_done(decode, chunks, "preprocess", f"×{TOGETHER} images"):
             for position, result in enumerate(results, chunk * TOGETHER):
                 if isinstance(result, str):
                     reasons[position] = result
                     continue
-                array[position], said, properties[position] = result
+                image, said, properties[position] = result
+                if image.size:
+                    array[position] = image
                 if said:
                     remarks[position] = said
     unreadable = {entries[position].image: reasons[position] for position in sorted(reasons)}
@@ -67,34 +72,52 @@ def decode_all(
     return readable
 
 
-def _decode(readers: Readers | None, raw: Path, preprocess: Preprocess, names: Sequence[str]) -> list[Scanned | str]:
-    """Read images, without `readers` by those of a worker's process; a file that cannot be read gives the reason."""
+def _decode(
+    readers: Readers | None, array: np.ndarray | None, raw: Path, preprocess: Preprocess, chunk: tuple[int, list[str]]
+) -> list[Scanned | str]:
+    """Read images; a file that cannot be read gives the reason.
+
+    Args:
+        readers: of this process; a worker of a cluster has its own.
+        array: where the images are written, which are then not returned; None on a worker.
+        raw: folder with the image files.
+        preprocess: how they are read.
+        chunk: position of the first image, and the names of all.
+
+    """
     readers, decoded = readers or of_this_process(), list[Scanned | str]()
-    for name in names:
+    for position, name in enumerate(chunk[1], chunk[0]):
         try:
-            decoded.append(readers.scan(raw / name, _size(preprocess), preprocess))
+            scanned = readers.scan(raw / name, _size(preprocess), preprocess)
+            if array is not None:
+                array[position] = scanned.image
+                scanned = scanned._replace(image=WRITTEN)
+            decoded.append(scanned)
         except images.UnreadableError as error:
             decoded.append(str(error))
     return decoded
 
 
-def unmirrored(paths: Sequence[Path], array: np.ndarray, preprocess: Preprocess | Input) -> Callable[[int], np.ndarray]:
+def unmirrored(
+    path_of: Callable[[int], Path], array: np.ndarray, preprocess: Preprocessing
+) -> Callable[[int], np.ndarray]:
     """Return a function that gives an image as delivered, not mirrored, by its position.
 
     Args:
-        paths: the image files.
+        path_of: returns the file of an image by its position.
         array: uint8, (n, height, width), the images as prepared.
         preprocess: how they were prepared.
 
     """
     if not preprocess.canonical.chest_wall_left:
         return lambda position: np.asarray(array[position])
-    steps = preprocess.canonical.model_copy(update={"chest_wall_left": False})
-    how, readers = preprocess.model_copy(update={"canonical": steps}), Readers()
-    return lambda position: readers.scan(paths[position], _size(preprocess), how).image
+    chosen = {name: getattr(preprocess.canonical, name) for name in STEPS}
+    steps = Chosen(**{**chosen, "chest_wall_left": False})
+    size, how, readers = (array.shape[1], array.shape[2]), Reading(steps, preprocess.for_processing), Readers()
+    return lambda position: readers.scan(path_of(position), size, how).image
 
 
-def _size(preprocess: Preprocess | Input) -> tuple[int, int]:
+def _size(preprocess: Preprocess) -> tuple[int, int]:
     height, width = preprocess.size
     return height, width
 

@@ -1,7 +1,7 @@
 """Reading of files from strangers: what may cost more than its header says is decoded in a process with bounds.
 
 Baseline JPEG and PNG are decoded in the thread that asks, since their cost is known from their size. All other formats
-go to a process (`decoding`) that is ended beyond `MEMORY` or `SECONDS`. These bounds are a backstop: what is refused is
+go to a process (`decoding`) that is ended beyond the bounds of `decoder`. These are a backstop: what is refused is
 decided by `limits`, alike on every machine. A file that reaches a bound, or for which memory is short, is never
 "unreadable".
 """
@@ -16,27 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mammo.core import bounded, files, parallel
+from mammo.core import bounded, parallel
 from mammo.core.bounded import BoundError, Worker
-from mammo.core.settings import Canonical, ForProcessing
+from mammo.core.files import IMAGE_SUFFIXES
+from mammo.core.settings import ForProcessing
 from mammo.core.wording import shown
-from mammo.imaging import delivered, images, limits, scan_files
+from mammo.imaging import decoder, delivered, images, limits, scan_files
+from mammo.imaging.canonical import STEPS, Steps
 from mammo.imaging.images import memory_of_opencv
 from mammo.imaging.limits import DamagedError, UnreadableError
 from mammo.imaging.scanned import Properties, Remark, Scanned
 
 import numpy as np
 
-PROCESS = "mammo.imaging.decoding"
-MEMORY = 2_000_000_000  # bytes of the process; every file that `limits` let pass takes less than half
-SECONDS = 60.0  # of processor time per file
-
 
 class Preprocessing(Protocol):
     """How images are read: the section `preprocess` of params.yaml, or what the model info keeps of it."""
 
     @property
-    def canonical(self) -> Canonical:
+    def canonical(self) -> Steps:
         """Steps of canonicalisation."""
 
     @property
@@ -45,23 +43,25 @@ class Preprocessing(Protocol):
 
 
 @dataclass(frozen=True)
-class AsStored:
-    """No step of canonicalisation, and no raw detector data."""
+class Reading:
+    """How images are read; by default as they are stored, but for raw detector data, which are refused."""
 
-    canonical: Canonical = images.PLAIN
+    canonical: Steps = images.PLAIN
     for_processing: ForProcessing = "refuse"
 
 
-AS_STORED = AsStored()
+AS_STORED = Reading()
 
 
 class Readers:
     """Readers for the threads of one task; a context manager that ends their processes."""
 
-    def __init__(self, memory: int | None = None, seconds: float | None = None) -> None:
-        """Start no process yet; the bounds are `MEMORY` and `SECONDS` unless given."""
-        self._bounds = memory or MEMORY, seconds or SECONDS
+    def __init__(self, memory: int | None = None, seconds: float | None = None, started: Worker | None = None) -> None:
+        """Start no process yet; the bounds are those of `decoder` unless given. `started` is a process of `decoder`."""
+        self._bounds = memory or decoder.MEMORY, seconds or decoder.SECONDS
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
+        if started is not None:
+            self._idle.put(started)
         self._gate = _Gate()
 
     def __enter__(self) -> "Readers":
@@ -75,8 +75,8 @@ class Readers:
 
     def start_for(self, paths: Iterable[Path]) -> None:
         """Start a process now if one of the files will need it by its name: it loads its libraries meanwhile."""
-        if any(path.suffix.lower() not in files.ONE_PASS_SUFFIXES for path in paths):
-            self._idle.put(self._worker())
+        if self._idle.empty() and (worker := decoder.start_for(paths, *self._bounds)):
+            self._idle.put(worker)
 
     def scan(self, path: Path, size: tuple[int, int], how: Preprocessing = AS_STORED) -> Scanned:
         """Read an image or DICOM file as 8-bit grey of one size.
@@ -115,11 +115,11 @@ class Readers:
         try:
             worker = self._idle.get_nowait()
         except queue.Empty:
-            worker = self._worker()
+            worker = decoder.start(*self._bounds, for_dicom=path.suffix.lower() not in IMAGE_SUFFIXES)
         request = {
             "path": os.fspath(path.absolute()),
             "size": size,
-            "steps": how.canonical.model_dump(),
+            "steps": {name: getattr(how.canonical, name) for name in STEPS},
             "for_processing": how.for_processing,
         }
         try:
@@ -135,9 +135,6 @@ class Readers:
             [Remark(*remark) for remark in answer["remarks"]],
             Properties(*answer["properties"]),
         )
-
-    def _worker(self) -> Worker:
-        return Worker(PROCESS, *self._bounds)
 
 
 @functools.cache

@@ -1,6 +1,8 @@
 """Decoding of the stored pixels of a DICOM file, of every transfer syntax, without a calculation per pixel."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mammo.core.errors import is_lack_of_memory
@@ -91,7 +93,8 @@ def decode(dataset: Dataset, enough: tuple[int, int] | None = None) -> Stored:
     if plain and syntax == RLELossless:
         # The output is bounded by its size here: 2 bytes of a run may become 128, without an end.
         pixels = np.empty((int(dataset.Rows), int(dataset.Columns)), "u1" if bits == 8 else "<u2")
-        imagecodecs.dicomrle_decode(frame_of(dataset), pixels.dtype, out=pixels.data.cast("B"))
+        with _nothing_ignored():
+            imagecodecs.dicomrle_decode(frame_of(dataset), pixels.dtype, out=pixels.data.cast("B"))
         return _of_bytes(dataset, pixels.data, bits, swapped=False)
     if plain and not syntax.is_encapsulated:
         return _of_bytes(dataset, dataset.PixelData, bits, swapped=not syntax.is_little_endian)
@@ -122,12 +125,30 @@ def _of_codestream(dataset: Dataset, syntax: UID, enough: tuple[int, int] | None
         pixels, levels, unshifted = reduced
         low, high = storable(dataset)  # a low-pass image exceeds them beside sharp edges
         return Stored(pixels, lambda index: np.clip(unshifted(index), low, high), levels)
-    pixels = _decoder(syntax)(frame)
+    with _nothing_ignored():
+        pixels = _decoder(syntax)(frame)
     kind = pixels.dtype
     if kind.itemsize > 2 or kind.kind not in "iu":
         return Stored(_as_declared(pixels, dataset), lambda values: values)
     index_of = np.dtype(f"u{kind.itemsize}")
     return Stored(pixels.view(index_of), lambda index: _as_declared(index.astype(index_of).view(kind), dataset))
+
+
+@contextmanager
+def _nothing_ignored() -> Iterator[None]:
+    """Raise an exception that a decoder causes where Python can only ignore it.
+
+    HTJ2K is decoded by imagecodecs in a function that cannot raise: of damaged data it returns an image whose
+    rows were never written.
+    """
+    ignored: list[str] = []
+    hook, sys.unraisablehook = sys.unraisablehook, lambda error: ignored.append(str(error.exc_value))
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+    if ignored:
+        raise ValueError(ignored[0])
 
 
 def _decoder(syntax: UID) -> Callable[[bytes], np.ndarray]:

@@ -14,6 +14,7 @@ CLASSES = frozenset(
     [
         "Activation",
         "Add",
+        "Average",
         "AveragePooling2D",
         "BatchNormalization",
         "Concatenate",

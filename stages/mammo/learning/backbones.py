@@ -3,6 +3,7 @@
 Imported by `networks`, which silences TensorFlow first.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ EfficientNetV2B0 and MobileNetV3Small normalise their own input."""
 NORMALISATION = "means_normalisation"
 
 
-def means(name: str, size: tuple[int, int], seed: int, weights: str) -> tuple[Any, Any]:
+def means(name: str, size: tuple[int, int], seed: int, weights: str, chosen: Sequence[int] = ()) -> tuple[Any, Any]:
     """Return the input of a network of `BACKBONES`, a grey image, and the standardised means of its feature maps.
 
     The grey image is used for all three colours. Networks of keras.applications yield their last maps;
@@ -38,6 +39,7 @@ def means(name: str, size: tuple[int, int], seed: int, weights: str) -> tuple[An
         size: height and width in pixels.
         seed: seed of the initial weights.
         weights: `none`, `imagenet` or the path of a weights file published by Keras (not for EfficientNetLite0).
+        chosen: stages of EfficientNetLite0, from 1, whose maps are pooled; all if empty.
 
     Raises:
         UserError: the weights cannot be loaded.
@@ -54,10 +56,11 @@ def means(name: str, size: tuple[int, int], seed: int, weights: str) -> tuple[An
     pooled = [
         layers.GlobalAveragePooling2D(dtype="float32", name=f"mean_{number}")(each)
         for number, each in enumerate(maps, 1)
+        if not chosen or number in chosen
     ]
     joined = layers.Concatenate(name="means")(pooled) if len(pooled) > 1 else pooled[0]
     if name == LITE and weights == "imagenet":
-        lite.start_from_imagenet(keras.Model(image, joined))
+        lite.start_from_imagenet(keras.Model(image, maps[-1]))
     standardised = layers.BatchNormalization(
         momentum=0.9, center=False, scale=False, dtype="float32", name=NORMALISATION
     )(joined)

@@ -2,43 +2,22 @@
 
 import json
 import os
-import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mammo.core import files, parallel
+from mammo.core import files, messages, parallel
 from mammo.core.errors import UserError, in_one_line
 from mammo.core.randomness import seed_of
 from mammo.learning import archives
 
 import numpy as np
 
-
-@contextmanager
-def _greetings_kept_back() -> Iterator[None]:
-    """Suppress TensorFlow's messages about a missing GPU; show them if an error is raised."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(terminal, held.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-
-
-with _greetings_kept_back():
+with messages.kept_back():  # about a missing GPU
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from mammo.learning import backbones
+    from mammo.learning import backbones, layer_rates
     from mammo.learning.backbones import LITE, WEIGHTS
 
     import keras
@@ -49,6 +28,7 @@ with _greetings_kept_back():
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
 HEAD = (backbones.NORMALISATION, "class")  # layers that are trained on top of a frozen network
+FLIPPED_AXIS = {"vertical": 1, "horizontal": 2}
 FEATURES = 128  # maximum number; neighbouring maps are averaged if there are more
 DROPOUT = 0.3  # rate, on the pooled features of `compact`
 BATCH = 32  # images per prediction step; always full, so that a score does not depend on the other images
@@ -96,14 +76,26 @@ class _PooledConvolution(layers.Conv2D):
         return count, height // 2, width // 2, channels
 
 
+class Start(NamedTuple):
+    """What a network starts from, and which of its layers are trained."""
+
+    weights: str = "none"
+    """Initial weights: `none`; `imagenet` (backbones only, downloaded); or a file in data/weights: the model.keras of a
+    network of the same name, whose last layer is ignored, or the weights of a backbone without its last layer as Keras
+    publishes them (…_notop.h5)."""
+    frozen: bool = False
+    """Train only the last layer, and `thawed` blocks; all others keep the initial weights."""
+    thawed: int = 0
+    """Number of last blocks."""
+    maps: tuple[int, ...] = ()
+    """Stages of EfficientNetLite0 whose maps are pooled; all if empty."""
+
+
+UNTRAINED = Start()
+
+
 def build(
-    name: str,
-    size: tuple[int, int],
-    mean: float,
-    deviation: float,
-    seed: int,
-    weights: str = "none",
-    frozen: bool = False,
+    name: str, size: tuple[int, int], mean: float, deviation: float, seed: int, start: Start = UNTRAINED
 ) -> keras.Model:
     """Build a network for training; it maps grey levels of 0 to 255 to the probabilities of both classes.
 
@@ -113,37 +105,42 @@ def build(
         mean: mean of the training images' pixels, scaled to [0, 1].
         deviation: standard deviation of the same pixels.
         seed: seed of the initial weights.
-        weights: initial weights: `none`; `imagenet` (backbones only, downloaded); or a file in data/weights: the
-            model.keras of a network of the same name, whose last layer is ignored, or the weights of a backbone
-            without its last layer as Keras publishes them (…_notop.h5).
-        frozen: train only the last layer; all others keep the initial weights.
+        start: initial weights, and layers that are trained.
 
     Raises:
         UserError: the weights cannot be loaded or belong to another network.
 
     """
-    _refuse_unsuitable(name, weights, frozen)
+    _refuse_unsuitable(name, start)
     if name == "baseline":
         return trainable_baseline(size, mean, deviation, seed)
-    stored, trained = given(weights), weights.endswith(".keras")
+    stored, trained = given(start.weights), start.weights.endswith(".keras")
     if name == "compact":
         model = compact(size, mean, deviation, seed)
     else:
-        published = str(stored[0]) if stored else weights
-        image, means = backbones.means(name, size, seed, "none" if trained else published)
+        published = str(stored[0]) if stored else start.weights
+        image, means = backbones.means(name, size, seed, "none" if trained else published, start.maps)
         model = keras.Model(image, _classes()(means), name=name)
     if trained:
         _start_from(model, stored[0])
+    thawed = layer_rates.blocks(model)[-start.thawed :] if start.thawed else []
     for layer in model.layers:
-        layer.trainable = not frozen or layer.name in HEAD
+        layer.trainable = not start.frozen or layer.name in HEAD or layer_rates.block(layer.name) in thawed
     return model
 
 
-def _refuse_unsuitable(name: str, weights: str, frozen: bool) -> None:
+def _refuse_unsuitable(name: str, start: Start) -> None:
+    weights = start.weights
     if weights != "none" and name == "baseline":
         raise UserError(f"train.weights is {weights!r}; baseline starts from none")
-    if frozen and weights == "none":
+    if start.frozen and weights == "none":
         raise UserError("train.frozen is true, but train.weights is none: the frozen layers would be random")
+    if start.thawed and not start.frozen:
+        raise UserError(f"train.thawed is {start.thawed}, but train.frozen is false: all blocks are trained anyway")
+    if start.thawed and name not in (LITE, "compact"):
+        raise UserError(f"train.thawed is {start.thawed}, but {name} has no blocks; {LITE} and compact have")
+    if start.maps and name != LITE:
+        raise UserError(f"train.maps is {list(start.maps)}; only {LITE} has stages to choose from")
     allowed = {LITE: "none, imagenet"}.get(name, None if name in backbones.BACKBONES else "none")
     if allowed and weights not in allowed.split(", ") and not weights.endswith(".keras"):
         allowed += f" and a .keras file in {WEIGHTS}"
@@ -185,7 +182,7 @@ def given(weights: str) -> list[Path]:
     return [path]
 
 
-def finished(name: str, trained: keras.Model, mean: float, deviation: float) -> keras.Model:
+def finished(name: str, trained: keras.Model, mean: float, deviation: float, maps: tuple[int, ...] = ()) -> keras.Model:
     """Return a trained network in the form that is saved: float32, with the batch normalisation of `baseline` fused."""
     size = trained.input_shape[1:3]
     with arithmetic("float32"):
@@ -193,7 +190,7 @@ def finished(name: str, trained: keras.Model, mean: float, deviation: float) -> 
             model = baseline(size, mean, deviation)
             fuse(trained, model)
         else:
-            model = build(name, size, mean, deviation, seed=0)
+            model = build(name, size, mean, deviation, 0, Start(maps=maps))
             model.set_weights(trained.get_weights())
     return model
 
@@ -329,30 +326,38 @@ def forward(model: keras.Model, flip: str = "none") -> Forward:
 
     With `flip` (`horizontal` or `vertical`) the probabilities of the image and of its mirror image are averaged.
     """
-    axis = {"none": None, "vertical": 1, "horizontal": 2}[flip]
 
     def chance(images: tf.Tensor) -> tf.Tensor:
-        seen = model(images, training=False)[:, 1]
-        return seen if axis is None else (seen + model(tf.reverse(images, [axis]), training=False)[:, 1]) / 2
+        return flipped_mean(model, images, model(images, training=False), flip)[:, 1]
 
     return tf.function(chance, jit_compile=False)
 
 
+def flipped_mean(model: keras.Model, images: tf.Tensor, seen: tf.Tensor, flip: str) -> tf.Tensor:
+    """Return the mean of `seen`, what `model` returns for `images`, and what it returns for their mirror images."""
+    if flip == "none":
+        return seen
+    return (seen + model(tf.reverse(images, [FLIPPED_AXIS[flip]]), training=False)) / 2
+
+
 def features(model: keras.Model) -> Forward:
-    """Return the compiled features for `novelty`: images as for `forward` to the means of the last feature maps.
+    """Return the compiled features for `novelty`: images as for `forward` to `means` of the last feature maps."""
+    inner = with_maps(model)
+    return tf.function(lambda images: means(inner(images, training=False)[0]), jit_compile=False)
 
-    If there are more than `FEATURES` maps, neighbouring maps are averaged.
-    """
+
+def with_maps(model: keras.Model) -> keras.Model:
+    """Return `model` with two outputs: its last feature maps, (batch, height, width, channels), and its own output."""
     last = next(layer for layer in reversed(model.layers) if len(layer.output.shape) == 4)
-    inner = keras.Model(model.inputs, last.output)
-    channels = last.output.shape[-1]
+    return keras.Model(model.inputs, [last.output, model.outputs[0]])
+
+
+def means(maps: tf.Tensor) -> tf.Tensor:
+    """Return the mean of each map; if there are more than `FEATURES` maps, neighbouring maps are averaged."""
+    channels = maps.shape[-1]
     groups = next(count for count in range(min(channels, FEATURES), 0, -1) if channels % count == 0)
-
-    def means(images: tf.Tensor) -> tf.Tensor:
-        values = tf.reduce_mean(tf.cast(inner(images, training=False), tf.float32), (1, 2))
-        return tf.reduce_mean(tf.reshape(values, (-1, groups, channels // groups)), 2)
-
-    return tf.function(means, jit_compile=False)
+    values = tf.reduce_mean(tf.cast(maps, tf.float32), (1, 2))
+    return tf.reduce_mean(tf.reshape(values, (-1, groups, channels // groups)), 2)
 
 
 def outputs(step: Forward, images: np.ndarray, positions: np.ndarray, what: str = "") -> Iterator[np.ndarray]:
@@ -369,7 +374,7 @@ def outputs(step: Forward, images: np.ndarray, positions: np.ndarray, what: str 
 
     """
     starts = range(0, len(positions), BATCH)
-    for first in parallel.progress(starts, what, unit="batches") if what else starts:
+    for first in parallel.progress(starts, what, unit="batches"):
         chosen = positions[first : first + BATCH]
         batch = np.zeros((BATCH, *images.shape[1:], 1), np.float32)
         batch[: len(chosen), :, :, 0] = images[chosen]

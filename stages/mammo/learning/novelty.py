@@ -4,6 +4,9 @@ Lee, Lee, Lee and Shin 2018 (A simple unified framework for detecting out-of-dis
 attacks), with one Gaussian for both classes: the Mahalanobis distance from the mean of the training images.
 """
 
+from pathlib import Path
+
+from mammo.core.errors import UserError
 from mammo.core.model_info import Features
 
 import numpy as np
@@ -32,3 +35,28 @@ def distances(features: np.ndarray, known: Features) -> np.ndarray:
     centred = features - np.array(known.mean)
     solved = np.linalg.solve(np.array(known.covariance), centred.T)
     return np.sqrt(np.einsum("ni,in->n", centred, solved))
+
+
+def refuse_unusable(known: Features, channels: int, where: Path) -> None:
+    """Refuse features of training images with which novelty cannot be computed.
+
+    Args:
+        known: the features in the file `where`.
+        channels: number of feature maps of the network.
+        where: path of the model info, for error messages.
+
+    Raises:
+        UserError: they are of another number of maps, or their covariance is none.
+
+    """
+    if len(known.mean) != channels:
+        raise UserError(f"{where}: training_features are of {len(known.mean)} feature maps, the network has {channels}")
+    covariance = np.array(known.covariance)
+    try:
+        np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        covariance = covariance + np.inf
+    if not np.allclose(covariance, covariance.T) or not np.isfinite(covariance).all():
+        raise UserError(
+            f"{where}: training_features.covariance is not symmetric and positive definite, so it is no covariance"
+        )

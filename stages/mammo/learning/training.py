@@ -13,7 +13,7 @@ from mammo.core.errors import UserError
 from mammo.core.randomness import generator
 from mammo.core.settings import Augment, Train
 from mammo.core.wording import counted
-from mammo.learning import augmentation, checkpoint, networks
+from mammo.learning import augmentation, checkpoint, layer_rates, networks
 from mammo.scoring import Cases, Interval, clustered_interval
 
 import numpy as np
@@ -146,20 +146,24 @@ def fit(data: Dataset, train: Train, augment: Augment, history: Path, state: Pat
     files.write_csv(history, HISTORY, progress.history)
     for variable, array in zip(training.network.variables, training.kept, strict=True):
         variable.assign(array)
-    return Fitted(networks.finished(train.network, training.network, mean, deviation), progress)
+    return Fitted(networks.finished(train.network, training.network, mean, deviation, tuple(train.maps)), progress)
 
 
 def _begin(size: tuple[int, ...], images: int, train: Train, mean: float, deviation: float) -> _Training:
-    height, width = size
-    with networks.arithmetic(train.precision):
-        network = networks.build(
-            train.network, (height, width), mean, deviation, train.seed, train.weights, train.frozen
-        )
-    optimizer = _optimizer(train, -(-images // train.batch))
+    network = begun(size, train, mean, deviation)
+    optimizer = _optimizer(train, -(-images // train.batch), network)
     optimizer.build(network.trainable_variables)
     training = _Training(network, optimizer, [], Progress())
     training.kept = training.weights()
     return training
+
+
+def begun(size: tuple[int, ...], train: Train, mean: float, deviation: float) -> keras.Model:
+    """Return the network with its initial weights; the arguments are those of `networks.build`."""
+    height, width = size
+    start = networks.Start(train.weights, train.frozen, train.thawed, tuple(train.maps))
+    with networks.arithmetic(train.precision):
+        return networks.build(train.network, (height, width), mean, deviation, train.seed, start)
 
 
 def _resume(training: _Training, state: Path, key: str) -> None:
@@ -203,8 +207,13 @@ def _select(training: _Training, learns: bool, scores: list[float]) -> None:
         training.kept = training.weights()
 
 
-def _optimizer(train: Train, steps: int) -> keras.Optimizer:
-    """Return Adam, or AdamW if there is weight decay (Loshchilov and Hutter 2019), with the learning rate schedule."""
+def _optimizer(train: Train, steps: int, network: keras.Model) -> keras.Optimizer:
+    """Return Adam, or AdamW if there is weight decay (Loshchilov and Hutter 2019), with the learning rate schedule.
+
+    Raises:
+        UserError: there is a decay by depth, and the network has no blocks.
+
+    """
     rate: float | keras.optimizers.schedules.LearningRateSchedule = train.learning_rate
     if train.schedule == "cosine":
         total = steps * train.epochs
@@ -212,6 +221,12 @@ def _optimizer(train: Train, steps: int) -> keras.Optimizer:
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, max(total - rise, 1), warmup_target=train.learning_rate, warmup_steps=rise
         )
+    if train.depth_decay < 1:
+        if not layer_rates.blocks(network):
+            raise UserError(
+                f"train.depth_decay is {train.depth_decay}, but {train.network} has no blocks: set it to 1.0"
+            )
+        return layer_rates.Adam(rate, network, train.depth_decay, train.weight_decay)
     if not train.weight_decay:
         return keras.optimizers.Adam(rate)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=train.weight_decay)

@@ -71,9 +71,13 @@ def print_json(answers: Iterable[Answer], head: Mapping[str, Any]) -> None:
     """Print a JSON object with the entries of `head` and the list `images`, one element per line as answers arrive."""
     print(json.dumps(head, ensure_ascii=False)[:-1] + ', "images": [', end="")
     for number, answer in enumerate(_aloud(answers)):
-        row = {**dict(zip(COLUMNS, _row(answer), strict=True)), "warnings": answer.warnings}
-        print(",\n" if number else "\n", json.dumps(row, ensure_ascii=False), sep="", end="")
+        print(",\n" if number else "\n", json.dumps(as_json(answer), ensure_ascii=False), sep="", end="")
     print("\n]}", flush=True)
+
+
+def as_json(answer: Answer) -> dict[str, Any]:
+    """Return the entries of an answer in JSON."""
+    return {**dict(zip(COLUMNS, _row(answer), strict=True)), "warnings": answer.warnings}
 
 
 def _row(answer: Answer) -> tuple[Any, ...]:

@@ -1,8 +1,9 @@
 """Predict the probability of cancer for new images and DICOM files."""
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -10,14 +11,13 @@ from mammo.core import files, parallel
 from mammo.core.model_info import ModelInfo
 from mammo.core.wording import shown
 from mammo.imaging.readers import Readers
-from mammo.learning import model_folder, networks, novelty
-from mammo.predicting import heat_maps
+from mammo.learning import novelty, scorer
 from mammo.predicting.answers import GIVEN_UP, NOTICE, STRANGE, SUSPECTED, UNREADABLE, UNSUSPECTED, Answer
 from mammo.predicting.scans import Scan, read_ahead
-from mammo.reporting import heat_map_pictures
 
 import numpy as np
 
+BATCH = 32  # images that are held at a time
 LONGEST_NAME = 50  # characters of an image's name; at most 200 bytes of the 255 that a file name may have
 
 
@@ -38,11 +38,19 @@ def picture_name(path: Path, number: str) -> str:
     return f"{number}_{safe[:LONGEST_NAME]}.png"
 
 
+def _explainer(model: Path, info: ModelInfo) -> Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]]:
+    """Return the function of images and positions that yields heat maps; loads TensorFlow."""
+    from mammo.learning import model_folder
+    from mammo.predicting import heat_maps
+
+    return partial(heat_maps.heat_maps, heat_maps.explainer(model_folder.load(model, info)))
+
+
 class Predictor:
     """A loaded model that predicts files."""
 
     def __init__(self, model: Path, info: ModelInfo, threshold: float, heatmaps: Path | None = None) -> None:
-        """Load MODEL/model.keras; heat maps are written to the folder `heatmaps`, if one is given.
+        """Load the network of MODEL; heat maps are written to the folder `heatmaps`, if one is given.
 
         Heat maps have the number and the name of their image, e.g. `07_left.png`, see `picture_name`.
 
@@ -50,12 +58,10 @@ class Predictor:
             UserError: the network cannot be read, or `info` does not describe it.
 
         """
-        networks.use_threads(info.arithmetic.threads)
-        network = model_folder.load(model, info)
         self.info, self.threshold, self._heatmaps = info, threshold, heatmaps
         self.unreadable = 0
-        self._forward, self._features = networks.forward(network, info.flip_at_test), networks.features(network)
-        self._explain = heat_maps.explainer(network)
+        self._scorer = scorer.load(model, info)
+        self._explain = _explainer(model, info) if heatmaps else None
         trained = f"Model trained on {info.trained_on.in_words}."
         self._about = " ".join(filter(None, (trained, info.audit.sentence, NOTICE)))
 
@@ -74,8 +80,8 @@ class Predictor:
 
     def _answers(self, scans: Iterator[Scan], number_of_paths: int) -> Iterator[Answer]:
         digits = len(str(number_of_paths))
-        for first in range(0, number_of_paths, networks.BATCH):
-            batch = list(islice(scans, networks.BATCH))
+        for first in range(0, number_of_paths, BATCH):
+            batch = list(islice(scans, BATCH))
             outputs = self._outputs([scan.image for scan in batch if scan.image is not None])
             for number, scan in enumerate(batch, first + 1):
                 if scan.image is None:
@@ -90,10 +96,10 @@ class Predictor:
         if not pictures:
             return
         images, every, known = np.stack(pictures), np.arange(len(pictures)), self.info.training_features
-        probabilities = networks.probabilities(self._forward, images, every).tolist()
-        novel = novelty.distances(networks.probabilities(self._features, images, every), known) > known.limit
-        maps = heat_maps.heat_maps(self._explain, images, every) if self._heatmaps else [None] * len(images)
-        yield from zip(probabilities, novel, maps, strict=True)
+        outputs = self._scorer.outputs(images, every)
+        novel = novelty.distances(outputs.features, known) > known.limit
+        maps = self._explain(images, every) if self._explain else [None] * len(images)
+        yield from zip(outputs.probabilities.tolist(), novel, maps, strict=True)
 
     def _answer(self, scan: Scan, probability: float, novel: bool, heat: np.ndarray | None, name: str) -> Answer:
         reading = SUSPECTED if probability >= self.threshold else UNSUSPECTED
@@ -106,6 +112,8 @@ class Predictor:
             return answer
         named = f"{shown(scan.path.name)}. " if is_named(scan.path) else ""
         caption = f"{named}Probability of cancer {probability:.4f}: {reading}. {self._about}"
+        from mammo.reporting import heat_map_pictures  # loads what draws
+
         heat_map_pictures.write(self._heatmaps / name, scan.image, heat, caption)
         return replace(answer, heatmap=name)
 

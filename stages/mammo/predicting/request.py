@@ -1,4 +1,4 @@
-"""Check the arguments of `mammo predict` before TensorFlow is loaded."""
+"""Check the arguments of `mammo predict` before a network is loaded."""
 
 from pathlib import Path
 
@@ -16,9 +16,10 @@ def read_model(model: Path, rule: str, despite_phantoms: bool) -> ModelInfo:
             trained on phantoms and `despite_phantoms` is false.
 
     """
-    for name in ("model.keras", model_info.NAME):
-        if not (model / name).is_file():
-            raise UserError(f"{model / name} does not exist: run `dvc repro`, `dvc pull`, or name a model with --model")
+    if not (model / model_info.NAME).is_file():
+        raise UserError(
+            f"{model / model_info.NAME} does not exist: run `dvc repro`, `dvc pull`, or name a model with --model"
+        )
     info = model_info.read(model)
     if not {"percentile_0", "percentile_100"} <= set(info.training_intensity):
         raise UserError(f"{model / model_info.NAME}: training_intensity lacks percentile_0 or percentile_100")

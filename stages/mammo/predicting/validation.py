@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mammo.auditing.copies import copies
-from mammo.core import dataset, files, model_info, predictions, pseudonyms, revisions
+from mammo.core import dataset, files, model_info, predictions, pseudonyms, revisions, stage
 from mammo.core.dataset import LATERALITIES, Entry
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo
@@ -17,6 +17,7 @@ from mammo.core.wording import counted, shown
 from mammo.imaging import laterality, prepare
 from mammo.predicting import request
 from mammo.predicting.answers import GIVEN_UP, STRANGE, Answer
+from mammo.predicting.predict import Predictor
 from mammo.reporting import validation_page
 from mammo.reporting.validation_page import Results
 from mammo.scoring import Bootstrap, Cases, Unit, as_json, refuse_unscorable, verdicts
@@ -118,7 +119,7 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool, war
     Args:
         model: the frozen model.
         images: of the other set.
-        rule: of the threshold, one of `settings.ThresholdRule`.
+        rule: of the threshold, one of `rules.ThresholdRule`.
         skip_unreadable: leave out unreadable images and say so, instead of raising an error.
         warn: return copies instead of raising an error.
 
@@ -126,22 +127,22 @@ def predict(model: Frozen, images: Images, rule: str, skip_unreadable: bool, war
         UserError: an image is unreadable, or all are; some are copies.
 
     """
-    from mammo.predicting.predict import Predictor  # imports TensorFlow, so after the checks
-
     threshold = model.info.thresholds[rule]
     own = np.empty((0, *model.info.preprocess.size), np.uint8) if model.pictures is None else model.pictures
-    with tempfile.TemporaryDirectory() as folder:
+    stage.STATE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=stage.STATE) as folder:  # here, so that machines of a cluster can read it
         pictures = dataset.new_array(Path(folder) / dataset.IMAGES, len(own) + len(images.paths), own.shape[1:])
         pictures[: len(own)] = own
         others = pictures[len(own) :]
         answers = list(Predictor(model.folder, model.info, threshold).predict(images.paths, pictures=others))
         unreadable = [answer for answer in answers if answer.probability is None]
         refuse_unreadable(unreadable, len(answers), skip_unreadable)
+        pictures.flush()
         read = [place for place, answer in enumerate(answers) if answer.probability is not None]
         kept = [images.entries[place] for place in read]
         found = [] if model.pictures is None else copies(model.own_set or [], images.entries, pictures)
         refuse(found, images.folder, warn)
-        picture = prepare.unmirrored(images.paths, others, model.info.preprocess)
+        picture = prepare.unmirrored(images.paths.__getitem__, others, model.info.preprocess)
         kept, of_sides = laterality.completed(kept, lambda position: picture(read[position]))
     warned = [answers[place].warnings for place in read]
     warnings = _counted([[text for text in texts if text != STRANGE] for texts in warned])
@@ -216,7 +217,7 @@ def not_checked(model: Frozen, entries: Sequence[Entry]) -> list[str]:
 def _counted(warned: Sequence[Sequence[str]]) -> list[str]:
     """Return each warning once with its number of images; figures in brackets, which differ by image, are left out."""
     kinds = [text.partition(" (")[0] for texts in warned for text in texts]
-    return [f"{kind}: {counted(kinds.count(kind), 'image')} of {len(warned)}" for kind in sorted(set(kinds))]
+    return [f"{kinds.count(kind):,} of {counted(len(warned), 'image')}: {kind}" for kind in sorted(set(kinds))]
 
 
 def of_table(model: Frozen, path: Path, rule: str) -> Predicted:

@@ -30,10 +30,14 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
         uint8, (height, width, 3), red, green, blue.
 
     """
-    glow = heat[..., None].astype(np.float64)
-    colour = GLOW[0] + (GLOW[1] - GLOW[0]) * glow
-    opacity = OPACITY * np.minimum(2 * glow, 1)
+    colour, opacity = glow(heat)
     return np.rint(image[..., None] * (1 - opacity) + colour * opacity).astype(np.uint8)
+
+
+def glow(heat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the colour (0 to 255), (…, 3), and the opacity (0 to 1), (…, 1), of the values of a heat map."""
+    value = heat[..., None].astype(np.float64)
+    return GLOW[0] + (GLOW[1] - GLOW[0]) * value, OPACITY * np.minimum(2 * value, 1)
 
 
 def write(path: Path, image: np.ndarray, heat: np.ndarray, caption: str) -> None:

@@ -3,25 +3,25 @@
 import base64
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mammo.core.errors import UserError
 from mammo.core.wording import SPLIT_NAMES, counted, in_words, markdown
+from mammo.reporting import explorer, scripts
 from mammo.reporting.run import Run, as_written
 from mammo.reporting.scored import Score
 from mammo.scoring import p_value, percent, rounded, with_interval
+from mammo.scoring.prevalence import WARNING
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
-TEMPLATES = Path(__file__).with_name("templates")
 PNG = b"\x89PNG\r\n\x1a\n"
 DOCTYPE = "<!DOCTYPE html>"
-NO_SCRIPT = """<meta http-equiv="Content-Security-Policy"
-content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'">"""
+EXPLORER = "explorer.js"
 BROAD = 800  # pixels; a wider picture takes the full width of the page
 MOST_CERTAIN = 5  # false negatives, and false positives, that are listed
 AUDIT_CAPTIONS = {"splits": "classes by split", "shortcut": "brightness of healthy and cancer"}
@@ -36,14 +36,35 @@ def page(run: Run) -> str:
         UserError: a picture is missing, or the files belong to different runs.
 
     """
-    return rendered_page("report.html", run=run, most_certain=MOST_CERTAIN, audit_captions=AUDIT_CAPTIONS)
+    try:
+        shown = explorer.explorer(run)
+    except KeyError as error:
+        raise _not_of_one_run(error) from error
+    return rendered_page(
+        "report.html",
+        ("style.css", "explorer.css"),
+        EXPLORER,
+        run=run,
+        explorer=shown,
+        data=scripts.data(shown.data),
+        screening=explorer.SCREENING,
+        warning=WARNING,
+        most_certain=MOST_CERTAIN,
+        audit_captions=AUDIT_CAPTIONS,
+    )
 
 
-def rendered_page(template: str, **values: Any) -> str:
-    """Return another page with the parts and the stylesheet of the report."""
+def rendered_page(template: str, styles: Sequence[str] = ("style.css",), script: str = "", **values: Any) -> str:
+    """Return a page with the parts of the report; `styles` and `script` are files of templates/."""
     environment = _environment()
     environment.filters |= {"score": _score_in_html, "unbroken": unbroken}
-    environment.globals["picture"] = picture
+    style, code = scripts.asset(*styles), scripts.asset(script) if script else ""
+    environment.globals |= {
+        "picture": picture,
+        "style": style,
+        "script": code,
+        "policy": scripts.policy(style, code),
+    }
     return _rendered(environment, template, **values)
 
 
@@ -67,16 +88,19 @@ def model_card(run: Run) -> str:
 def of_revision(page: str, revision: str, commit: str, date: str, ledger: str) -> str:
     """Return a page with its revision, commit, date and the ledger's sentence added below the notices.
 
-    The page is as that revision wrote it, perhaps a stranger's: a policy before all else allows it no script.
+    The page is as that revision wrote it, perhaps a stranger's: a policy before all else allows it no script but the
+    explorer's, as it is in this version.
     """
     line = _rendered(_environment(), "revision.html", revision=revision, commit=commit, date=date, ledger=ledger)
-    return f"{DOCTYPE}\n{NO_SCRIPT}\n" + page.removeprefix(f"{DOCTYPE}\n").replace("<header>", f"{line}<header>", 1)
+    policy = scripts.policy("", scripts.asset(EXPLORER), any_style=True)
+    head = f'{DOCTYPE}\n<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+    return head + page.removeprefix(f"{DOCTYPE}\n").replace("<header>", f"{line}<header>", 1)
 
 
 def _environment(finalize: Callable[[Any], Any] | None = None) -> Environment:
     """Return the template environment; values are escaped by `finalize`, or for HTML without it."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(scripts.TEMPLATES),
         autoescape=True,
         finalize=finalize,
         undefined=StrictUndefined,

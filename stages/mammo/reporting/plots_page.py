@@ -1,13 +1,13 @@
 """The page of `dvc plots show` and `dvc plots diff`, with the commit and date of each revision."""
 
-import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mammo.core import files, revisions
 from mammo.core.errors import UserError
+from mammo.reporting import scripts
 
 WORKSPACE = "workspace"
 
@@ -26,11 +26,6 @@ def write(names: Sequence[str], folder: Path) -> Path:
     if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
         raise UserError(f"DVC could not draw the plots; its own message is above. `{' '.join(command[2:])}` repeats it")
     page = folder / "index.html"
-    element = f'<script type="application/json" id="commits">{stated(commits)}</script>\n<title>'
+    element = f'<script type="application/json" id="commits">{scripts.data(commits)}</script>\n<title>'
     files.write_text(page, page.read_text(encoding="utf-8").replace("<title>", element, 1))
     return page
-
-
-def stated(commits: Mapping[str, str]) -> str:
-    """Return JSON that is safe inside a `script` element: an escape stands for `<`, which could end the element."""
-    return json.dumps(commits).replace("<", r"\u003c")

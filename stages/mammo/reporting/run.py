@@ -38,6 +38,8 @@ UNUSED = {
 BEST = {"brier": 0, "expected_calibration_error": 0, "intercept": 0, "slope": 1, "brier_skill": 1}
 """Measures of calibration, and their values for perfect probabilities."""
 DIGITS = 12  # of the digest
+CASES = "cases.csv"
+"""Table of the test images with their groups, in plots/cases beside their pictures."""
 
 
 class Property(NamedTuple):

@@ -19,7 +19,7 @@ class OperatingPoint(NamedTuple):
     """A threshold locked on validation, with its test scores."""
 
     rule: str
-    """One of `settings.ThresholdRule`."""
+    """One of `rules.ThresholdRule`."""
     in_force: bool
     """Whether the headline scores use it."""
     threshold: float

@@ -10,8 +10,9 @@ from mammo.scoring.measures import COMPARED, TITLES, image_scores, resampled_auc
 from mammo.scoring.paired import Change, against_chance, holm, mcnemar, paired_bootstrap
 from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import p_value, percent, rounded, with_interval
+from mammo.scoring.selection import Selection, corrected, over_seeds
 from mammo.scoring.subgroups import Subgroups, in_subgroups
-from mammo.scoring.thresholds import locked_thresholds, operating_points
+from mammo.scoring.thresholds import AtThreshold, at_thresholds, locked_thresholds, operating_points
 from mammo.scoring.units import UNITS, InUnits, Unit, in_units, numbers_by_class, refuse_unscorable, unit_scores
 from mammo.scoring.verdicts import against_shortcut
 
@@ -21,11 +22,13 @@ __all__ = [
     "RESAMPLES",
     "TITLES",
     "UNITS",
+    "AtThreshold",
     "Bootstrap",
     "Cases",
     "Change",
     "InUnits",
     "Interval",
+    "Selection",
     "Subgroups",
     "Table",
     "Unit",
@@ -34,8 +37,10 @@ __all__ = [
     "agreement",
     "as_json",
     "at_prevalence",
+    "at_thresholds",
     "calibration",
     "clustered_interval",
+    "corrected",
     "delong_interval",
     "delong_test",
     "holm",
@@ -48,6 +53,7 @@ __all__ = [
     "net_benefit",
     "numbers_by_class",
     "operating_points",
+    "over_seeds",
     "p_value",
     "paired_bootstrap",
     "percent",

@@ -98,8 +98,8 @@ def all_scores(cases: Cases, called: np.ndarray, bootstrap: Bootstrap) -> dict[s
 def _ranked(ladder: Ladder, patient_ladder: Ladder, counts: np.ndarray) -> dict[str, np.ndarray]:
     true, false = ladder.climbed(counts)
     return {
-        "roc_auc": _area(true, false),
-        "patient_roc_auc": _area(*patient_ladder.climbed(counts)),
+        "roc_auc": area(true, false),
+        "patient_roc_auc": area(*patient_ladder.climbed(counts)),
         "average_precision": _average_precision(true, false),
     }
 
@@ -109,7 +109,7 @@ def resampled_auc(cases: Cases, bootstrap: Bootstrap) -> Resampled:
     ladder = Ladder(cases)
 
     def score(counts: np.ndarray) -> dict[str, np.ndarray]:
-        return {"roc_auc": _area(*ladder.climbed(counts))}
+        return {"roc_auc": area(*ladder.climbed(counts))}
 
     return collect(cases, bootstrap, len(cases.labels), score)["roc_auc"]
 
@@ -120,8 +120,8 @@ def area_and_decisions(cases: Cases, called: np.ndarray, bootstrap: Bootstrap) -
 
     def score(counts: np.ndarray) -> dict[str, np.ndarray]:
         split = decided(counts @ cells)
-        area = _area(*ladder.climbed(counts))
-        return {"roc_auc": area, "sensitivity": split["sensitivity"], "specificity": split["specificity"]}
+        ranked = area(*ladder.climbed(counts))
+        return {"roc_auc": ranked, "sensitivity": split["sensitivity"], "specificity": split["specificity"]}
 
     return collect(cases, bootstrap, len(cases.labels), score)
 
@@ -132,8 +132,11 @@ def _steps(cumulative: np.ndarray) -> np.ndarray:
     return steps
 
 
-def _area(true: np.ndarray, false: np.ndarray) -> np.ndarray:
-    """Return the ROC AUC by the trapezoidal rule; all terms are multiples of 0.5, so rounding cannot exceed 1."""
+def area(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+    """Return the ROC AUC of each resample by the trapezoidal rule, of what `Ladder.climbed` returns; NaN for one class.
+
+    All terms are multiples of 0.5, so rounding cannot exceed 1.
+    """
     false_steps = _steps(false)
     pairs = (true * false_steps).sum(axis=-1) - 0.5 * (_steps(true) * false_steps).sum(axis=-1)
     return ratio(pairs, true[..., -1] * false[..., -1])

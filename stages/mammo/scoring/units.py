@@ -225,14 +225,18 @@ def remarks(numbers: Mapping[str, Mapping[str, float]]) -> Sequence[str]:
         numbers: as `numbers_by_class` returns them.
 
     """
-    said = []
-    for name, mean in numbers.items():
-        low, high = sorted(mean.values())
-        if low and high / low < UNEQUAL:
-            continue
-        said.append(
-            f"Patients with cancer have {mean['cancer']:.1f} {name} on average, healthy ones {mean['healthy']:.1f}: "
-            "a score per patient or exam depends on these numbers and does not carry over to women who have both "
-            "breasts imaged. The score per breast does not depend on them."
-        )
-    return said
+    unequal = {name: mean for name, mean in numbers.items() if _ratio(mean) >= UNEQUAL}
+    if not unequal:
+        return []
+    cancer = " and ".join(f"{mean['cancer']:.1f} {name}" for name, mean in unequal.items())
+    healthy = " and ".join(f"{mean['healthy']:.1f}" for mean in unequal.values())
+    return [
+        f"Patients with cancer have {cancer} on average, healthy ones {healthy}: a score per patient or exam depends "
+        "on these numbers and does not carry over to women who have both breasts imaged. The score per breast does not "
+        "depend on them."
+    ]
+
+
+def _ratio(mean: Mapping[str, float]) -> float:
+    low, high = sorted(mean.values())
+    return high / low if low else float("inf")

@@ -77,7 +77,7 @@ class Rules(NamedTuple):
     """How the external set is scored."""
 
     threshold: str
-    """One of `settings.ThresholdRule`: the rule of the headline scores."""
+    """One of `rules.ThresholdRule`: the rule of the headline scores."""
     prevalence: float | str
     """As `evaluate.prevalence`: a share, or `none`."""
     bootstrap: Bootstrap
