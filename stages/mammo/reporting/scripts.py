@@ -40,7 +40,7 @@ def policy(style: str, script: str = "", any_style: bool = False, **instead: str
 def data(content: Any) -> Markup:
     """Return JSON that is safe inside a `script` element: an escape stands for `<`, which could end the element."""
     return Markup(
-        json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c")
+        json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ": ")).replace("<", r"\u003c")
     )
 
 
