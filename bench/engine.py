@@ -25,6 +25,8 @@ from mammo.core import cluster, parallel, settings
 from mammo.core.dataset import Entry
 from mammo.imaging import prepare
 
+import psutil
+
 THREADS = (1, 2, 8, 32, 64)
 PROCESSES = 4  # of workers, at most
 CHUNK = 0.5  # seconds that a chunk sleeps
@@ -61,11 +63,26 @@ def workers(processes: int, threads: int) -> Iterator[None]:
         yield
 
 
+def processor_time() -> float:
+    """Return the processor time in seconds of this process, the scheduler and the workers so far."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in (this, *this.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
 def efficiency(numbers: Sequence[int]) -> None:
     """Print the share of the time of a perfect engine, by number of threads."""
-    print(
-        "| threads | processes | chunks | seconds | perfect | efficiency | an empty chunk, ms |\n" + "|---:" * 7 + "|"
+    columns = (
+        "threads",
+        "processes",
+        "chunks",
+        "seconds",
+        "perfect",
+        "efficiency",
+        "an empty chunk, ms",
+        "processor, ms",
     )
+    print(f"| {' | '.join(columns)} |\n{'|---:' * len(columns)}|")
     for threads in numbers:
         processes = min(PROCESSES, threads)
         with workers(processes, threads // processes):
@@ -74,11 +91,12 @@ def efficiency(numbers: Sequence[int]) -> None:
             begun = time.perf_counter()
             list(parallel.spread(time.sleep, [CHUNK] * chunks))
             seconds, perfect = time.perf_counter() - begun, CHUNKS * CHUNK
-            begun = time.perf_counter()
+            begun, processor = time.perf_counter(), processor_time()
             list(parallel.spread(time.sleep, [0.0] * EMPTY))
             empty = 1000 * (time.perf_counter() - begun) / EMPTY
+            processor = 1000 * (processor_time() - processor) / EMPTY
         cells = (threads, processes, f"{chunks:,}", f"{seconds:.2f}", f"{perfect:.0f}", f"{perfect / seconds:.1%}")
-        print(f"| {' | '.join(map(str, cells))} | {empty:.2f} |", flush=True)
+        print(f"| {' | '.join(map(str, cells))} | {empty:.2f} | {processor:.2f} |", flush=True)
 
 
 def decoding(folder: Path) -> None:

@@ -92,14 +92,13 @@ def selection(tables: Mapping[str, Rows], reference: Rows, seed: int) -> dict[st
         every, before = {name: cases(rows, unit) for name, rows in tables.items()}, cases(reference, unit)
         if before is None:
             continue
-        chosen = scoring.corrected(every, Bootstrap(seed))
-        change = scoring.corrected_change(every, before, Bootstrap(seed))
+        chosen = scoring.corrected(every, before, Bootstrap(seed))
         found[unit] = {
             "best": chosen.best,
             "raw": chosen.raw,
             "corrected": chosen.corrected,
             "optimism": chosen.optimism,
             "times_chosen": chosen.times[chosen.best],
-            "against_shortcut": {"roc_auc_change": change.change, "p": change.p},
+            "against_shortcut": {"roc_auc_change": chosen.change.change, "p": chosen.change.p},
         }
     return found

@@ -11,6 +11,7 @@ from mammo.core import files, predictions, stage, tried
 from mammo.core.errors import UserError
 from mammo.core.predictions import Prediction
 from mammo.core.tried import Try
+from mammo.core.wording import counted
 from mammo.scoring import Cases, Interval, as_json, label_errors, locked_thresholds
 
 import brightness
@@ -66,7 +67,11 @@ def main(raw: Path, trained: Path, work: Path, metrics: Path, plots: Path, tries
         for row in order:
             predictions.write(folder / f"{row}.csv", tables[row])
         write_scores(folder / "scores.csv", content["rows"], tables)
-        write_suspicions(folder / "label_errors.csv", best, tables[best])
+        suspected = write_suspicions(folder / "label_errors.csv", best, tables[best])
+    print(
+        f"summarise: {best} contradicts the label of {counted(suspected, 'image')} of {len(tables[best]):,}; "
+        f"{plots / 'label_errors.csv'} ranks them, as a suggestion to look: nothing is dropped"
+    )
 
 
 def write_scores(path: Path, rows: Mapping[str, Any], tables: Mapping[str, Sequence[Prediction]]) -> None:
@@ -81,8 +86,8 @@ def write_scores(path: Path, rows: Mapping[str, Any], tables: Mapping[str, Seque
     )
 
 
-def write_suspicions(path: Path, row: str, rows: Sequence[Prediction]) -> None:
-    """Write all images, those first whose label the row contradicts the most; it suggests, and nothing is dropped."""
+def write_suspicions(path: Path, row: str, rows: Sequence[Prediction]) -> int:
+    """Write all images, those first whose label the row contradicts the most; return the number of the suspected."""
     found = label_errors.ranked([one.label for one in rows], [one.probability for one in rows])
     table = [
         (
@@ -98,6 +103,7 @@ def write_suspicions(path: Path, row: str, rows: Sequence[Prediction]) -> None:
         for margin, suspected in [(float(found.margins[place]), found.suspected[place])]
     ]
     files.write_csv(path, ("image", "patient", "label", "row", "probability", "margin", "suspected"), table)
+    return int(found.suspected.sum())
 
 
 def limits(deviation: Interval | None) -> tuple[float | None, ...]:

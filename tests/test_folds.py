@@ -212,10 +212,17 @@ def called_at_the_threshold_of_validation(cv: Path, every: list[Entry]) -> None:
     (cv / "work/third/0/valid.csv").unlink()
     command = (sys.executable, str(ROOT / "cv/summarise.py"), "../raw", "data/settings", "work")
     done = run(cv, *command, "metrics/again.json", "plots", "tried.csv")
-    assert done.stdout == (
+    assert done.stdout.startswith(
         "summarise: both cannot be called at a locked threshold, so its table has no column predicted: third kept no "
         "predictions of validation images (`dvc repro` makes valid.csv)\n"
     )
+    suspected = [
+        row for row in files.read_csv(cv / "plots/label_errors.csv", ("suspected",)) if row["suspected"] == "1"
+    ]
+    assert done.stdout.splitlines()[1:] == [
+        f"summarise: third contradicts the label of {len(suspected)} images of 500; plots/label_errors.csv "
+        "ranks them, as a suggestion to look: nothing is dropped"
+    ]
     first_line = (cv / "plots/both.csv").read_text().splitlines()[0]
     assert first_line == "image,patient,label,probability,seeds,breast"
     assert (cv / "metrics/again.json").read_bytes() == (cv / "metrics/cv.json").read_bytes(), "scores of the ranking"

@@ -1,5 +1,6 @@
 """Recipes: what they hold, how they are listed, and how they are written into params.yaml and taken back."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -111,14 +112,19 @@ def test_settings_that_no_recipe_knows_stay(project: Path) -> None:
 def test_a_setting_that_an_older_params_yaml_lacks_is_added_to_its_section(project: Path) -> None:
     path = project / "params.yaml"
     text = path.read_text()
-    lines = [line for line in text.splitlines(keepends=True) if not line.lstrip().startswith(("crop:", "average:"))]
+    lines = [
+        line
+        for line in text.splitlines(keepends=True)
+        if not line.lstrip().startswith(("crop:", "average:", "members:", "maps:"))
+    ]
     path.write_text("".join(lines))
     with pytest.raises(UserError, match=r"train\.average is missing"):
         settings.read(path)
     path.write_text("".join(lines).replace("  batch: 32", "  average: 0\n  batch: 32"))
     output = run(project, "mammo", "recipe", "apply", "canonical").stdout
-    assert "preprocess.canonical.crop: None → True\n" in output
+    assert "preprocess.canonical.crop: False → True\n" in output
     assert settings.read(path).preprocess.canonical.crop
+    assert len(output.splitlines()) == 6, "what is missing and stays at its default is not added"
     assert "crop: true\n    chest_wall_left: true " in path.read_text(), "before the last line, not after the gap"
 
 
@@ -141,6 +147,38 @@ def test_the_commands_of_the_page_list_apply_and_take_back(project: Path) -> Non
     output = shell(project, COMMANDS)
     assert "params.yaml has the recipe default; `dvc repro` trains it" in output
     assert yaml.safe_load((project / "params.yaml").read_text()) == before
+
+
+# Training
+
+
+@pytest.mark.proof
+def test_an_ensemble_is_trained_evaluated_explained_and_predicts_like_any_network(workspace: Path) -> None:
+    """The commands of README, in the miniature, with a small recipe as the best."""
+    members = [
+        {"network": "compact", "epochs": 6, "learning_rate": 0.01},
+        {"network": "EfficientNetLite0", "weights": "imagenet", "frozen": True, "head": "logistic", "epochs": 1},
+    ]
+    write(
+        workspace,
+        "small",
+        preprocess={"size": [64, 64]},
+        train={"members": members, "seeds": [1, 2], "flip_at_test": "vertical"},
+    )
+    (workspace / "recipes/best.yaml").write_text("recipe: small\n")
+    shell(workspace, ["mammo recipe apply best && dvc repro"])
+    model = {path.name: path.read_bytes() for path in (workspace / "data/model").iterdir()}
+    info = files.read_json(workspace / "data/model/model.json")
+    assert (info["network"], info["flip_at_test"]) == ("mean of 2 compact and 2 EfficientNetLite0", "vertical")
+    scores = files.read_json(workspace / "metrics/test.json")
+    assert scores["roc_auc"]["value"] > 0.7, "the shortcut that is planted in the miniature"
+    assert len(list((workspace / "plots/explanation").glob("*.png"))) > 0
+    assert "mean of 2 compact and 2 EfficientNetLite0" in (workspace / "report/report.html").read_text()
+    images = sorted((workspace / "data/raw/test/1").glob("*.png"))[:2]
+    output = run(workspace, "mammo", "explain", *map(str, images), "--out", "maps", "--despite-phantoms").stdout
+    assert len(re.findall(r"\.png +0\.\d{6}", output)) == 2 and len(list((workspace / "maps").iterdir())) == 2
+    run(workspace, "dvc", "repro", "--force", "--single-item", "--no-run-cache", "train")
+    assert {path.name: path.read_bytes() for path in (workspace / "data/model").iterdir()} == model
 
 
 # Mistakes

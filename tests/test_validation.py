@@ -12,6 +12,7 @@ from mammo.core import model_info, settings
 from mammo.core.dataset import Entry
 from mammo.core.errors import UserError
 from mammo.core.model_info import ModelInfo, Recalibration
+from mammo.imaging import images
 from mammo.predicting.validation import Predicted
 from mammo.scoring import Bootstrap, Cases, in_units, scores
 from mammo.scoring.unpaired import SHIFTED, unpaired_changes
@@ -308,7 +309,7 @@ def test_planted_brightness_and_prevalence_are_named(first: Run, tmp_path: Path)
     listed(place, [*healthy, *ill])
     said = validate(first.folder, place, "--out", tmp_path / "out")
     count = len(healthy) + len(ill)
-    assert f"brighter than every training image: {count} images of {count}" in said
+    assert f"{count} of {count} images: brighter than every training image" in said
     content = read(tmp_path / "out/scores.json")
     assert content["images"] == {"healthy": len(healthy), "cancer": 8}
     assert content["calibration"]["intercept"]["high"] < 0 or content["novel"]["value"] > 0.5
@@ -432,6 +433,37 @@ def test_a_copy_of_a_copy_is_found_and_a_black_image_is_no_copy() -> None:
     assert found.names.startswith("new0 of own1 (near-duplicate, likeness ")
     assert "new1 of own1 (" in found.names and "new2 of own0 (same pixels)" in found.names
     assert copies(known, others[4:], np.concatenate([pictures[:4], pictures[-1:]])) == []
+
+
+@pytest.mark.proof
+def test_real_images_saved_again_are_found_and_those_of_other_women_are_no_copies(
+    mammograms: Path, tmp_path: Path
+) -> None:
+    """Half of the women are the own set, the others and 60 images of the first half, saved again, the other set."""
+    women: dict[str, list[Path]] = {}
+    for path in sorted(mammograms.rglob("*.jpg")):
+        women.setdefault(path.name.split("_")[0], []).append(path)
+    own, others = ([path for each in list(women.values())[half::2] for path in each] for half in (0, 1))
+    changed = [
+        lambda image: image,
+        lambda image: 0.7 * image,
+        lambda image: 255 * (image / 255) ** 1.1,
+        lambda image: image[:, ::-1],
+        lambda image: 255 - image,
+        lambda image: image[image.shape[0] // 20 :, : -image.shape[1] // 20],
+    ]
+    again = []
+    for number, place in enumerate(np.random.default_rng(1).choice(len(own), 60, replace=False).tolist()):
+        image = changed[number % len(changed)](cv2.imread(str(own[place]), cv2.IMREAD_GRAYSCALE).astype(float))
+        again.append(tmp_path / f"{place}.jpg")
+        cv2.imwrite(str(again[-1]), image, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    paths = [*own, *others, *again]
+    entries = [Entry(path.stem, 0, "train", "", path.stem) for path in paths]
+    pictures = np.stack([images.read(path, (224, 224)) for path in paths])
+    (found,) = copies(entries[: len(own)], entries[len(own) :], pictures)
+    print(f"{found.number}; {len(others)} images of other women")
+    assert found.number.startswith("60 images are copies")
+    assert found.names.startswith(f"{again[0].stem} of {own[int(again[0].stem)].stem} (")
 
 
 def test_what_is_no_external_set_is_one_line(first: Run, tmp_path: Path) -> None:

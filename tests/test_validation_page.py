@@ -21,7 +21,7 @@ WARNINGS = [
     "CANNOT BE CHECKED: 12 of 480 images (2.5 %) have no patient: whether they are of women of the model's own set is "
     "unknown.",
     "vendor 'A vendor of whom nobody has heard', of 160 images, is in no image of the model's own set",
-    "brighter than every training image: 31 images of 480",
+    "31 of 480 images: brighter than every training image",
 ]
 SECTIONS = ["changes", "scores", "points", "calibration", "units", "subgroups", "unlike"]
 EVIL = "<img src=x onerror=\"document.title = 'run'\">"

@@ -137,29 +137,31 @@ def apply(name: str, base: Path = settings.PARAMS, folder: Path = FOLDER) -> lis
     """Write the settings of a recipe into params.yaml; its comments and all other settings stay.
 
     Returns:
-        Key, value before and value now of each setting that differed; None stands for a key that was missing.
+        Key, value before and value now of each setting that differed.
 
     Raises:
         UserError: as `params`.
 
     """
-    params(name, base, folder)
+    values = params(name, base, folder).model_dump()
+    old = settings.read(base).model_dump()
     editor = YAML()
     editor.preserve_quotes, editor.width = True, 10_000
     content = editor.load(base.read_text(encoding="utf-8"))
     changed = []
-    for (*sections, key), value in _leaves(instead(name, folder)):
-        section = content
+    for *sections, key in (path for path, _ in _leaves(instead(name, folder))):
+        section, before, now = content, old, values
+        for part in sections:
+            before, now = before[part], now[part]
+        if before[key] == now[key]:
+            continue
         for part in sections:
             section = section.setdefault(part, CommentedMap())
-        before = section.get(key)
-        if key in section and _plain(before) == value:
-            continue
-        changed.append((".".join((*sections, key)), _plain(before), value))
+        changed.append((".".join((*sections, key)), before[key], now[key]))
         if key in section or not len(section):
-            section[key] = _in_a_line(value)
+            section[key] = _in_a_line(now[key])
         else:  # before the last, to which the empty line after the section belongs
-            section.insert(len(section) - 1, key, _in_a_line(value))
+            section.insert(len(section) - 1, key, _in_a_line(now[key]))
     if changed:
         text = io.StringIO()
         editor.dump(content, text)
@@ -181,18 +183,6 @@ def _leaves(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[
             yield from _leaves(value, (*above, key))
         else:
             yield (*above, key), value
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of ruamel.yaml as Python's own types."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
 
 
 def _in_a_line(value: Any) -> Any:

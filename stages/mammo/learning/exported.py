@@ -134,4 +134,6 @@ def load(model: Path, info: ModelInfo) -> Exported:
             "the two files are not of one model"
         )
     novelty.refuse_unusable(info.training_features, channels, described)
+    black = np.zeros((1, *info.preprocess.size), np.uint8)
+    exported.outputs(black, np.arange(1))  # raises an error where weights are no numbers
     return exported

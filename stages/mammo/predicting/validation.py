@@ -217,7 +217,7 @@ def not_checked(model: Frozen, entries: Sequence[Entry]) -> list[str]:
 def _counted(warned: Sequence[Sequence[str]]) -> list[str]:
     """Return each warning once with its number of images; figures in brackets, which differ by image, are left out."""
     kinds = [text.partition(" (")[0] for texts in warned for text in texts]
-    return [f"{kind}: {counted(kinds.count(kind), 'image')} of {len(warned)}" for kind in sorted(set(kinds))]
+    return [f"{kinds.count(kind):,} of {counted(len(warned), 'image')}: {kind}" for kind in sorted(set(kinds))]
 
 
 def of_table(model: Frozen, path: Path, rule: str) -> Predicted:

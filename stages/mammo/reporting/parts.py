@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from mammo.core.wording import counted
 from mammo.reporting.scored import Score, score_of
-from mammo.scoring import TITLES
+from mammo.scoring import TITLES, p_value
 from mammo.scoring.subgroups import SCORES
 from mammo.scoring.units import remarks
 
@@ -103,7 +103,7 @@ def _interactions(tests: Mapping[str, Mapping[str, float]]) -> list[str]:
     if not tests:
         return ["Whether the scores differ between the levels cannot be checked: too few patients."]
     found = [TITLES[score] for score, test in tests.items() if test["p_holm"] < SIGNIFICANT]
-    p_values = ", ".join(f"{TITLES[score]} {test['p_holm']:.3f}" for score, test in tests.items())
+    p_values = ", ".join(f"{TITLES[score]} {p_value(test['p_holm'])}" for score, test in tests.items())
     verdict = f"{' and '.join(found)} differ{'s' if len(found) == 1 else ''}" if found else "no difference is shown"
     return [f"Test of interaction: {verdict} between the levels (p, corrected for all columns and scores: {p_values})."]
 

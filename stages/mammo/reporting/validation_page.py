@@ -42,7 +42,7 @@ class Told(NamedTuple):
         return [text for text in self.warnings if text.startswith(("LEAKING", "CANNOT BE CHECKED"))]
 
     @property
-    def differences(self) -> list[str]:
+    def remarks(self) -> list[str]:
         """The other warnings, as sentences."""
         others = [text for text in self.warnings if text not in self.notices]
         return [f"{text[0].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" for text in others]

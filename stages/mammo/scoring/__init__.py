@@ -10,7 +10,7 @@ from mammo.scoring.measures import COMPARED, TITLES, image_scores, resampled_auc
 from mammo.scoring.paired import Change, against_chance, holm, mcnemar, paired_bootstrap
 from mammo.scoring.prevalence import at_prevalence
 from mammo.scoring.rounding import p_value, percent, rounded, with_interval
-from mammo.scoring.selection import Selection, corrected, corrected_change, over_seeds
+from mammo.scoring.selection import Selection, corrected, over_seeds
 from mammo.scoring.subgroups import Subgroups, in_subgroups
 from mammo.scoring.thresholds import AtThreshold, at_thresholds, locked_thresholds, operating_points
 from mammo.scoring.units import UNITS, InUnits, Unit, in_units, numbers_by_class, refuse_unscorable, unit_scores
@@ -41,7 +41,6 @@ __all__ = [
     "calibration",
     "clustered_interval",
     "corrected",
-    "corrected_change",
     "delong_interval",
     "delong_test",
     "holm",

@@ -8,7 +8,6 @@ scores is that of the way of choosing, since the patients who choose are not the
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 from mammo.core.randomness import generator
@@ -28,11 +27,6 @@ class _Drawn(NamedTuple):
     inside: np.ndarray
     outside: np.ndarray
 
-    @property
-    def usable(self) -> np.ndarray:
-        """(resamples,) bool, whether both classes are among the patients who were not drawn."""
-        return ~np.isnan(self.outside).any(axis=1)
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -47,59 +41,43 @@ class Selection:
     """raw minus corrected."""
     times: dict[str, float]
     """Share of the resamples in which each model is chosen."""
+    change: Change
+    """From the reference to the best model, corrected: the mean over resamples of the difference outside between the
+    model chosen inside and the reference. Its standard error is that of the paired bootstrap for the best model;
+    interval and p use Student's t as in `paired.paired_bootstrap`."""
 
 
-def corrected(models: Mapping[str, Cases], bootstrap: Bootstrap) -> Selection:
+def corrected(models: Mapping[str, Cases], reference: Cases, bootstrap: Bootstrap) -> Selection:
     """Return the ROC AUC of the best of several models, corrected for their number.
 
     Args:
         models: the same images and patients with the out-of-fold probabilities of each model that was tried.
+        reference: the same images and patients with the probabilities of a model that was fixed before.
         bootstrap: the resamples of patients, the same ones for all models.
 
     """
-    names, cases = list(models), list(models.values())
+    names, cases = list(models), [*models.values(), reference]
     drawn = _drawn(cases, bootstrap)
     whole = [float(area(*Ladder(one).climbed(np.ones((1, len(one.cancer)))))[0]) for one in cases]
-    best = int(np.argmax(whole))
-    chosen = np.argmax(drawn.inside, axis=1)
-    outside = _of_chosen(drawn.outside, chosen)[drawn.usable]
+    best, chosen = int(np.argmax(whole[:-1])), np.argmax(drawn.inside[:, :-1], axis=1)
+    of_chosen = np.take_along_axis(drawn.outside, chosen[:, None], axis=1)[:, 0]
+    usable = ~np.isnan(drawn.outside).any(axis=1)  # both classes are among the patients who were not drawn
+    outside, others = of_chosen[usable], drawn.outside[usable, -1]
     value, (low, high) = float(outside.mean()), np.quantile(outside, (TAIL, 1 - TAIL))
+    raw, before = (
+        interval_of(cases[place], "roc_auc", Resampled(whole[place], drawn.inside[:, place])) for place in (best, -1)
+    )
+    support = reference.support()
+    error = float(np.std(drawn.inside[:, best] - drawn.inside[:, -1], ddof=1)) * (support / max(support - 1, 1)) ** 0.5
+    after = Interval(before.value + float((outside - others).mean()), float(low), float(high))
     return Selection(
         best=names[best],
-        raw=interval_of(cases[best], "roc_auc", Resampled(whole[best], drawn.inside[:, best])),
+        raw=raw,
         corrected=Interval(value, float(low), float(high)),
         optimism=whole[best] - value,
         times={name: float(np.mean(chosen == place)) for place, name in enumerate(names)},
+        change=tested(before, after, error, support, stats.t(max(support - 1, 1))),
     )
-
-
-def corrected_change(models: Mapping[str, Cases], reference: Cases, bootstrap: Bootstrap) -> Change:
-    """Return the change in ROC AUC from a reference to the best of several models, corrected for having been chosen.
-
-    The change is the mean over resamples of the difference outside, between the model chosen inside and the reference.
-    Its standard error is that of the paired bootstrap for the best model, and interval and p use Student's t as in
-    `paired.paired_bootstrap`.
-
-    Args:
-        models: as for `corrected`.
-        reference: the same images and patients, with the probabilities of a model that was fixed before.
-        bootstrap: the resamples of patients.
-
-    """
-    cases = [*models.values(), reference]
-    drawn = _drawn(cases, bootstrap)
-    chosen = np.argmax(drawn.inside[:, :-1], axis=1)
-    selection = corrected(models, bootstrap)
-    best = list(models).index(selection.best)
-    outside = _of_chosen(drawn.outside, chosen) - drawn.outside[:, -1]
-    moved = float(outside[drawn.usable].mean())
-    support = reference.support()
-    spread = float(np.std(drawn.inside[:, best] - drawn.inside[:, -1], ddof=1))
-    error = spread * (support / max(support - 1, 1)) ** 0.5
-    base = float(area(*Ladder(reference).climbed(np.ones((1, len(reference.cancer)))))[0])
-    before = interval_of(reference, "roc_auc", Resampled(base, drawn.inside[:, -1]))
-    after = Interval(base + moved, selection.corrected.low, selection.corrected.high)
-    return tested(before, after, error, support, stats.t(max(support - 1, 1)))
 
 
 def _drawn(cases: list[Cases], bootstrap: Bootstrap) -> _Drawn:
@@ -114,10 +92,6 @@ def _drawn(cases: list[Cases], bootstrap: Bootstrap) -> _Drawn:
         left = (counts == 0).astype(np.float64)
         outside.append(np.stack([area(*ladder.climbed(left)) for ladder in ladders], axis=1))
     return _Drawn(np.concatenate(inside), np.concatenate(outside))
-
-
-def _of_chosen(scores: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    return np.take_along_axis(scores, chosen[:, None], axis=1)[:, 0]
 
 
 def over_seeds(alone: np.ndarray, cases: Callable[[np.ndarray], Cases], bootstrap: Bootstrap) -> Interval:
@@ -138,9 +112,8 @@ def over_seeds(alone: np.ndarray, cases: Callable[[np.ndarray], Cases], bootstra
     drawn = np.sort(generator(bootstrap.seed, "seeds").integers(0, number, (bootstrap.resamples, number)), axis=1)
     counts = np.concatenate(list(bootstrap.counts(whole.cancer, len(whole.labels))))
     aucs = np.empty(bootstrap.resamples)
-    for together in combinations_with_replacement(range(number), number):
+    for together in np.unique(drawn, axis=0):
         rows = (drawn == together).all(axis=1)
-        if rows.any():
-            aucs[rows] = area(*Ladder(cases(alone[list(together)].mean(axis=0))).climbed(counts[rows]))
+        aucs[rows] = area(*Ladder(cases(alone[together].mean(axis=0))).climbed(counts[rows]))
     value = float(area(*Ladder(whole).climbed(np.ones((1, len(whole.cancer)))))[0])
     return interval_of(whole, "roc_auc", Resampled(value, aucs))
