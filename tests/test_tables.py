@@ -41,6 +41,7 @@ def test_a_formula_is_written_as_text_and_read_back_as_it_was(tmp_path: Path) ->
     assert [row["a"] for row in files.read_csv(tmp_path / "t.csv", ("a", "b"))] == values
 
 
+@hypothesis.settings(deadline=None)  # a busy machine is no fault
 @hypothesis.given(strategies.lists(strategies.text(alphabet="'=+-@\t\r\n,\";a1.e ＝", max_size=6), min_size=1))
 def test_any_text_is_read_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, values: list[str]) -> None:
     path = tmp_path_factory.mktemp("table") / "t.csv"
