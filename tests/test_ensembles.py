@@ -114,17 +114,20 @@ def test_the_network_of_an_ensemble_is_the_mean_of_its_members(tmp_path: Path) -
 
 def test_an_ensemble_is_trained_and_saved_like_any_network(folder: Path, tmp_path: Path) -> None:
     copy_inputs(folder, tmp_path)
-    write_params(tmp_path, train={"epochs": 3, "seeds": [1, 2], "network": "compact", "learning_rate": 0.01})
+    write_params(tmp_path, train={"seeds": [1, 2]})
     done = run_stage("train", *TRAIN_PATHS, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "train: network 2 of 2: compact, seed 2\n" in done.stdout
-    assert "train: 3 epochs, kept the mean of 2 networks; validation ROC AUC " in done.stdout
+    assert "train: network 2 of 2: baseline, seed 2\n" in done.stdout
+    assert "train: 4 epochs, kept the mean of 2 networks; validation ROC AUC " in done.stdout
     info = files.read_json(tmp_path / "data/model/model.json")
-    assert (info["network"], info["weights"]) == ("mean of 2 compact", 2 * 304_722)
+    assert (info["network"], info["weights"]) == (
+        "mean of 2 baseline",
+        2 * networks.baseline(SIZE, 0.3, 0.2).count_params(),
+    )
     assert not list((tmp_path / "data/state").rglob("state.npz"))
     rows = files.read_csv(tmp_path / "plots/history.csv", training.HISTORY)
     assert [(row["epoch"], row["split"]) for row in rows] == [
-        (str(epoch), split) for epoch in (1, 2, 3) for split in ("train", "valid")
+        (str(epoch), split) for epoch in (1, 2, 3, 4) for split in ("train", "valid")
     ]
 
 
