@@ -235,7 +235,7 @@ def held_out(entries: Sequence[Entry], folds: Folds) -> set[str]:
         return set()
     aside = set()
     for patients in splits.patients_by_class(entries):
-        order = splits.shuffled(patients, folds.holdout.seed, HELD_OUT)
+        order = splits.shuffled(patients, folds.holdout.seed, "holdout")
         aside |= set(order[: round(folds.holdout.share * len(order))])
     return aside
 
