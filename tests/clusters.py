@@ -22,8 +22,9 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder, self._processes = folder, []
         self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(folder / "scheduler.json"))
-        until(lambda: (folder / "scheduler.json").is_file())
-        self.address = json.loads((folder / "scheduler.json").read_text())["address"]
+        told = folder / "scheduler.json"
+        until(lambda: told.is_file() and told.read_text().rstrip().endswith("}"))  # written whole
+        self.address = json.loads(told.read_text())["address"]
 
     def _start(self, what: str, *options: str, clone: Path | None = None) -> subprocess.Popen:
         own = {"PYTHONPATH": str(clone / "stages")} if clone else {}

@@ -219,7 +219,9 @@ folder, spare = Path(sys.argv[1]), int(sys.argv[2]) * 2**20
 entries = [dataset.Entry(name, 0, "train", name, "") for name in sys.argv[4:]]
 def limit(pid):
     used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.prlimit(pid, resource.RLIMIT_AS, (used + spare, used + spare))
+    inherited = resource.prlimit(pid, resource.RLIMIT_AS)[1]
+    most = used + spare if inherited == resource.RLIM_INFINITY else min(used + spare, inherited)
+    resource.prlimit(pid, resource.RLIMIT_AS, (most, most))
 original = readers.Worker.ask
 def ask(self, request):
     original(self, request | {"path": str(folder / "small.tif")})  # its libraries are loaded

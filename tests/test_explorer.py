@@ -185,6 +185,7 @@ def test_a_large_set_has_a_bounded_number_of_thresholds_with_the_lowest_the_high
 
 def test_another_unit_has_its_own_figures_and_says_so(run: Path) -> None:
     change(run / "metrics/test.json", unit="breast")
+    (run / "metrics/subgroups.json").write_text("{}")  # they would be of breasts
     page, _ = written(run)
     data = json.loads(page.split('id="explorer-data">')[1].split("</script>")[0])
     assert data["unit"] == "breasts" and sum(data["counts"][0]) == 120 and len(data["cases"]) == 240

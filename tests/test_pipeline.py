@@ -248,16 +248,15 @@ def test_an_unknown_key_or_section_fails_the_experiment(
 def test_experiments_run_the_code_of_their_own_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where `mammo` of another checkout is installed or on PYTHONPATH, and also in DVC's temporary workspace."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "stages"))
-    code = workspace / "stages/mammo/learning/networks.py"
-    probabilities = code.read_text().split("def probabilities")[1].split("\ndef ")[0]
-    assert probabilities.count(".astype(float)\n") == 1
-    rounded = probabilities.replace(".astype(float)\n", ".astype(float).round(2)\n")
-    code.write_text(code.read_text().replace(probabilities, rounded))
+    code = workspace / "stages/mammo/learning/exported.py"
+    as_computed = "np.array(chances, dtype=float)"
+    assert code.read_text().count(as_computed) == 1
+    code.write_text(code.read_text().replace(as_computed, f"{as_computed}.round(2)"))
 
     apart = dvc(workspace, "exp", "run", "--temp", "--name", "apart", "-S", "train.epochs=2")
     assert ran(apart) == ["train", "evaluate", "report"]
     assert git(workspace, "diff", "--name-only").split() == [
-        "stages/mammo/learning/networks.py"
+        "stages/mammo/learning/exported.py"
     ]  # the workspace was left alone
     here = dvc(workspace, "exp", "run", "--name", "here", "-S", "train.epochs=2", "-S", "evaluate.seed=2")
     assert ran(here) == ["evaluate", "report"]  # training was found in the run cache that both share

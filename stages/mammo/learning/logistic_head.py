@@ -14,7 +14,7 @@ from mammo.core import dataset, files, splits
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.settings import Augment, Train
-from mammo.learning import backbones, networks, training
+from mammo.learning import networks, training
 from mammo.learning.training import HISTORY, Fitted, Progress
 
 import numpy as np
@@ -23,6 +23,8 @@ from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 # isort: split
+from mammo.learning import backbones
+
 import keras  # after networks, which silences TensorFlow
 import tensorflow as tf
 

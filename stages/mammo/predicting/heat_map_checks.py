@@ -90,7 +90,7 @@ def pointing_game(
 
 def breast(image: np.ndarray) -> np.ndarray:
     """Return the mask of the breast, bool, (height, width); all True if no breast is found."""
-    body = appearance.body(255 - image if appearance.is_inverted(image) else image)
+    body = appearance.body(255 - image if appearance.is_inverted(image) else image).astype(bool)
     return body if body.any() else np.ones_like(body)
 
 
