@@ -24,6 +24,11 @@ LITE: dict[str, Any] = {"network": backbones.LITE, "weights": "imagenet", "froze
 LOGISTIC = LITE | {"head": "logistic", "maps": [1, 2], "epochs": 1}
 
 
+@pytest.fixture(autouse=True)
+def threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "use_threads", lambda _: None)  # TensorFlow may run already, with the threads it has
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with prepared images, and settings for them."""
