@@ -88,6 +88,7 @@ def test_folds_side_by_side_give_the_lock_of_a_serial_run_though_one_failed_befo
     assert "Data and pipelines are up to date." in dvc(project, "status")
 
 
+@pytest.mark.proof
 def test_an_interrupted_run_leaves_no_process_and_goes_on_from_the_folds_that_were_finished(project: Path) -> None:
     (project / "seconds").write_text("1.5")
     code = "import sys; from mammo.commands import main; sys.exit(main())"
