@@ -114,8 +114,15 @@ def test_networks_are_trained_without_a_vendor_and_tested_on_it(first: Run, tmp_
     change(clone, data={"source": "folder", "folder": str(tmp_path / "vendors"), "pseudonyms": False})
     content = yaml.safe_load((clone / "cv/params.yaml").read_text())
     content["folds"] |= {"by": "vendor", "number": 2}
-    network = {"train": {"epochs": 3}, "preprocess": {"size": [64, 64]}}
-    content["variants"] = {"baseline": {"compared_with": "shortcut", "seeds": [1], "settings": network}}
+    quick = {
+        "reason": "a test",
+        "time": "seconds",
+        "score": "none",
+        "preprocess": {"size": [64, 64]},
+        "train": {"epochs": 3},
+    }
+    (clone / "recipes/quick.yaml").write_text(yaml.safe_dump(quick, sort_keys=False))
+    content["variants"] = {"baseline": {"recipe": "quick", "compared_with": "shortcut", "seeds": [1]}}
     content |= {"finetuned": {}, "ensembles": {}}
     (clone / "cv/params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     stages = (clone / "cv/dvc.yaml").read_text()
