@@ -154,6 +154,24 @@ def test_a_heat_map_is_sent_when_asked_for_and_is_that_of_explain(served: Served
     assert served.kept() == []
 
 
+def test_answers_come_where_tensorflow_cannot_be_imported_and_a_heat_map_says_what_it_lacks(
+    folder: Path, predicted: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "data").symlink_to(folder / "data")
+    blocked = "for each in ('tensorflow', 'keras'): sys.modules[each] = None\nfrom mammo"
+    code = RUN.replace("; from mammo", f"\n{blocked}", 1)
+    served = Served([sys.executable, "-c", code, "serve", "--port", "0"], tmp_path)
+    try:
+        (one,) = served.post(scan(folder, 1)).json()["images"]
+        assert one["probability"] == predicted[0]["probability"]
+        refused = served.post(scan(folder, 1), heatmaps="yes")
+        assert refused.status_code == 501
+        assert re.fullmatch(r"heat maps need the package (keras|tensorflow), .*", refused.json()["error"])
+        assert served.post(scan(folder, 1)).status_code == 200
+    finally:
+        assert served.end() == 0
+
+
 def test_the_python_of_the_page_prints_the_probability(
     served: Served, folder: Path, predicted: list[dict[str, Any]], tmp_path: Path
 ) -> None:
