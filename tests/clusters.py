@@ -22,7 +22,10 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder, self._processes = folder, []
         self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(folder / "scheduler.json"))
-        told = folder / "scheduler.json"
+        self.address = ""
+
+    def wait_for_address(self) -> None:
+        told = self.folder / "scheduler.json"
         until(lambda: told.is_file() and told.read_text().rstrip().endswith("}"))  # written whole
         self.address = json.loads(told.read_text())["address"]
 
@@ -88,6 +91,7 @@ def cluster(folder: Path, *clones: Path) -> Iterator[Cluster]:
     folder.mkdir(exist_ok=True)
     started = Cluster(folder)
     try:
+        started.wait_for_address()
         for clone in clones:
             started.add_worker(clone)
         yield started

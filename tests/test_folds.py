@@ -255,14 +255,20 @@ def test_the_variance_of_the_seeds_stands_in_the_table_with_its_interval(tmp_pat
     assert summarise.of_seeds(FIVE, tmp_path, rows) is None, "folds of an older commit"
 
 
-def test_a_fold_trains_each_seed_and_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    random, every = np.random.default_rng(2), entries(40)
+def write_learnable(raw: Path, every: list[Entry]) -> None:
+    """Write images that are learned in seconds, those of class 1 with a bright square, and their index."""
+    random = np.random.default_rng(2)
     for entry in every:
-        (tmp_path / "raw" / entry.image).parent.mkdir(parents=True, exist_ok=True)
+        (raw / entry.image).parent.mkdir(parents=True, exist_ok=True)
         pixels = random.integers(40, 90, (48, 48))
         pixels[16:32, 16:32] += 120 * entry.label
-        cv2.imwrite(str(tmp_path / "raw" / entry.image), pixels.astype(np.uint8))
-    dataset.write_index(tmp_path / "raw", every)
+        cv2.imwrite(str(raw / entry.image), pixels.astype(np.uint8))
+    dataset.write_index(raw, every)
+
+
+def test_a_fold_trains_each_seed_and_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = entries(40)
+    write_learnable(tmp_path / "raw", every)
     recipe(tmp_path / "recipes", "quick", preprocess={"size": [48, 48]}, train={"epochs": 3, "learning_rate": 0.01})
     two = variant("shortcut", recipe="quick", seeds=[2, 1])
     small(tmp_path / "cv/params.yaml", {"two": two, "one": variant("two", recipe="quick")})

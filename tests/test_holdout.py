@@ -8,13 +8,12 @@ from mammo.core import dataset, files, predictions
 from mammo.core.errors import UserError
 
 import brightness
-import cv2
 import numpy as np
 import pytest
 from crossvalidation import HELD_OUT, Folds, Holdout, assign, assign_held_out, held_out
 from documents import block, shell
 from miniature import ROOT, run, told
-from test_folds import entries, recipe, resolved, small, variant
+from test_folds import entries, recipe, resolved, small, variant, write_learnable
 
 FIVE = Folds(number=5, seed=1, valid=0.15, holdout=Holdout(share=0.2, seed=7))
 COMMANDS = block("Patients set aside")
@@ -84,14 +83,7 @@ def test_the_brightness_baseline_learns_nothing_of_those_set_aside(tmp_path: Pat
 
 def project(folder: Path) -> Path:
     """Images of 40 patients, a recipe that learns them in seconds, and a fifth of the patients set aside."""
-    random = np.random.default_rng(2)
-    every = entries(40)
-    for entry in every:
-        (folder / "data/raw" / entry.image).parent.mkdir(parents=True, exist_ok=True)
-        pixels = random.integers(40, 90, (48, 48))
-        pixels[16:32, 16:32] += 120 * entry.label
-        cv2.imwrite(str(folder / "data/raw" / entry.image), pixels.astype(np.uint8))
-    dataset.write_index(folder / "data/raw", every)
+    write_learnable(folder / "data/raw", entries(40))
     recipe(folder / "recipes", "quick", preprocess={"size": [48, 48]}, train={"epochs": 3, "learning_rate": 0.01})
     recipe(folder / "recipes", "other", preprocess={"size": [48, 48]})
     (folder / "recipes/best.yaml").write_text("recipe: quick\n")

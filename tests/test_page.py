@@ -589,6 +589,23 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def assert_readable(browser: Browser, scheme: str) -> None:
+    """Text has the contrast of WCAG AA on what is behind it."""
+    pairs = browser.run(
+        """[...document.querySelectorAll('h1, h2, h3, h4, p, th, td, li, a, span, b, figcaption')].map((each) => {
+             let behind = each;
+             while (getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)') behind = behind.parentElement;
+             const style = getComputedStyle(each);
+             return [style.color, getComputedStyle(behind).backgroundColor];
+           })"""
+    )
+    assert len(pairs) > 200
+    assert (luminance(pairs[0][1]) < 0.2) == (scheme == "dark")
+    for colour, background in {tuple(pair) for pair in pairs}:
+        lighter, darker = sorted((luminance(colour), luminance(background)), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) > 4.5, (colour, background, "WCAG AA")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_charts_are_readable_in_light_and_dark(browser: Browser, pages: dict[int, Path], scheme: str):
     browser.open(pages[3], scheme=scheme)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from mammo.core.errors import UserError
-from mammo.core.spelling import nearest
+from mammo.core.spelling import hint
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -43,9 +43,7 @@ def _plainly(error: Any, above: tuple[str, ...], model: type[BaseModel]) -> str:
             field = model.model_fields.get(str(part))
             model = (_model_in(field.annotation) if field else None) or model
         kind = "key" if len(error["loc"]) > 1 or above else "section"
-        near = nearest(key, known)
-        hint = f"the nearest is {near}; " if near else ""
-        return f"unknown {kind} {key}; {hint}allowed are {', '.join(model.model_fields)}"
+        return f"unknown {kind} {key}; {hint(key, known)}allowed are {', '.join(model.model_fields)}"
     if error["type"] == "missing":
         return f"{key} is missing"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

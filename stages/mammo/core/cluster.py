@@ -83,7 +83,7 @@ class Workers:
 
         try:
             self._client.wait_for_workers(1, timeout=ANSWER)
-            found = self._client.run(identity.reported, on_error="return")
+            found = self._client.run(identity.own, on_error="return")
         except (TooLate, OSError):
             raise LostError(
                 f"the scheduler at {address()} has no worker: start some with `dask worker {address()}`"

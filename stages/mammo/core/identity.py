@@ -73,11 +73,6 @@ def _version(name: str) -> str:
         return ""
 
 
-def reported() -> Identity:
-    """Return the identity of the process in which this runs, for a worker."""
-    return own()
-
-
 def differences(expected: Identity, other: Any) -> list[str]:
     """Return in words how another process differs from the `expected` one; empty if in nothing.
 

@@ -68,8 +68,7 @@ def spread(
         processes: of this machine instead, for work that would wait for Python's lock; 0 for threads.
 
     """
-    done = _in_order(_done(work, items, threads, processes))
-    yield from progress(done, what, len(items), unit) if what else done
+    yield from progress(_in_order(_done(work, items, threads, processes)), what, len(items), unit)
 
 
 def as_done(

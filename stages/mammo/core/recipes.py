@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from mammo.core import files, settings, yaml_files
 from mammo.core.errors import UserError
 from mammo.core.settings import Params
-from mammo.core.spelling import nearest
+from mammo.core.spelling import hint
 
 from pydantic import Field, field_validator
 from ruamel.yaml import YAML
@@ -90,9 +90,8 @@ def read(name: str, folder: Path = FOLDER) -> Recipe:
     if name == BEST:
         name = shipped(folder)
     if name not in known:
-        near = nearest(name, known)
-        hint = f"the nearest is {near}; " if near else ""
-        raise UserError(f"there is no recipe {name!r}; {hint}there are {', '.join(known) or f'none in {folder}'}")
+        there = ", ".join(known) or f"none in {folder}"
+        raise UserError(f"there is no recipe {name!r}; {hint(name, known)}there are {there}")
     path = folder / f"{name}.yaml"
     return settings.check(Recipe, yaml_files.read(path), path)
 
@@ -109,10 +108,9 @@ def instead(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     known = dict(_leaves(default))
     for key, _ in _leaves(recipe.settings):
         if key not in known:
-            near = nearest(".".join(key), (".".join(each) for each in known))
-            hint = f"the nearest is {near}; " if near else ""
+            near = hint(".".join(key), (".".join(each) for each in known))
             raise UserError(
-                f"{folder / name}.yaml sets {'.'.join(key)}, which {DEFAULT}.yaml does not; {hint}a new setting is "
+                f"{folder / name}.yaml sets {'.'.join(key)}, which {DEFAULT}.yaml does not; {near}a new setting is "
                 "added there too, with the value that params.yaml ships with"
             )
     return settings.merged(default, recipe.settings)

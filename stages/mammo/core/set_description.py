@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from mammo.core import files, settings
 from mammo.core.errors import UserError
 from mammo.core.settings import Settings
-from mammo.core.spelling import nearest
+from mammo.core.spelling import hint
 from mammo.core.wording import SPLIT_NAMES
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -317,9 +317,8 @@ def read(name: str, folder: Path = FOLDER) -> SetDescription:
     """
     known = names(folder)
     if name not in known:
-        near = nearest(name, known)
-        hint = f"the nearest is {near}; " if near else ""
-        raise UserError(f"there is no data set {name!r} in {folder}; {hint}described are {', '.join(known) or 'none'}")
+        described = ", ".join(known) or "none"
+        raise UserError(f"there is no data set {name!r} in {folder}; {hint(name, known)}described are {described}")
     path = folder / f"{name}{SUFFIX}"
     from mammo.core import yaml_files  # loads PyYAML
 

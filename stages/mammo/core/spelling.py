@@ -18,3 +18,9 @@ def nearest(name: str, known: Iterable[str], resembling: float = RESEMBLES) -> s
 
     best = max(known, key=likeness, default="")
     return best if best and likeness(best)[0] >= resembling else ""
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """Return the beginning of a clause of an error message that names the nearest known name; empty if none is near."""
+    near = nearest(name, known)
+    return f"the nearest is {near}; " if near else ""

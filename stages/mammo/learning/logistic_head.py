@@ -55,12 +55,12 @@ def fit_resumably(prepared: Path, train: Train, augment: Augment, history: Path,
         UserError: the initial weights cannot be loaded, or the network is not frozen.
 
     """
-    networks.use_threads(train.threads)
-    data = dataset.load(prepared)
-    mean, deviation = training.intensity(data.images, data.part("train"))
     if train.network not in backbones.BACKBONES:
         allowed = ", ".join(backbones.BACKBONES)
         raise UserError(f"train.head is logistic, but train.network is {train.network}; it needs one of {allowed}")
+    networks.use_threads(train.threads)
+    data = dataset.load(prepared)
+    mean, deviation = training.intensity(data.images, data.part("train"))
     network = training.begun(data.images.shape[1:], train, mean, deviation)
     body = keras.Model(network.inputs, network.get_layer(backbones.NORMALISATION).input)
     learned = _features(body, data, train, augment)

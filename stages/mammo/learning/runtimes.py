@@ -8,21 +8,19 @@ from typing import Any, Protocol
 
 from mammo.core.errors import UserError, in_one_line
 from mammo.learning.exported import FEATURES, INPUT, PROBABILITIES, Exported, Outputs, Signature
+from mammo.learning.scorer import Scorer
 
 import numpy as np
 
 BATCH = 32  # images per call
 
 
-class Runtime(Protocol):
+class Runtime(Scorer, Protocol):
     """An exported file that is ready to run."""
 
     @property
     def signature(self) -> Signature:
         """Shape and type of the input and of each output, by name; a side of any length is -1."""
-
-    def outputs(self, images: np.ndarray, positions: np.ndarray, what: str = "") -> Outputs:
-        """Return the outputs for the images at `positions`, as `Exported.outputs` does."""
 
 
 class _InBatches:
