@@ -184,6 +184,21 @@ def test_only_the_last_layer_of_a_frozen_network_learns() -> None:
     assert np.ptp(chances(model)) > 0
 
 
+def test_a_network_that_starts_from_imagenet_keeps_its_statistics_and_trains_all_else() -> None:
+    model = networks.build(backbones.LITE, SIZE, 0.2, 0.3, seed=1, start=Start("imagenet", maps=(5,)))
+    kernels = {variable.path for layer in model.layers for variable in layer.trainable_variables}
+    assert {"stem/kernel", "stem_normalisation/gamma", "block_14_project_normalisation/beta"} <= kernels
+    batch = np.random.default_rng(1).uniform(0, 255, (4, *SIZE, 1)).astype(np.float32)
+    maps = keras.Model(model.input, model.get_layer("block_14_sum").output)
+    before = {layer.name: layer.get_weights() for layer in maps.layers}
+    assert np.array_equal(maps(batch, training=True), maps(batch, training=False))
+    model(batch, training=True)
+    for layer in maps.layers:
+        assert all(map(np.array_equal, layer.get_weights(), before[layer.name])), layer.name
+    normalisation = model.get_layer(backbones.NORMALISATION)
+    assert not np.array_equal(normalisation.moving_mean, np.zeros(192)), "the means of its maps are standardised anew"
+
+
 def test_a_network_is_not_frozen_as_it_was_drawn() -> None:
     with pytest.raises(UserError, match=r"^train\.frozen is true, but train\.weights is none"):
         networks.build("compact", SIZE, 0.2, 0.3, seed=1, start=Start(frozen=True))

@@ -32,7 +32,8 @@ def means(name: str, size: tuple[int, int], seed: int, weights: str, chosen: Seq
     """Return the input of a network of `BACKBONES`, a grey image, and the standardised means of its feature maps.
 
     The grey image is used for all three colours. Networks of keras.applications yield their last maps;
-    EfficientNetLite0 yields the last maps of each stage but the first.
+    EfficientNetLite0 yields the last maps of each stage but the first; with weights of ImageNet its batch normalisation
+    keeps ImageNet's means and variances, since those of 32 mammograms differ from batch to batch.
 
     Args:
         name: network.
@@ -52,7 +53,7 @@ def means(name: str, size: tuple[int, int], seed: int, weights: str, chosen: Seq
     offsets = [-centre / deviation for centre, deviation in zip(centres, deviations, strict=True)]
     scaled = layers.Rescaling(factors, offsets, name="scaled")(colours)
     keras.utils.set_random_seed(seed_of(seed, "weights", name) % 2**31)
-    maps = lite.maps(scaled) if name == LITE else [_published(name, scaled, weights)]
+    maps = lite.maps(scaled, weights == "imagenet") if name == LITE else [_published(name, scaled, weights)]
     pooled = [
         layers.GlobalAveragePooling2D(dtype="float32", name=f"mean_{number}")(each)
         for number, each in enumerate(maps, 1)

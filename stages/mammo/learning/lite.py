@@ -22,43 +22,62 @@ STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)
 """Blocks, kernel width, first stride, expansion and channels of each stage but the last, whose maps are not used."""
 
 Values = dict[str, np.ndarray]
+Normalisation = type[layers.BatchNormalization]
 
 
-def maps(colours: Any) -> list[Any]:
+class _ConstantNormalisation(layers.BatchNormalization):  # type: ignore[misc]  # keras has no types
+    """Batch normalisation with constant means and variances; its scale and offset are trained."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return super().call(inputs, training=False, mask=mask)
+
+
+def maps(colours: Any, constant: bool = False) -> list[Any]:
     """Return the last maps of each stage but the first: 24, 40, 80, 112, 192 channels at 1/4, 1/8, 1/16, 1/16, 1/32.
 
     Args:
         colours: tensor (batch, height, width, 3), scaled from grey levels g as in training: (g - 127) / 128.
+        constant: use the stored means and variances of batch normalisation in training too, and do not update them.
 
     """
-    values = _activated(layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="stem")(colours), "stem")
+    kind = _ConstantNormalisation if constant else layers.BatchNormalization
+    stem = layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="stem")(colours)
+    values = _activated(stem, "stem", kind)
     ends, number = [], 0
     for blocks, width, stride, expansion, channels in STAGES:
         for place in range(blocks):
-            values = _block(values, width, 1 if place else stride, expansion, channels, f"block_{number}")
+            values = _block(values, width, 1 if place else stride, expansion, channels, f"block_{number}", kind)
             number += 1
         ends.append(values)
     return ends[1:]
 
 
-def _normalised(values: Any, name: str) -> Any:
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_normalisation")(values)
+def _normalised(values: Any, name: str, kind: Normalisation = layers.BatchNormalization) -> Any:
+    return kind(momentum=0.9, epsilon=1e-3, name=f"{name}_normalisation")(values)
 
 
-def _activated(values: Any, name: str) -> Any:
-    return layers.ReLU(6.0, name=f"{name}_relu6")(_normalised(values, name))
+def _activated(values: Any, name: str, kind: Normalisation = layers.BatchNormalization) -> Any:
+    return layers.ReLU(6.0, name=f"{name}_relu6")(_normalised(values, name, kind))
 
 
-def _block(values: Any, width: int, stride: int, expansion: int, channels: int, name: str) -> Any:
+def _block(
+    values: Any,
+    width: int,
+    stride: int,
+    expansion: int,
+    channels: int,
+    name: str,
+    kind: Normalisation = layers.BatchNormalization,
+) -> Any:
     """Return the output of an inverted residual block (Sandler et al. 2018, arXiv:1801.04381)."""
     before, channels_before = values, values.shape[-1]
     if expansion > 1:
         wide = layers.Conv2D(channels_before * expansion, 1, use_bias=False, name=f"{name}_expand")(values)
-        values = _activated(wide, f"{name}_expand")
+        values = _activated(wide, f"{name}_expand", kind)
     each = layers.DepthwiseConv2D(width, stride, padding="same", use_bias=False, name=f"{name}_depthwise")(values)
-    values = _activated(each, f"{name}_depthwise")
+    values = _activated(each, f"{name}_depthwise", kind)
     narrow = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_project")(values)
-    values = _normalised(narrow, f"{name}_project")
+    values = _normalised(narrow, f"{name}_project", kind)
     residual = stride == 1 and channels_before == channels
     return layers.Add(name=f"{name}_sum")([before, values]) if residual else values
 
