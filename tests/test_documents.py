@@ -40,7 +40,7 @@ ELSEWHERE = (
 MAKE, MAKE_TEST = block("Start")
 ACTIVATE = block("Start", 1)
 OWN_IMAGES = block("Your own images")
-UNDOING = [block("Settings"), block("Experiments", 1)]
+UNDOING = [block("Settings"), pytest.param(block("Experiments", 1), marks=pytest.mark.proof)]
 STAGE_ALONE = block("The pipeline")
 CANONICAL = block("Preprocessing")
 PHANTOMS = block("Phantoms")

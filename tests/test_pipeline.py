@@ -247,6 +247,7 @@ def test_an_unknown_key_or_section_fails_the_experiment(
     assert ran(output) == ran_before
 
 
+@pytest.mark.proof
 def test_experiments_run_the_code_of_their_own_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where `mammo` of another checkout is installed or on PYTHONPATH, and also in DVC's temporary workspace."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "stages"))
@@ -302,6 +303,7 @@ def test_after_a_failed_stage_no_score_stands_until_a_run_succeeds(workspace: Pa
     assert digests(workspace / "data") == digests(first.folder / "data")
 
 
+@pytest.mark.proof
 def test_a_leak_stops_before_training_until_the_user_goes_on_and_then_marks_the_scores(workspace: Path) -> None:
     change(workspace, split={"by": "folder"}, data={"phantom": {"plant": {"leaked_patients": 3}}})
     for stages in (["download", "preprocess", "audit"], ["audit"]):  # the second time the leak is still one

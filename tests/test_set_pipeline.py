@@ -68,6 +68,7 @@ def stored(folder: Path) -> int:
     return sum(path.stat().st_size for place in places for path in place.rglob("*") if path.is_file())
 
 
+@pytest.mark.proof
 def test_a_set_in_place_goes_to_the_report_by_one_command_and_a_changed_file_is_noticed(
     workspace: Path, tmp_path: Path
 ) -> None:
