@@ -96,10 +96,11 @@ def test_members_that_cannot_be_trained_together_are_refused(train: dict[str, An
 
 def test_the_network_of_an_ensemble_is_the_mean_of_its_members(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
+    fine_tuned = networks.build(backbones.LITE, SIZE, 0.2, 0.3, 2, Start("imagenet", maps=(1, 2)))
     members = [
         networks.baseline(SIZE, 0.3, 0.2),
         networks.build("compact", SIZE, 0.2, 0.3, 2),
-        networks.build(backbones.LITE, SIZE, 0.2, 0.3, 2, Start("imagenet", maps=(1, 2))),
+        networks.finished(backbones.LITE, fine_tuned, 0.2, 0.3, maps=(1, 2)),
     ]
     for member in members:
         member.layers[-1].set_weights([random.normal(0, 0.1, array.shape) for array in member.layers[-1].get_weights()])
@@ -136,6 +137,7 @@ def test_an_ensemble_is_trained_and_saved_like_any_network(folder: Path, tmp_pat
     ]
 
 
+@pytest.mark.proof
 def test_an_interrupted_ensemble_resumes_and_trains_no_finished_network_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +253,7 @@ def test_a_step_is_as_long_as_its_rate_says_and_kernels_alone_decay() -> None:
         assert variable.numpy() == pytest.approx(old * (1 - shrunk), rel=1e-6)
 
 
+@pytest.mark.proof
 def test_thawed_training_is_the_same_bytes_twice(folder: Path, tmp_path: Path) -> None:
     settings = LITE | {"thawed": 1, "depth_decay": 0.5, "weight_decay": 0.05, "average": 1}
     one, two = (fit(folder, tmp_path / name, **settings).network.get_weights() for name in ("one", "two"))

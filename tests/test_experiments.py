@@ -266,6 +266,7 @@ def s3() -> Iterator[str]:
         server.wait(20)
 
 
+@pytest.mark.proof
 def test_a_second_clone_takes_everything_from_s3_and_runs_nothing(workspace: Path, tmp_path: Path, s3: str) -> None:
     install, *commands = S3
     assert install == "pip install dvc-s3"  # tests/requirements.txt has it

@@ -219,6 +219,7 @@ def test_going_back_restores_the_model_without_training(two_branches: Path, tmp_
     assert git(folder, "status", "--porcelain") == ""
 
 
+@pytest.mark.proof
 def test_a_setting_put_back_finds_its_training_in_the_run_cache(two_branches: Path, tmp_path: Path, first: Run) -> None:
     folder = Path(shutil.copytree(two_branches, tmp_path / "workspace", symlinks=True))
     change(folder, train={"learning_rate": 0.001})
