@@ -1,6 +1,7 @@
 """What several test files start from."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from mammo.core.settings import Canonical
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 from miniature import ROOT, Run, first_run, merged
 
 
@@ -112,9 +114,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A clone in miniature after its first run; not to be changed."""
-    return first_run(tmp_path_factory.mktemp("first"))
+def first(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Run:
+    """A clone in miniature after its first run; not to be changed.
+
+    Of several processes of tests the first that wants it makes it for all, and each has a copy.
+    """
+    if worker_id == "master":
+        return first_run(tmp_path_factory.mktemp("first"))
+    common = tmp_path_factory.getbasetemp().parent / "first"
+    seen = common / "seen.pickle"
+    with FileLock(f"{common}.lock"):
+        if not seen.exists():
+            common.mkdir()
+            seen.write_bytes(pickle.dumps(first_run(common)))
+    return pickle.loads(seen.read_bytes()).copied(tmp_path_factory.mktemp("first") / "clone")
 
 
 @pytest.fixture

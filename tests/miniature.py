@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +129,17 @@ def declared(kept_in_git: bool) -> set[str]:
     return names
 
 
+@dataclass
 class Run:
     """A clone in which `dvc repro` has run for the first time, and what was seen of it."""
 
-    def __init__(self, origin: Path, folder: Path) -> None:
-        self.folder = clone(origin, folder)
-        self.output = dvc(folder, "repro")
-        self.status = git(folder, "status", "--porcelain", "--untracked-files=all", "--ignored=matching").splitlines()
-        commit(folder, "main as it ran")
+    folder: Path
+    output: str
+    status: list[str]
+
+    def copied(self, folder: Path) -> "Run":
+        """The same in another folder, which is made."""
+        return Run(Path(shutil.copytree(self.folder, folder, symlinks=True)), self.output, self.status)
 
 
 def working_tree(folder: Path, without: Collection[str] = ()) -> Path:
@@ -153,4 +157,8 @@ def first_run(place: Path) -> Run:
     origin = working_tree(place / "origin", without=declared(kept_in_git=True) | {"dvc.lock"})
     change(origin, **MINIATURE)
     commit(origin, "the project in miniature")
-    return Run(origin, place / "clone")
+    folder = clone(origin, place / "clone")
+    output = dvc(folder, "repro")
+    status = git(folder, "status", "--porcelain", "--untracked-files=all", "--ignored=matching").splitlines()
+    commit(folder, "main as it ran")
+    return Run(folder, output, status)

@@ -76,7 +76,7 @@ def test_a_second_run_runs_nothing(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "values", "stages"),
     [
-        ("augment", {"zoom_range": 0.05}, ["train", "evaluate", "report"]),
+        pytest.param("augment", {"zoom_range": 0.05}, ["train", "evaluate", "report"], marks=pytest.mark.proof),
         pytest.param(
             "evaluate", {"threshold": "half", "resamples": 250}, ["evaluate", "report"], marks=pytest.mark.proof
         ),
