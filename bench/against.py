@@ -1,6 +1,6 @@
 """Time and memory of preprocess and `mammo predict` beside those of another commit, on the same images in one run.
 
-    python bench/against.py [IMAGES] [COMMIT]
+    python bench/against.py [IMAGES] [COMMIT] [TASK …]
 
 Both commits run from clones, in turn, each with its own parameters and a network trained for a few epochs. Processor
 and memory include the processes that a command starts; memory is anonymous memory at its peak, added up. A second
@@ -30,6 +30,7 @@ from measure import POLL, ROOT, anonymous, heading
 
 SINCE = "0409f8e"
 IMAGES, FEW, TRAINED, ROUNDS = 10_000, 200, 300, 3
+TASKS = ("preprocess", "predict")
 SIDE = 224  # pixels of the images that are learned
 COMMAND = "import sys; sys.path.insert(0, sys.argv.pop(1)); from mammo.commands import main; sys.exit(main())"
 
@@ -137,7 +138,7 @@ def ratios(works: Sequence[Callable[[Path], Cost]], raw: Path, few: Path, rounds
     return [list(column) for column in zip(*found, strict=True)]
 
 
-def main(images: int, since: str, rounds: int = ROUNDS) -> None:
+def main(images: int, since: str, tasks: Sequence[str] = TASKS, rounds: int = ROUNDS) -> None:
     """Print a table with a row per task."""
     with tempfile.TemporaryDirectory(prefix="against_") as temporary:
         work = Path(temporary)
@@ -150,11 +151,15 @@ def main(images: int, since: str, rounds: int = ROUNDS) -> None:
             side.train(work / "trained")
         print(heading(f"{images:,} {what}; ratio to commit {since}, median of {rounds} rounds (range)") + "\n")
         print("| task | wall time | processor time | peak memory |\n|---|---:|---:|---:|")
-        for task in ("preprocess", "predict"):
+        for task in tasks:
             columns = ratios([getattr(side, task) for side in sides], work / "many", work / "few", rounds)
             cells = [f"{statistics.median(each):.2f} ({min(each):.2f}–{max(each):.2f})" for each in columns]
             print(f"| {task} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else IMAGES, sys.argv[2] if len(sys.argv) > 2 else SINCE)
+    main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else IMAGES,
+        sys.argv[2] if len(sys.argv) > 2 else SINCE,
+        sys.argv[3:] or TASKS,
+    )

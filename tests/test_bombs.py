@@ -134,7 +134,7 @@ def test_plain_and_binary_pgm_agree(depth: int) -> None:
 # Bounds
 
 
-def slow_tiff(path: Path, side: int = 4000) -> Path:
+def slow_tiff(path: Path, side: int = 6000) -> Path:
     noise = np.random.default_rng(1).integers(0, 60000, (side, side), np.uint16)
     Image.fromarray(noise).save(path, compression="tiff_lzw")
     return path

@@ -53,6 +53,28 @@ def test_a_marker_in_another_segment_is_none() -> None:
     assert progressive.scans > 3
 
 
+def test_a_known_beginning_declares_what_a_walk_through_the_file_finds() -> None:
+    """Whatever was read before: of the same beginning, a longer one, several scans, a thumbnail, cut off."""
+    small, large = bombs.grey(), bombs.grey().resize((640, 480))
+    plain = bombs.encoded(small, "JPEG")
+    several = bombs.encoded(large, "JPEG", progressive=True)
+    thumbnail = bombs.before_header(plain, bombs.segment(0xE1, b"Exif\0\0" + plain[:3_000]))
+    colour = bombs.encoded(large.convert("RGB"), "JPEG")
+    files = [plain, plain + b"more", several, thumbnail, colour, plain[:400], bombs.encoded(large, "JPEG", quality=9)]
+    for first in files:
+        for second in files:
+            for data in (first, second):
+                codestreams._LAST.clear() if data is first else None
+                try:
+                    expected = codestreams._walked(data)[0]
+                except UnreadableError as error:
+                    with pytest.raises(UnreadableError, match=str(error)):
+                        codestreams.jpeg(data)
+                else:
+                    assert codestreams.jpeg(data) == expected
+    assert codestreams._LAST, "the last file has a beginning that is remembered"
+
+
 def test_the_table_of_bounds_is_that_of_the_code() -> None:
     page = (ROOT / "docs/untrusted-files.md").read_text()
     for name in [

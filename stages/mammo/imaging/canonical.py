@@ -1,6 +1,6 @@
 """Canonicalisation of mammograms: white on black, only the breast, cropped to it, chest wall on the left."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from mammo.imaging import appearance, connected
@@ -51,7 +51,7 @@ class Chosen:
     @property
     def any(self) -> bool:
         """Whether any step is enabled."""
-        return any(asdict(self).values())
+        return self.right_inverted or self.blacken_outside or self.crop or self.chest_wall_left
 
 
 PLAIN = Chosen()
