@@ -1,18 +1,22 @@
-"""`cv/appearances.py`: a row of the table by appearance of its images, and a picture of its misses."""
+"""`cv/appearances.py`: a row of the table by appearance of its images, and a picture of its misses; and cv/trials."""
 
 import re
 import sys
 from pathlib import Path
 
-from mammo.core import dataset, predictions
+from mammo.core import dataset, files, predictions
 from mammo.core.dataset import Entry
 from mammo.core.predictions import Prediction
+from mammo.scoring import with_interval
 
 import cv2
 import numpy as np
 import pytest
+from documents import PAGES, block, shell
 from miniature import ROOT, run
 from sklearn.metrics import roc_auc_score
+
+TRIALS = block("What was cross-validated of it")
 
 
 @pytest.fixture
@@ -51,3 +55,25 @@ def test_a_table_of_another_set_is_refused_in_one_line(rows: list[Prediction], t
     done = run(tmp_path, sys.executable, str(ROOT / "cv/appearances.py"), "raw", "row.csv", "misses.png", fails=True)
     assert done.stderr.endswith("raw lacks 1 image of the table, e.g. other.png: are they of another set?\n")
     assert done.stderr.count("\n") == 1 and not (tmp_path / "misses.png").exists()
+
+
+def test_the_changes_of_the_page_are_those_that_its_commands_print() -> None:
+    printed = re.findall(r"^ROC AUC +0.*", shell(ROOT, TRIALS), re.MULTILINE)
+    page = PAGES[ROOT / "docs/recipes.md"]
+    said = re.findall(r"^mammo compare .* # (\S+) \((\S+ to \S+)\), p ([<=] \S+)$", page, re.MULTILINE)
+    assert len(printed) == len(said) == len(TRIALS) == 3
+    for line, (change, interval, p) in zip(printed, said, strict=True):
+        assert re.search(
+            rf"{re.escape(change)} +{re.escape(interval)} +{p.removeprefix('= ').replace('< ', '<')} ", line
+        )
+
+
+def test_the_table_of_the_page_is_that_of_the_trial() -> None:
+    rows = files.read_json(ROOT / "cv/trials/cv.json")["rows"]
+    page = PAGES[ROOT / "docs/recipes.md"]
+    for name, shown in (("shortcut", "brightness baseline"), ("finetuned", "`finetuned`, one seed")):
+        scores = (rows[name][key] for key in ("roc_auc", "breast_roc_auc", "patient_roc_auc"))
+        assert f"| {shown} | {' | '.join(with_interval(**score) for score in scores)} |" in page
+        table = predictions.read(ROOT / f"cv/trials/{name}.csv")
+        auc = roc_auc_score([row.label for row in table], [row.probability for row in table])
+        assert auc == pytest.approx(rows[name]["roc_auc"]["value"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import test_appearances
 import test_compare
 import test_engine_proof
 import test_experiments
@@ -25,6 +26,7 @@ from documents import BLOCKS, PAGES, README, RUN, block, link_environment, shell
 from miniature import change, clone, digests, dvc, ran, run
 
 ELSEWHERE = (
+    test_appearances,
     test_compare,
     test_engine_proof,
     test_experiments,
