@@ -13,6 +13,7 @@ import test_appearances
 import test_compare
 import test_engine_proof
 import test_experiments
+import test_export
 import test_folds
 import test_holdout
 import test_ledger
@@ -30,6 +31,7 @@ ELSEWHERE = (
     test_compare,
     test_engine_proof,
     test_experiments,
+    test_export,
     test_folds,
     test_holdout,
     test_ledger,
