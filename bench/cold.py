@@ -13,14 +13,14 @@ from pathlib import Path
 
 import cv2
 import dicom
-from against import cost
+from against import COMMAND, cost
 from measure import ROOT, heading
 
 MODEL = ROOT / "data/model"
 ROUNDS = 15
-WITH = "import sys; sys.path.insert(0, sys.argv.pop(1)); from mammo.commands import main; sys.exit(main())"
-WITHOUT = """
-import sys; sys.path.insert(0, sys.argv.pop(1))
+WITH = COMMAND
+WITHOUT = f"""
+import sys; sys.path.insert(0, sys.argv[1])
 from mammo.imaging import decoder
 decoder.start_early = lambda paths: None
 decoder.start_for = lambda paths, *bounds: None
@@ -28,10 +28,10 @@ from mammo.imaging import readers
 from mammo.imaging.readers import Readers
 def here(self, path, size, how):
     from mammo.imaging import decoding
-    steps = {name: getattr(how.canonical, name) for name in readers.STEPS}
-    return decoding._decoded({"path": path, "size": size, "steps": steps, "for_processing": how.for_processing})
+    steps = {{name: getattr(how.canonical, name) for name in readers.STEPS}}
+    return decoding._decoded({{"path": path, "size": size, "steps": steps, "for_processing": how.for_processing}})
 Readers._elsewhere = here
-from mammo.commands import main; sys.exit(main())
+{COMMAND}
 """
 CODINGS = ("uncompressed", "JPEG lossless", "JPEG 2000")
 

@@ -29,7 +29,8 @@ def main(raw: Path, table: Path, picture: Path) -> None:
     """Print the ROC AUC of the predictions in TABLE by appearance of the images of RAW; write PICTURE (PNG)."""
     rows = predictions.read(table)
     files = files_of(raw, {row.image for row in rows})
-    groups = dict(zip((row.image for row in rows), parallel.each(levels, files_in(rows, files), "images"), strict=True))
+    names = [row.image for row in rows]
+    groups = dict(zip(names, parallel.each(levels, [files[name] for name in names], "images"), strict=True))
     for group in next(iter(groups.values())):
         for level in sorted({levels[group] for levels in groups.values()}):
             print(f"{group:30} {level:8} {score([row for row in rows if groups[row.image][group] == level])}")
@@ -54,11 +55,6 @@ def files_of(raw: Path, names: set[str]) -> dict[str, Path]:
     return files
 
 
-def files_in(rows: Sequence[Prediction], files: Mapping[str, Path]) -> list[Path]:
-    """Return the files of the rows."""
-    return [files[row.image] for row in rows]
-
-
 def levels(path: Path) -> dict[str, str]:
     """Return the level of an image in each group."""
     image = images.read(path, brightness.SIZE)
@@ -74,12 +70,9 @@ def levels(path: Path) -> dict[str, str]:
 
 def score(rows: Sequence[Prediction]) -> str:
     """Return number of images, of cancers, and ROC AUC with its interval over patients."""
-    cancers = sum(row.label for row in rows)
-    numbers = f"{len(rows):6,} images, {cancers:5,} cancers"
-    if not 0 < cancers < len(rows):
+    numbers = f"{len(rows):6,} images, {sum(row.label for row in rows):5,} cancers"
+    if (cases := scored_rows.cases(rows, "image")) is None:  # of one class
         return numbers
-    cases = scored_rows.cases(rows, "image")
-    assert cases is not None  # both classes are there
     return f"{numbers}, ROC AUC {with_interval(**vars(scores(cases, 0.5, Bootstrap(SEED))['roc_auc']))}"
 
 
