@@ -20,11 +20,11 @@ pytestmark = pytest.mark.proof
 def prepare(folder: Path, source: str, images: Path | None = None, lesions: bool = True) -> Path:
     """data/prepared of the settings in params.yaml, from phantoms or from a folder of images."""
     shutil.copy(ROOT / "params.yaml", folder)
-    change(folder, data={"source": source, "phantom": {"lesions": lesions}})
     own = images or folder / "own"
     own.mkdir(exist_ok=True)
+    change(folder, data={"source": source, "folder": str(own), "phantom": {"lesions": lesions}})
     for name, paths in {
-        "download": [str(own), "data/raw"],
+        "download": ["data/raw"],
         "preprocess": ["data/raw", "data/prepared", "metrics/preprocess.json"],
     }.items():
         done = run_stage(name, *paths, folder=folder)
