@@ -490,6 +490,7 @@ def test_units_and_subgroups_are_drawn_with_what_limits_them(run: Path) -> None:
     text = html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page)))
     breast = units["breast"]["roc_auc"]
     assert f"Breast (mean of its views), 120 breasts {with_interval(**breast)}" in text.replace("  ", " ")
+    assert "With cancer: 60 of 240 images; 30 of 120 breasts; 30 of 60 exams. " in text  # once, though scored twice
     for said in (
         "1 image has no known laterality and is in no score per breast or exam.",
         "2 images show both breasts and are in no score per breast or exam.",
