@@ -25,8 +25,7 @@ def _uncollected() -> Iterator[None]:
     try:
         yield
     finally:
-        if collecting:
-            gc.enable()
+        (gc.enable if collecting else gc.disable)()
 
 
 with messages.kept_back(), _uncollected():  # messages about a missing GPU
