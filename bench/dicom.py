@@ -93,7 +93,7 @@ def reader(way: str, folder: Path) -> Callable[[str, tuple[int, int]], object]:
 
         return lambda coding, size: dicom.read(folder / f"{coding}.dcm", size)
     if way == "before":
-        from mammo import dicom as earlier
+        from mammo import dicom as earlier  # type: ignore[attr-defined]  # of that commit
 
         return lambda coding, size: earlier.read(folder / f"{coding}.dcm", size)
     import pydicom

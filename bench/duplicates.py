@@ -46,7 +46,7 @@ SIZE = (224, 224)
 COARSE = 2.5 / THUMBNAIL  # cycles per pixel below which a second view has the texture of the first
 
 
-def breasts(number: int, path: Path) -> np.ndarray:
+def breasts(number: int, path: Path) -> np.memmap:
     """Write thumbnails of different breasts to a file; return them, uint8, (number, THUMBNAIL, THUMBNAIL)."""
     drawn = np.lib.format.open_memmap(path, "w+", np.uint8, (number, THUMBNAIL, THUMBNAIL))
     y, x = np.mgrid[:THUMBNAIL, :THUMBNAIL].astype(np.float32) / THUMBNAIL

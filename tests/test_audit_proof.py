@@ -45,7 +45,8 @@ def audited(data: Dataset, folder: Path) -> list[dict[str, str]]:
     write_index(folder / "prepared", data.entries)
     about = About(source="folder", canonical=Canonical(), images_without_patient=0)
     write_about(folder / "prepared", about)
-    rows = [Delivered(entry.image, 1, *data.images.shape[1:], "PNG L") for entry in data.entries]
+    height, width = data.images.shape[1:]
+    rows = [Delivered(entry.image, 1, height, width, "PNG L") for entry in data.entries]
     write_delivered(folder / "prepared", rows)
     write_params(folder, audit={"on_leak": "warn"})
     done = run_stage(

@@ -60,8 +60,8 @@ def test_two_models_are_paired_by_breast(tmp_path: Path, capsys) -> None:
     breasts = [by_breast(each) for each in rows]
     for side, (labels, means, _) in zip("ab", breasts, strict=True):
         assert found["scores"]["roc_auc"][side]["value"] == pytest.approx(metrics.roc_auc_score(labels, means))
-    cases = [Cases(*each) for each in breasts]
-    expected = paired_bootstrap(*cases, None, None, Bootstrap(comparison.SEED))["roc_auc"]
+    one, other = (Cases(*each) for each in breasts)
+    expected = paired_bootstrap(one, other, None, None, Bootstrap(comparison.SEED))["roc_auc"]
     assert found["scores"]["roc_auc"]["p"] == pytest.approx(expected.p, rel=0.05)
     assert commands.main(["compare", a, b, "--unit", "breast"]) == 0
     text = capsys.readouterr().out

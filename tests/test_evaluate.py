@@ -99,7 +99,8 @@ def test_the_network_is_tested_against_the_shortcut_as_mammo_compare_does(evalua
     content = files.read_json(evaluated / "metrics/test.json")
     tables = (evaluated / "plots/shortcut.csv", evaluated / "plots/predictions.csv")
     paired = comparison.pair(*(comparison.read(str(table)) for table in tables))
-    judged = paired_bootstrap(*paired.cases, *paired.predicted, Bootstrap(1, 200))["roc_auc"]
+    (forest, network), called = paired.cases, paired.predicted
+    judged = paired_bootstrap(forest, network, called[0], called[1], Bootstrap(1, 200))["roc_auc"]
     assert content["against_shortcut"] == as_json({"roc_auc_change": judged.change, "p": judged.p})
     assert content["shortcut_roc_auc"] == as_json(judged.a)
     assert judged.change.low > 0 and judged.p < 0.05  # by chance against a learned square

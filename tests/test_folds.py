@@ -278,9 +278,9 @@ def test_a_fold_trains_each_seed_and_averages(tmp_path: Path, monkeypatch: pytes
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     table = {name: predictions.read(Path(f"work/{name}/0/predictions.csv")) for name in ("two", "one")}
-    alone = {"1": {}, "2": {}}
-    for row in files.read_csv(Path("work/two/0/seeds.csv"), ("image", "seed", "probability")):
-        alone[row["seed"]][row["image"]] = float(row["probability"])
+    alone: dict[str, dict[str, float]] = {"1": {}, "2": {}}
+    for one in files.read_csv(Path("work/two/0/seeds.csv"), ("image", "seed", "probability")):
+        alone[one["seed"]][one["image"]] = float(one["probability"])
     assert alone["1"] == {row.image: row.probability for row in table["one"]}, "whatever was trained before"
     assert alone["1"] != alone["2"]
     for row in table["two"]:

@@ -267,8 +267,8 @@ def rates(sets: int = SETS, **planted: float) -> tuple[float, dict[str, float], 
     anything, small = 0, dict.fromkeys(SCORES, 0)
     values: dict[str, list[list[float]]] = {score: [] for score in SCORES}
     for seed in range(sets):
-        drawn = women(np.random.default_rng(seed), number=300, **planted)
-        found = in_subgroups(*drawn, 0.5, Bootstrap(1, 200))
+        labels, probabilities, patients, groups = women(np.random.default_rng(seed), number=300, **planted)
+        found = in_subgroups(labels, probabilities, patients, groups, 0.5, Bootstrap(1, 200))
         anything += any(test.corrected < FOUND for each in found.values() for test in each.interactions.values())
         for score in SCORES:
             small[score] += found["vendor"].interactions[score].p < 0.05
