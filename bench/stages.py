@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from mammo.core.wording import counted
+
 from against import SINCE, Cost, cost
 from measure import ROOT, heading
 
@@ -38,7 +40,7 @@ def main(since: str, rounds: int) -> None:
             for commit in sorted(found, reverse=number % 2 == 1):
                 found[commit].append(repro(Path(work), commit))
                 print(f"round {number + 1}, {commit}: {found[commit][-1]}", file=sys.stderr, flush=True)
-    print(heading(f"`dvc repro` from nothing, phantoms, medians of {rounds} rounds") + "\n")
+    print(heading(f"`dvc repro` from nothing, phantoms, medians of {counted(rounds, 'round')}") + "\n")
     print(f"| stage | now, s | {since}, s | now, processor | {since}, processor |\n|---|---:|---:|---:|---:|")
     sides = (found["HEAD"], found[since])
     rows = [(name, [[run[place] for run in side] for side in sides]) for place, name in enumerate(STAGES)]
