@@ -40,7 +40,7 @@ class Served:
 
     def __init__(self, command: list[str], folder: Path) -> None:
         self.temporary = folder / "temporary"
-        self.temporary.mkdir()
+        self.temporary.mkdir(exist_ok=True)
         self.log = folder / "log.txt"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -434,6 +434,26 @@ def test_the_command_of_the_page_serves_and_ends_as_it_stands_there(folder: Path
     finally:
         assert served.end(signal.SIGTERM) == 0
         assert list(served.temporary.iterdir()) == []
+
+
+def test_what_a_killed_server_left_is_removed_by_the_next_and_what_a_running_one_uses_is_not(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data").symlink_to(folder / "data")
+    command = [sys.executable, "-c", RUN, "serve", "--port", "0"]
+    killed = Served(command, tmp_path)
+    assert killed.end(signal.SIGKILL) == -signal.SIGKILL
+    (left,) = killed.temporary.iterdir()
+    (left / "scans").mkdir()
+    shutil.copy(folder / "scans/1.png", left / "scans/1")
+    running = killed.temporary / f"mammo-serve-{os.getpid()}-x"
+    running.mkdir()
+    served = Served(command, tmp_path)
+    try:
+        assert not left.exists() and running.is_dir()
+    finally:
+        assert served.end() == 0
+    assert list(served.temporary.iterdir()) == [running]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Answers about files that were sent: nothing of them is kept, and no name is used."""
 
 import base64
+import os
 import shutil
 import tempfile
 import threading
@@ -18,7 +19,10 @@ from mammo.predicting import answers, request
 from mammo.predicting.answers import Answer
 from mammo.predicting.predict import Predictor
 
+import psutil
+
 DICOM_SUFFIXES = set(scan_files.SUFFIXES) - set(IMAGE_SUFFIXES)
+FOLDER = "mammo-serve-"  # in the system's folder for temporary files; the process and a random text follow
 
 
 class Sent(NamedTuple):
@@ -40,7 +44,8 @@ class Answers:
 
         """
         self.info, self._model = info, model
-        self._folder = tempfile.TemporaryDirectory(prefix="mammo-serve-", ignore_cleanup_errors=True)
+        _remove_what_killed_servers_left()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-", ignore_cleanup_errors=True)
         self._one = threading.Lock()
         self._predictor = Predictor(model, info, 1.0)
         self._drawing: Predictor | None = None
@@ -111,3 +116,15 @@ class Answers:
         plain: Callable[[str], str] = lambda text: text.replace(str(answer.path), f"scan {number}")  # noqa: E731
         warnings = tuple(map(plain, answer.warnings))
         return replace(answer, path=Path(str(number)), reason=plain(answer.reason), warnings=warnings, heatmap=picture)
+
+
+def _remove_what_killed_servers_left() -> None:
+    """Remove this user's folders of servers that no longer run: one that is killed cannot do so itself."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        process = folder.name.removeprefix(FOLDER).split("-")[0]
+        try:
+            left = process.isdecimal() and not psutil.pid_exists(int(process)) and folder.lstat().st_uid == os.getuid()
+        except (OSError, OverflowError):
+            continue
+        if left:
+            shutil.rmtree(folder, ignore_errors=True)
