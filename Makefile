@@ -25,7 +25,6 @@ test: .venv/tests
 	ruff check .
 	ruff format --check .
 	mypy
-	mypy --config-file tests/mypy.ini
 	pytest -n 2 --dist loadfile -m "not proof"  # a file keeps to one of two processes, so that its fixtures are made once
 
 proof: .venv/tests

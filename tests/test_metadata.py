@@ -73,6 +73,7 @@ def warned(found: dict[str, metadata.Separation | None]) -> set[str]:
 # Found
 
 
+@pytest.mark.proof
 def test_another_source_of_the_cancers_is_found_in_every_property(tmp_path: Path) -> None:
     prepared = phantoms(tmp_path, planted=1.0)
     write_params(tmp_path, audit={"on_leak": "warn"})

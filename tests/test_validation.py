@@ -116,6 +116,7 @@ def of(external: External, internal: External, info: ModelInfo, prevalence: floa
     return validated(external, Cases(internal.labels, internal.probabilities, internal.patients), info, rules)
 
 
+@pytest.mark.proof
 def test_a_planted_drift_of_the_probabilities_is_measured_and_recalibrated_away(info: ModelInfo) -> None:
     random = np.random.default_rng(3)
     true = random.normal(-0.5, 1.5, 1500)
