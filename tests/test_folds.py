@@ -264,6 +264,7 @@ def write_learnable(raw: Path, every: list[Entry]) -> None:
     dataset.write_index(raw, every)
 
 
+@pytest.mark.proof
 def test_a_fold_trains_each_seed_and_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     every = entries(40)
     write_learnable(tmp_path / "raw", every)

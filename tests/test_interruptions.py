@@ -160,6 +160,7 @@ def test_a_second_stage_in_a_workspace_waits_for_the_first_and_says_so(slow: Pat
         kill_all_in(slow)
 
 
+@pytest.mark.proof
 def test_no_worker_outlives_a_killed_download_and_the_next_one_is_whole(tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "stages/download.py", "data/raw"]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"

@@ -95,6 +95,7 @@ def test_a_change_reruns_what_depends_on_it_and_nothing_else(
     assert dvc(workspace, "status").strip() == "Data and pipelines are up to date."
 
 
+@pytest.mark.proof
 def test_imports_leave_no_bytecode_that_would_make_a_stage_stale(workspace: Path) -> None:
     """Neither here nor in cv/, whose .dvcignore does not reach the rooms."""
     written = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -208,6 +209,7 @@ def test_plots_diff_copies_the_pictures_of_both_revisions_from_the_cache(two_bra
     assert list(folder.glob("page/static/faster_plots_explanation_*.png"))
 
 
+@pytest.mark.proof
 def test_going_back_restores_the_model_without_training(two_branches: Path, tmp_path: Path, first: Run) -> None:
     folder = Path(shutil.copytree(two_branches, tmp_path / "workspace", symlinks=True))
     model = digests(first.folder / "data/model")
