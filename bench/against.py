@@ -26,7 +26,7 @@ import material
 import numpy as np
 import psutil
 import yaml
-from measure import POLL, ROOT, anonymous, heading
+from measure import POLL, ROOT, anonymous, cloned, heading
 
 SINCE = "0409f8e"
 IMAGES, FEW, TRAINED, ROUNDS = 10_000, 200, 300, 3
@@ -76,9 +76,7 @@ class Side:
 
     def __init__(self, work: Path, commit: str) -> None:
         """Clone the commit and write its own params.yaml, for images of one's own and a quick training."""
-        self.clone, self.folder = work / f"clone_{commit}", work / f"run_{commit}"
-        subprocess.run(("git", "clone", "--quiet", "--shared", ROOT, self.clone), check=True)
-        subprocess.run(("git", "-C", self.clone, "checkout", "--quiet", commit), check=True)
+        self.clone, self.folder = cloned(commit, work / f"clone_{commit}"), work / f"run_{commit}"
         self.folder.mkdir()
         params = yaml.safe_load((self.clone / "params.yaml").read_text())
         params["data"]["source"] = "folder"

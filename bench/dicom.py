@@ -8,6 +8,7 @@ and a resize (with the decoders of .venv-bench where that exists), and by the ba
 least of several calls; memory is what the first call adds to a process that has imported everything.
 """
 
+import importlib
 import importlib.util
 import json
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from measure import ROOT, heading
+from measure import ROOT, earlier, heading
 
 BEFORE = "0409f8e"
 HEIGHT, WIDTH, BITS = 4096, 3328, 12
@@ -93,9 +94,9 @@ def reader(way: str, folder: Path) -> Callable[[str, tuple[int, int]], object]:
 
         return lambda coding, size: dicom.read(folder / f"{coding}.dcm", size)
     if way == "before":
-        from mammo import dicom as earlier  # type: ignore[attr-defined]  # of that commit
+        of_then = importlib.import_module("mammo.dicom")  # where it was at that commit
 
-        return lambda coding, size: earlier.read(folder / f"{coding}.dcm", size)
+        return lambda coding, size: of_then.read(folder / f"{coding}.dcm", size)
     import pydicom
 
     if way == "pydicom":
@@ -182,14 +183,6 @@ def measured(way: str, folder: Path, stages: Path) -> Measured:
     return found
 
 
-def earlier(folder: Path) -> Path | None:
-    """Clone commit 0409f8e into `folder` and return its package's folder; None where this clone lacks the commit."""
-    for command in (["clone", "--quiet", "--shared", ROOT, folder], ["-C", folder, "checkout", "--quiet", BEFORE]):
-        if subprocess.run(["git", *map(str, command)], stderr=subprocess.DEVNULL, check=False).returncode:
-            return None
-    return folder / "stages"
-
-
 def row(coding: str, size: tuple[int, int], found: Mapping[str, Measured]) -> str:
     """Return a line of the table."""
     cells = {way: found.get(way, {}).get(coding, {}).get(str(size)) for way in WAYS}
@@ -208,7 +201,7 @@ def main() -> None:
         pixels, what = breast()
         (work / "files").mkdir()
         write(work / "files", pixels)
-        before = earlier(work / "before")
+        before = earlier(BEFORE, work / "before")
         places = dict.fromkeys(WAYS, ROOT / "stages") | {"before": before}
         found = {way: measured(way, work / "files", place) for way, place in places.items() if place}
         shutil.rmtree(work / "before", ignore_errors=True)

@@ -174,6 +174,21 @@ def _instructions() -> set[str]:
     return set(Path("/proc/cpuinfo").read_text().split())
 
 
+def cloned(commit: str, target: Path) -> Path:
+    """Clone the project at a commit into the folder `target`; return it."""
+    subprocess.run(("git", "clone", "--quiet", "--shared", ROOT, target), check=True)
+    subprocess.run(("git", "-C", target, "checkout", "--quiet", commit), check=True, capture_output=True)
+    return target
+
+
+def earlier(commit: str, target: Path) -> Path | None:
+    """Return the stages of a clone at a commit; None where the history does not reach back to it."""
+    try:
+        return cloned(commit, target) / "stages"
+    except subprocess.CalledProcessError:
+        return None
+
+
 def commit() -> str:
     """Return the short commit of this clone, with a `+` if tracked files differ from it."""
 

@@ -8,7 +8,6 @@ command starts.
 """
 
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from mammo.predicting.predict import Predictor
 
 import material
 from against import COMMAND, SINCE, Cost, cost
-from measure import ROOT, heading, with_range
+from measure import ROOT, earlier, heading, with_range
 
 MODEL = ROOT / "data/model"
 STARTS, WHOLES, SINGLES = 5, 3, 20
@@ -32,14 +31,6 @@ def command(stages: Path, work: Path, what: Sequence[Path]) -> Cost:
     """Return what the whole command takes for files or folders, with the code in the folder `stages`."""
     how = ("predict", "--model", MODEL, "--despite-phantoms", "--csv", work / "out.csv")
     return cost((sys.executable, "-c", COMMAND, stages, *how, *what), work)
-
-
-def earlier(work: Path, since: str) -> Path | None:
-    """Return the stages of a clone at the commit `since`; None where the history does not reach back to it."""
-    clone = work / "clone"
-    subprocess.run(("git", "clone", "--quiet", "--shared", ROOT, clone), check=True)
-    found = subprocess.run(("git", "-C", clone, "checkout", "--quiet", since), capture_output=True, check=False)
-    return clone / "stages" if found.returncode == 0 else None
 
 
 def in_turn(sides: dict[str, Path], work: Path, what: Sequence[Path], rounds: int) -> dict[str, list[Cost]]:
@@ -82,7 +73,7 @@ def main(number: int, since: str = SINCE) -> None:
         folder, what = material.tree(work, settings.read(ROOT / "params.yaml"))
         material.raw(folder, work / "raw", number)
         paths = scans.find([str(work / "raw")]).paths
-        before = earlier(work, since)
+        before = earlier(since, work / "clone")
         sides = {"now": ROOT / "stages"} | ({"before": before} if before else {})
         one, many = in_turn(sides, work, paths[:1], STARTS), in_turn(sides, work, [work / "raw"], WHOLES)
         loaded = alone(paths)

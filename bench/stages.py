@@ -7,7 +7,6 @@ Each commit runs its own pipeline in a new clone without a cache; DVC's own seco
 
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 from mammo.core.wording import counted
 
 from against import SINCE, Cost, cost
-from measure import ROOT, heading
+from measure import cloned, heading
 
 STAGES = ("download", "preprocess", "audit", "train", "evaluate", "report")
 ROUNDS = 1  # of five minutes each
@@ -24,9 +23,7 @@ ROUNDS = 1  # of five minutes each
 def repro(work: Path, commit: str) -> list[Cost]:
     """Return what each stage took in a new clone of the project at a commit."""
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        clone = Path(folder) / "clone"
-        subprocess.run(("git", "clone", "--quiet", "--shared", ROOT, clone), check=True)
-        subprocess.run(("git", "-C", clone, "checkout", "--quiet", commit), check=True)
+        clone = cloned(commit, Path(folder) / "clone")
         os.environ["DVC_SITE_CACHE_DIR"] = str(clone / ".dvc/tmp/site")
         return [cost((sys.executable, "-m", "dvc", "repro", "--single-item", name), clone) for name in STAGES]
 
