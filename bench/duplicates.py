@@ -101,9 +101,9 @@ def all_pairs(small: np.ndarray) -> set[tuple[int, int]]:
     return found
 
 
-def nearest_found(of: thumbnails.Spectra, pairs: set[tuple[int, int]]) -> float:
+def nearest_found(small: np.ndarray, pairs: set[tuple[int, int]]) -> float:
     """Return the share of the nearest neighbours of some thumbnails that is among the pairs."""
-    coarse, every = of.coarse(), np.arange(len(of.even))
+    coarse, every = thumbnails.spectra(small).coarse(), np.arange(len(small))
     rows = generator(1, "sample").permutation(len(every))[:SAMPLE]
     wanted = set()
     for row in rows.tolist():
@@ -139,8 +139,7 @@ def searched(number: int, folder: Path) -> list[Any]:
         small[place] = copied(small[source], kind)
     small.flush()
     small = np.load(folder / "images.npy", mmap_mode="r")
-    spectra: list[thumbnails.Spectra] = []
-    turns: list[set[tuple[int, int]]] = []
+    compared: list[np.ndarray] = []
     parts: list[float] = []
     near, neighbours = thumbnails.near_duplicates, thumbnails.neighbours
 
@@ -150,11 +149,10 @@ def searched(number: int, folder: Path) -> list[Any]:
         parts.append(time.perf_counter() - begun)
         return done
 
-    def kept(of: thumbnails.Spectra) -> Any:
-        turn = timed(neighbours, of)
-        spectra.append(of)
-        turns.append(set(turn))
-        return turn
+    def kept(*given: Any) -> Any:
+        found = timed(neighbours, *given)
+        compared.append(found.pairs)
+        return found
 
     thumbnails.near_duplicates, thumbnails.neighbours = (lambda *given: timed(near, *given)), kept
     try:
@@ -167,12 +165,13 @@ def searched(number: int, folder: Path) -> list[Any]:
     truth = {(source, place): kind for place, (source, kind) in planted.items()}
     found = {(pair.first, pair.second) for pair in pairs}
     cells = [f"{number:,}", f"{seconds:.0f}", f"{processor:.0f}", *(f"{part:.0f}" for part in parts)]
-    cells += [f"{len(turns[0]):,}", f"{most[0] / 2**30:.2f}", f"{nearest_found(spectra[0], turns[0]):.3f}"]
+    alike = {(pair.first, pair.second) for pair in pairs if pair.kind == "near-duplicate"}
+    looked_at = {(a, b) for a, b in compared[0].tolist()} | alike
+    cells += [f"{len(compared[0]):,}", f"{most[0] / 2**30:.2f}", f"{nearest_found(small, looked_at):.3f}"]
     for kind in COPIES:
         of = [pair for pair, copy in truth.items() if copy == kind]
         cells.append(f"{sum(pair in found for pair in of)} of {len(of)}")
     cells.append(str(len(found - truth.keys())))
-    alike = {(pair.first, pair.second) for pair in pairs if pair.kind == "near-duplicate"}
     return [*cells, equal(alike, all_pairs(small)) if number <= RSNA_IMAGES else "–"]
 
 

@@ -142,7 +142,7 @@ def resolve(cross_validation: CrossValidation, name: str, folder: Path) -> Train
         folder: with the recipes.
 
     Raises:
-        UserError: there is no such variant or recipe, or a setting is not allowed.
+        UserError: there is no such variant or recipe, a setting is not allowed, or the recipe trains other seeds.
 
     """
     variant = cross_validation.variants[name]
@@ -150,6 +150,11 @@ def resolve(cross_validation: CrossValidation, name: str, folder: Path) -> Train
         params = recipes.params(variant.recipe or name, PIPELINE, folder)
     except UserError as error:
         raise UserError(f"variant {name} of cv/params.yaml: {error}") from None
+    if params.train.seeds and params.train.seeds != variant.seeds:
+        raise UserError(
+            f"variant {name} of cv/params.yaml: its recipe is the mean over the seeds {params.train.seeds}, so its row "
+            f"must be as well: write seeds: {params.train.seeds}, not {variant.seeds}"
+        )
     used = params.model_dump(include=set(recipes.SECTIONS))
     return Trained.model_validate({"seeds": variant.seeds, "patients": variant.patients, **used})
 

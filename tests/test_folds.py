@@ -361,6 +361,9 @@ def test_a_variants_recipe_is_checked_with_all_of_the_pipelines_settings(
         crossvalidation.resolve(asked, "one", recipes)
     with pytest.raises(UserError, match=r"variant two of cv/params.yaml: there is no recipe 'x'; there are default, n"):
         crossvalidation.resolve(asked, "two", recipes)
+    recipe(tmp_path / "recipes", "none", train={"seeds": [1, 2]})
+    with pytest.raises(UserError, match=r"the mean over the seeds \[1, 2\].* write seeds: \[1, 2\], not \[1\]"):
+        crossvalidation.resolve(asked, "one", recipes)
     Path("params.yaml").write_text("folds: {number: 5, seed: 1, valid: 0.15}\n")
     with pytest.raises(UserError, match="must hold the sections folds, variants, finetuned, ensembles, pretraining"):
         crossvalidation.read()

@@ -43,13 +43,32 @@ def test_neighbours_found_in_cells_are_nearly_those_found_among_all(
     some: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = thumbnails.spectra(some)
-    every = set(thumbnails.neighbours(of))
+    every = pairs_of(thumbnails.neighbours(of))
     monkeypatch.setattr(thumbnails, "EXHAUSTIVE", 100)
     monkeypatch.setattr(thumbnails, "CELL", 50)
     monkeypatch.setattr(thumbnails, "CELLS", 20)  # of 60
-    some_of_them = thumbnails.neighbours(of)
-    assert len(set(some_of_them) & every) > 0.9 * len(every)
-    assert some_of_them == thumbnails.neighbours(of), "the same again"
+    some_of_them = pairs_of(thumbnails.neighbours(of))
+    assert len(some_of_them & every) > 0.9 * len(every)
+    assert some_of_them == pairs_of(thumbnails.neighbours(of)), "the same again"
+    near = thumbnails.near_duplicates(some, of)
+    assert set(near) & some_of_them
+    assert pairs_of(thumbnails.neighbours(of, near)) == some_of_them - set(near)
+
+
+def pairs_of(found: thumbnails.Neighbours) -> set[tuple[int, int]]:
+    return {(a, b) for a, b in found.pairs.tolist()}
+
+
+def test_neighbours_are_turned_as_the_exact_correlation_turns_them(some: np.ndarray) -> None:
+    of = thumbnails.spectra(some)
+    near = thumbnails.near_duplicates(some, of)
+    found = thumbnails.neighbours(of)
+    turned = {
+        (a, b): (mirrored, inverted)
+        for (a, b), mirrored, inverted in zip(*(part.tolist() for part in found), strict=True)
+        if (a, b) in near
+    }
+    assert len(turned) > 100 and turned == {pair: near[pair][1:] for pair in turned}
 
 
 def test_of_many_copies_few_pairs_are_listed_but_one_across_every_two_splits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,16 +120,15 @@ def _alike(images: np.ndarray, positions: np.ndarray, splits: Sequence[str] | No
     near = thumbnails.near_duplicates(small, of, groups)
     for (a, b), (likeness, mirrored, inverted) in near.items():
         yield Pair(int(positions[a]), int(positions[b]), "near-duplicate", likeness, mirrored, inverted)
-    turn = thumbnails.neighbours(of)
+    beside = thumbnails.neighbours(of, near)
     del of
-    pairs = sorted(pair for pair in turn if pair not in near)
-    candidates = _Chunks(
-        lambda pair: _Candidate(
-            int(positions[pair[0]]), int(positions[pair[1]]), small[pair[0]], small[pair[1]], *turn[pair]
-        ),
-        pairs,
-        COMPARED,
-    )
+
+    def candidate(number: int) -> _Candidate:
+        a, b = beside.pairs[number]
+        how = bool(beside.mirrored[number]), bool(beside.inverted[number])
+        return _Candidate(int(positions[a]), int(positions[b]), small[a], small[b], *how)
+
+    candidates = _Chunks(candidate, range(len(beside.pairs)), COMPARED)
     compare = partial(_compared, dataset.by_path(images))
     for found in parallel.spread(compare, candidates, "audit: same exposure", f"×{COMPARED} pairs"):
         yield from found

@@ -1,7 +1,7 @@
 """The likeness of thumbnails: all pairs above a limit by a k-d tree, and the nearest neighbours of each."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -132,9 +132,9 @@ def close(of: Spectra) -> Iterator[Two]:
                 candidates.append(_within(tree, turned, rows, radius))
         pairs = np.unique(np.concatenate(candidates), axis=0)
         for first in range(0, len(pairs), TOGETHER):
-            b, a = pairs[first : first + TOGETHER].T
-            bound = np.abs(np.einsum("ij,ij->i", of.even[a], of.even[b]))
-            bound += np.abs(np.einsum("ij,ij->i", of.odd[a], of.odd[b])) + of.rest[a] * of.rest[b]
+            some = pairs[first : first + TOGETHER]
+            b, a = some.T
+            bound = np.abs(_products(of.even, some)) + np.abs(_products(of.odd, some)) + of.rest[a] * of.rest[b]
             near = bound > SAME_PICTURE - ROUNDING
             yield from zip(a[near].tolist(), b[near].tolist(), strict=True)
 
@@ -169,25 +169,47 @@ def _within(tree: cKDTree, points: np.ndarray, rows: np.ndarray, radius: float) 
     return pairs[pairs[:, 1] < pairs[:, 0]]
 
 
-def neighbours(of: Spectra) -> dict[Two, tuple[bool, bool]]:
+class Neighbours(NamedTuple):
+    """Pairs of thumbnails, and how the second must be turned to match the first."""
+
+    pairs: np.ndarray
+    """int64, (n, 2), sorted; the first of a pair is the earlier thumbnail."""
+    mirrored: np.ndarray
+    """bool, (n,)."""
+    inverted: np.ndarray
+    """bool, (n,)."""
+
+
+def neighbours(of: Spectra, without: Collection[Two] = ()) -> Neighbours:
     """Return pairs of a thumbnail and one of its `NEIGHBOURS` nearest by coarse correlation above `COARSE_LIKENESS`.
 
     Beyond `EXHAUSTIVE` thumbnails, they are searched among those of the `CELLS` nearest cells only, so that time is
     linear in their number; docs/benchmarks.md says how many of the nearest that finds.
 
-    Returns:
-        By pair (a, b), a < b: whether b must be mirrored, and whether inverted, to match a.
+    Args:
+        of: spectra of the thumbnails.
+        without: pairs (a, b), a < b, that are left out.
 
     """
     coarse = of.coarse()
-    parts = _blocks(coarse) if len(coarse.even) <= EXHAUSTIVE else _cells(coarse)
-    pairs: dict[Two, tuple[bool, bool]] = {}
-    for rows, best, who in parts:
-        for row, column in np.argwhere(best > COARSE_LIKENESS).tolist():
-            a, b = sorted((int(rows[row]), int(who[row, column])))
-            products = float(coarse.even[a] @ coarse.even[b]), float(coarse.odd[a] @ coarse.odd[b])
-            pairs[a, b] = _orientation(*products)[1:]
-    return pairs
+    number = len(coarse.even)
+    found = [np.empty(0, np.int64)]
+    for rows, best, who in _blocks(coarse) if number <= EXHAUSTIVE else _cells(coarse):
+        row, column = np.nonzero(best > COARSE_LIKENESS)
+        one, other = rows[row], who[row, column]
+        found.append(np.minimum(one, other) * number + np.maximum(one, other))
+    left_out = np.array([a * number + b for a, b in without], np.int64)
+    pairs = np.column_stack(np.divmod(np.setdiff1d(np.concatenate(found), left_out), number))
+    _, mirrored, inverted = _orientation(_products(coarse.even, pairs), _products(coarse.odd, pairs))
+    return Neighbours(pairs, mirrored, inverted)
+
+
+def _products(part: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return the scalar product of the even or odd parts of each pair, float32, (n,)."""
+    products = np.empty(len(pairs), np.float32)
+    for block, (a, b) in zip(_in_blocks(products), (block.T for block in _in_blocks(pairs)), strict=True):
+        block[:] = np.einsum("ij,ij->i", part[a], part[b])
+    return products
 
 
 Part = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -277,10 +299,10 @@ def _nearer(
     return np.take_along_axis(best, order, axis=1), np.take_along_axis(who, order, axis=1)
 
 
-def _orientation(even: float, odd: float) -> Oriented:
-    """Return the largest correlation over the orientations, and whether that one is mirrored and inverted."""
+def _orientation(even: np.ndarray, odd: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the largest correlations over the orientations, and whether these are mirrored and inverted."""
     mirrored = even * odd < 0
-    return abs(even) + abs(odd), mirrored, (even if mirrored or abs(even) > abs(odd) else odd) < 0
+    return abs(even) + abs(odd), mirrored, np.where(mirrored | (abs(even) > abs(odd)), even, odd) < 0
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> Oriented:
@@ -288,4 +310,5 @@ def correlation(one: np.ndarray, other: np.ndarray) -> Oriented:
     one, other = one - one.mean(), other - other.mean()
     norm = np.sqrt((one * one).sum() * (other * other).sum())
     straight, mirror = float((one * other).sum() / norm), float((one * other[:, ::-1]).sum() / norm)
-    return _orientation((straight + mirror) / 2, (straight - mirror) / 2)
+    likeness, mirrored, inverted = _orientation(*np.array([straight + mirror, straight - mirror]) / 2)
+    return float(likeness), bool(mirrored), bool(inverted)
