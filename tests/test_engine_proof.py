@@ -20,6 +20,7 @@ import yaml
 from clusters import Cluster, cluster, until
 from documents import block, shell
 from miniature import Run, asked, change, clone, commit, digests, dvc, git, run
+from test_distribute import recorded
 
 pytestmark = pytest.mark.proof
 
@@ -76,10 +77,10 @@ def test_cross_validation_side_by_side_gives_the_bytes_of_a_serial_one(first: Ru
     with cluster(tmp_path / "dask", workers, workers) as two:
         started = subprocess.Popen(["mammo", "distribute"], cwd=copies[1] / "cv", env=on(two, copies[1]))
         lock = copies[1] / "cv/dvc.lock"
-        until(lock.is_file, 200)
+        until(lambda: recorded(lock), 200)
         started.send_signal(signal.SIGKILL)
         started.wait()
-        finished = set(yaml.safe_load(lock.read_text())["stages"])
+        finished = recorded(lock)
         victim = min(two.processes().values())
         below = psutil.Process(victim).children(recursive=True)
         os.kill(victim, signal.SIGKILL)

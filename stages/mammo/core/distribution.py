@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from mammo.core import cluster, parallel, process, settings
+from mammo.core import cluster, files, parallel, process, settings
 from mammo.core.errors import UserError
 
 import yaml
@@ -63,6 +63,7 @@ def reproduce(jobs: int) -> None:
         UserError: a stage failed. Those that ran beside it have been waited for.
 
     """
+    _mend_lock()
     steps, changed = _planned()
     left = [step for step in steps if step.name in changed]
     running: list[Running] = []
@@ -136,6 +137,33 @@ def _ended(one: Running) -> list[str]:
     return []
 
 
+def _mend_lock() -> None:
+    """Put git's dvc.lock, or none, in the place of one that was cut off: DVC was killed while it wrote it.
+
+    DVC's cache of runs knows what has finished since, and brings its results back without running it again.
+    """
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils.serialize import ParseError, load_yaml
+    from voluptuous import Invalid
+
+    if not LOCK.is_file():
+        return
+    try:
+        COMPILED_LOCKFILE_SCHEMA(load_yaml(str(LOCK)))
+    except (ParseError, Invalid):
+        print(f"{LOCK} was cut off and is taken from git; what has finished since comes back from DVC's cache")
+        if committed := _committed_lock():
+            files.write_text(LOCK, committed)
+        else:
+            LOCK.unlink()
+
+
+def _committed_lock() -> str:
+    """Return git's dvc.lock; an empty text if it has none."""
+    shown = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], capture_output=True, text=True, check=False)
+    return shown.stdout if shown.returncode == 0 else ""
+
+
 def _order(planned: Sequence[str]) -> None:
     """Put the stages of dvc.lock in the order of a serial run: first those that git's has, then those that it added."""
     from dvc.utils.serialize import dump_yaml, load_yaml
@@ -144,8 +172,7 @@ def _order(planned: Sequence[str]) -> None:
         return
     content: Mapping[str, Any] = load_yaml(str(LOCK))
     recorded = content.get("stages", {})
-    committed = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], capture_output=True, text=True, check=False)
-    before = (yaml.safe_load(committed.stdout) or {}).get("stages", {}) if committed.returncode == 0 else {}
+    before = (yaml.safe_load(_committed_lock()) or {}).get("stages", {})
     order = dict.fromkeys([name for name in (*before, *planned, *recorded) if name in recorded])
     if list(order) != list(recorded):
         dump_yaml(str(LOCK), {**content, "stages": {name: recorded[name] for name in order}})
