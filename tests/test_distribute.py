@@ -98,6 +98,9 @@ def test_folds_side_by_side_give_the_lock_of_a_serial_run_though_one_failed_befo
     lock.write_bytes(b"")
     assert ": begun" not in distribute(project, "--jobs", "2").stdout
     assert outcome(project) == serial
+    lock.write_text(f"<<<<<<< HEAD\n{text}=======\n>>>>>>> other\n")
+    assert "dvc.lock" in distribute(project, fails=True).stderr
+    assert lock.read_text().startswith("<<<<<<< HEAD\n")
 
 
 def recorded(lock: Path) -> set[str]:

@@ -1,5 +1,6 @@
 """The stages of a DVC project side by side, with the results and the dvc.lock of a serial `dvc repro`."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -140,13 +141,14 @@ def _ended(one: Running) -> list[str]:
 def _mend_lock() -> None:
     """Put git's dvc.lock, or none, in the place of one that was cut off: DVC was killed while it wrote it.
 
-    DVC's cache of runs knows what has finished since, and brings its results back without running it again.
+    DVC's cache of runs knows what has finished since, and brings its results back without running it again. One with
+    git's marks of a conflict is left for its user to merge; DVC says what is wrong with it.
     """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.serialize import ParseError, load_yaml
     from voluptuous import Invalid
 
-    if not LOCK.is_file():
+    if not LOCK.is_file() or re.search("^<<<<<<< ", LOCK.read_text(), re.MULTILINE):
         return
     try:
         COMPILED_LOCKFILE_SCHEMA(load_yaml(str(LOCK)))
