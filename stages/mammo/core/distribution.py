@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from mammo.core import cluster, files, parallel, process, settings
+from mammo.core import cluster, files, identity, parallel, process, settings
 from mammo.core.errors import UserError
 
 import yaml
@@ -162,8 +162,7 @@ def _mend_lock() -> None:
 
 def _committed_lock() -> str:
     """Return git's dvc.lock; an empty text if it has none."""
-    shown = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], capture_output=True, text=True, check=False)
-    return shown.stdout if shown.returncode == 0 else ""
+    return identity.git("show", f"HEAD:./{LOCK}", folder=Path())
 
 
 def _order(planned: Sequence[str]) -> None:

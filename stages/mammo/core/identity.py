@@ -40,8 +40,8 @@ def instructions() -> str:
 @functools.cache
 def own() -> Identity:
     """Return the identity of this process."""
-    commit = _git("rev-parse", "HEAD").strip()
-    changed = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE) if commit else ""
+    commit = git("rev-parse", "HEAD").strip()
+    changed = git("status", "--porcelain", "--untracked-files=all", "--", *CODE) if commit else ""
     required = CLONE / "requirements.txt"
     named = re.findall(r"^([\w.-]+)==", required.read_text(), re.MULTILINE) if required.is_file() else []
     return Identity(
@@ -58,9 +58,10 @@ def digest(of: Identity) -> str:
     return hashlib.sha256(repr(of).encode()).hexdigest()
 
 
-def _git(*command: str) -> str:
+def git(*command: str, folder: Path = CLONE) -> str:
+    """Return what git prints in a folder; an empty text if it fails or is not there."""
     try:
-        done = subprocess.run(["git", "-C", str(CLONE), *command], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, check=False)
     except OSError:
         return ""
     return done.stdout if done.returncode == 0 else ""
