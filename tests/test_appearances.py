@@ -59,7 +59,7 @@ def test_a_table_of_another_set_is_refused_in_one_line(rows: list[Prediction], t
 
 def test_the_changes_of_the_page_are_those_that_its_commands_print() -> None:
     printed = re.findall(r"^ROC AUC +0.*", shell(ROOT, TRIALS), re.MULTILINE)
-    page = PAGES[ROOT / "docs/recipes.md"]
+    page = PAGES[ROOT / "docs/detector.md"]
     said = re.findall(r"^mammo compare .* # (\S+) \((\S+ to \S+)\), p ([<=] \S+)$", page, re.MULTILINE)
     assert len(printed) == len(said) == len(TRIALS) == 3
     for line, (change, interval, p) in zip(printed, said, strict=True):
@@ -70,7 +70,7 @@ def test_the_changes_of_the_page_are_those_that_its_commands_print() -> None:
 
 def test_the_table_of_the_page_is_that_of_the_trial() -> None:
     rows = files.read_json(ROOT / "cv/trials/cv.json")["rows"]
-    page = PAGES[ROOT / "docs/recipes.md"]
+    page = PAGES[ROOT / "docs/detector.md"]
     for name, shown in (("shortcut", "brightness baseline"), ("finetuned", "`finetuned`, one seed")):
         scores = (rows[name][key] for key in ("roc_auc", "breast_roc_auc", "patient_roc_auc"))
         assert f"| {shown} | {' | '.join(with_interval(**score) for score in scores)} |" in page
