@@ -71,7 +71,7 @@ def test_the_changes_of_the_page_are_those_that_its_commands_print() -> None:
 def test_the_table_of_the_page_is_that_of_the_trial() -> None:
     rows = files.read_json(ROOT / "cv/trials/cv.json")["rows"]
     page = PAGES[ROOT / "docs/detector.md"]
-    for name, shown in (("shortcut", "brightness baseline"), ("finetuned", "`finetuned`, one seed")):
+    for name, shown in (("shortcut", "brightness baseline"), ("finetuned", "`finetuned`, mean of three seeds")):
         scores = (rows[name][key] for key in ("roc_auc", "breast_roc_auc", "patient_roc_auc"))
         assert f"| {shown} | {' | '.join(with_interval(**score) for score in scores)} |" in page
         table = predictions.read(ROOT / f"cv/trials/{name}.csv")

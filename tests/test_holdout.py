@@ -6,13 +6,15 @@ from pathlib import Path
 
 from mammo.core import dataset, files, predictions
 from mammo.core.errors import UserError
+from mammo.scoring import with_interval
 
 import brightness
 import numpy as np
 import pytest
 from crossvalidation import HELD_OUT, Folds, Holdout, assign, assign_held_out, held_out
-from documents import block, shell
+from documents import PAGES, README, block, shell
 from miniature import ROOT, run, told
+from sklearn.metrics import roc_auc_score
 from test_folds import entries, recipe, resolved, small, variant, write_learnable
 
 FIVE = Folds(number=5, seed=1, valid=0.15, holdout=Holdout(share=0.2, seed=7))
@@ -129,6 +131,23 @@ def test_the_shipped_recipe_is_scored_once_and_no_other_after_it(tmp_path: Path)
     assert {path.name: path.read_bytes() for path in (cv / "held_out").iterdir()} == kept
     table = run(tmp_path, "python", "-c", TABLE).stdout
     assert f"scored once by the shipped recipe `quick`: ROC AUC per image {scores['roc_auc']['value']:.3f} (" in table
+
+
+def test_the_pages_give_the_score_of_the_patients_set_aside() -> None:
+    scores = files.read_json(ROOT / "cv/held_out/scores.json")
+    detector = PAGES[ROOT / "docs/detector.md"]
+    rows = (("finetuned, mean of three seeds", scores), ("brightness baseline", scores["shortcut"]))
+    for (name, row), table in zip(rows, ("predictions", "shortcut"), strict=True):
+        cells = [with_interval(**row[key]) for key in ("roc_auc", "breast_roc_auc", "patient_roc_auc")]
+        assert f"| {name} | {' | '.join(cells)} |" in detector.replace("`", "")
+        assert cells[0] in README.replace("\n", " ")
+        images = predictions.read(ROOT / f"cv/held_out/{table}.csv")
+        assert predictions.images_digest(images) == scores["images"]
+        auc = roc_auc_score([one.label for one in images], [one.probability for one in images])
+        assert auc == pytest.approx(row["roc_auc"]["value"])
+    assert not {one.patient for one in images} & {
+        one.patient for one in predictions.read(ROOT / "cv/trials/finetuned.csv")
+    }, "set aside"
 
 
 TABLE = """
