@@ -456,6 +456,21 @@ def test_what_a_killed_server_left_is_removed_by_the_next_and_what_a_running_one
     assert list(served.temporary.iterdir()) == [running]
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_right_after_the_address_is_printed_ends_it(folder: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-c", RUN, "serve", "--port", "0"]
+    for delay in (0.0, 0.002):
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            next(line for line in process.stdout if line.startswith("http://"))
+            time.sleep(delay)
+            process.send_signal(how)
+            try:
+                assert process.wait(20) == 0
+            finally:
+                process.kill()
+
+
 @pytest.mark.parametrize(
     ("host", "port", "said"),
     [

@@ -72,7 +72,6 @@ def run(model: Path, info: ModelInfo, rule: str, host: str, port: int | None) ->
             print(line)
         if warning := exposure(address):
             print(f"mammo serve: {warning}", file=sys.stderr)
-        print(f"http://{f'[{address}]' if ':' in address else address}:{number} (Ctrl-C ends it)", flush=True)
         logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what was sent is in no log
         config = uvicorn.Config(
             Guard(application(answers, rule), host, address),
@@ -84,8 +83,10 @@ def run(model: Path, info: ModelInfo, rule: str, host: str, port: int | None) ->
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=GRACE,
         )
-        with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+        server = uvicorn.Server(config)
+        with contextlib.suppress(KeyboardInterrupt), server.capture_signals():  # from here on no signal is lost
+            print(f"http://{f'[{address}]' if ':' in address else address}:{number} (Ctrl-C ends it)", flush=True)
+            server.run(sockets=[listening])
 
 
 def listen(host: str, port: int | None) -> socket.socket:
