@@ -419,10 +419,8 @@ def test_the_digests_of_settings_are_those_of_the_tries(tmp_path: Path) -> None:
     """So that a try is recognised, wherever its settings are written down."""
     run(ROOT / "cv", sys.executable, "variant_settings.py", "../recipes", str(tmp_path / "settings"))
     asked, tries = crossvalidation.read(ROOT / "cv/params.yaml"), tried.read(ROOT / "cv/tried.csv")
-    names = {one.variant for one in tries} & {
-        *asked.variants,
-        *asked.ensembles,
-    }  # others were tried and taken out again
+    rows = {**asked.variants, **asked.ensembles}  # others were tried and taken out again
+    names = {one.variant for one in tries if one.variant in rows}
     known = {name: crossvalidation.settings_digest(asked, name, tmp_path / "settings") for name in names}
     assert len(known) > 5
     assert known.items() <= {(one.variant, one.settings) for one in tries}
