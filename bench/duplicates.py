@@ -105,10 +105,11 @@ def nearest_found(small: np.ndarray, pairs: set[tuple[int, int]]) -> float:
     """Return the share of the nearest neighbours of some thumbnails that is among the pairs."""
     coarse, every = thumbnails.spectra(small).coarse(), np.arange(len(small))
     rows = generator(1, "sample").permutation(len(every))[:SAMPLE]
+    number = thumbnails.NEIGHBOURS if len(small) <= thumbnails.EXHAUSTIVE else thumbnails.NEIGHBOURS_OF_MANY
     wanted = set()
     for row in rows.tolist():
         likeness = thumbnails.likenesses(coarse, coarse, np.array([row]), every)[0]
-        best = np.argsort(-likeness, kind="stable")[: thumbnails.NEIGHBOURS]
+        best = np.argsort(-likeness, kind="stable")[:number]
         wanted |= {(min(row, at), max(row, at)) for at in best[likeness[best] > thumbnails.COARSE_LIKENESS].tolist()}
     return len(wanted & pairs) / max(1, len(wanted))
 

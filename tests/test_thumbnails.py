@@ -43,6 +43,7 @@ def test_neighbours_found_in_cells_are_nearly_those_found_among_all(
     some: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = thumbnails.spectra(some)
+    monkeypatch.setattr(thumbnails, "NEIGHBOURS", thumbnails.NEIGHBOURS_OF_MANY)
     every = pairs_of(thumbnails.neighbours(of))
     monkeypatch.setattr(thumbnails, "EXHAUSTIVE", 100)
     monkeypatch.setattr(thumbnails, "CELL", 50)

@@ -22,7 +22,8 @@ TOGETHER = 2**17  # candidates that are checked at once
 QUERIES = 256  # thumbnails that are searched for in the tree at once; each has as many candidates as copies
 
 COARSE_FREQUENCIES = 8  # few, so that a crop by 5 % changes them little
-NEIGHBOURS = 5  # per image by coarse correlation, checked for crops
+NEIGHBOURS = 20  # per image by coarse correlation, checked for crops
+NEIGHBOURS_OF_MANY = 5  # the same, beyond EXHAUSTIVE thumbnails
 COARSE_LIKENESS = 0.9  # smallest coarse correlation of a neighbour
 EXHAUSTIVE = 20_000  # thumbnails up to which neighbours are searched among all
 CELL = 500  # thumbnails per cell beyond that number, on average
@@ -183,8 +184,8 @@ class Neighbours(NamedTuple):
 def neighbours(of: Spectra, without: Collection[Two] = ()) -> Neighbours:
     """Return pairs of a thumbnail and one of its `NEIGHBOURS` nearest by coarse correlation above `COARSE_LIKENESS`.
 
-    Beyond `EXHAUSTIVE` thumbnails, they are searched among those of the `CELLS` nearest cells only, so that time is
-    linear in their number; docs/benchmarks.md says how many of the nearest that finds.
+    Beyond `EXHAUSTIVE` thumbnails, `NEIGHBOURS_OF_MANY` are searched among those of the `CELLS` nearest cells only, so
+    that time is linear in their number; docs/benchmarks.md says how many of the nearest that finds.
 
     Args:
         of: spectra of the thumbnails.
@@ -224,7 +225,7 @@ def _blocks(of: Spectra) -> Iterator[Part]:
         best, who = _none(rows)
         for side in starts:
             columns = np.arange(side, min(side + BLOCK, len(of.even)))
-            best, who = _nearer(best, who, likenesses(of, of, rows, columns), columns)
+            best, who = _nearer(best, who, likenesses(of, of, rows, columns), columns, NEIGHBOURS)
         yield rows, best, who
 
 
@@ -240,7 +241,10 @@ def _cells(of: Spectra) -> Iterator[Part]:
         near[number] = np.inf
         columns = np.concatenate([members[other] for other in np.argsort(-near, kind="stable")[:CELLS]])
         blocks = _in_blocks(members[number])
-        return [(rows, *_nearer(*_none(rows), likenesses(of, of, rows, columns), columns)) for rows in blocks]
+        return [
+            (rows, *_nearer(*_none(rows), likenesses(of, of, rows, columns), columns, NEIGHBOURS_OF_MANY))
+            for rows in blocks
+        ]
 
     for parts in parallel.each(search, range(len(members)), "audit: neighbours", "cells"):
         yield from parts
@@ -288,14 +292,14 @@ def _none(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearer(
-    best: np.ndarray, who: np.ndarray, likeness: np.ndarray, columns: np.ndarray
+    best: np.ndarray, who: np.ndarray, likeness: np.ndarray, columns: np.ndarray, number: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Update the NEIGHBOURS largest values of each row with those of other columns."""
-    keep = min(NEIGHBOURS, likeness.shape[1])
+    """Update the `number` largest values of each row with those of other columns."""
+    keep = min(number, likeness.shape[1])
     largest = np.argpartition(likeness, likeness.shape[1] - keep, axis=1)[:, -keep:]
     best = np.hstack([best, np.take_along_axis(likeness, largest, axis=1)])
     who = np.hstack([who, columns[largest]])
-    order = np.argsort(-best, axis=1, kind="stable")[:, :NEIGHBOURS]
+    order = np.argsort(-best, axis=1, kind="stable")[:, :number]
     return np.take_along_axis(best, order, axis=1), np.take_along_axis(who, order, axis=1)
 
 
