@@ -1,4 +1,4 @@
-"""`cv/appearances.py`: a row of the table by appearance of its images, and a picture of its misses; and cv/trials."""
+"""`cv/appearances.py`: a row of the table by appearance of its images, and its misses; and docs/detector.md."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ from documents import PAGES, block, shell
 from miniature import ROOT, run
 from sklearn.metrics import roc_auc_score
 
-TRIALS = block("What was cross-validated of it")
+COMPARED = block("In cross-validation")
 
 
 @pytest.fixture
@@ -58,22 +58,22 @@ def test_a_table_of_another_set_is_refused_in_one_line(rows: list[Prediction], t
 
 
 def test_the_changes_of_the_page_are_those_that_its_commands_print() -> None:
-    printed = re.findall(r"^ROC AUC +0.*", shell(ROOT, TRIALS), re.MULTILINE)
+    printed = re.findall(r"^ROC AUC +0.*", shell(ROOT, COMPARED), re.MULTILINE)
     page = PAGES[ROOT / "docs/detector.md"]
     said = re.findall(r"^mammo compare .* # (\S+) \((\S+ to \S+)\), p ([<=] \S+)$", page, re.MULTILINE)
-    assert len(printed) == len(said) == len(TRIALS) == 3
+    assert len(printed) == len(said) == len(COMPARED) == 3
     for line, (change, interval, p) in zip(printed, said, strict=True):
         assert re.search(
             rf"{re.escape(change)} +{re.escape(interval)} +{p.removeprefix('= ').replace('< ', '<')} ", line
         )
 
 
-def test_the_table_of_the_page_is_that_of_the_trial() -> None:
-    rows = files.read_json(ROOT / "cv/trials/cv.json")["rows"]
+def test_the_table_of_the_page_is_that_of_cross_validation() -> None:
+    rows = files.read_json(ROOT / "cv/metrics/cv.json")["rows"]
     page = PAGES[ROOT / "docs/detector.md"]
     for name, shown in (("shortcut", "brightness baseline"), ("finetuned", "`finetuned`, mean of three seeds")):
         scores = (rows[name][key] for key in ("roc_auc", "breast_roc_auc", "patient_roc_auc"))
         assert f"| {shown} | {' | '.join(with_interval(**score) for score in scores)} |" in page
-        table = predictions.read(ROOT / f"cv/trials/{name}.csv")
+        table = predictions.read(ROOT / f"cv/plots/{name}.csv")
         auc = roc_auc_score([row.label for row in table], [row.probability for row in table])
         assert auc == pytest.approx(rows[name]["roc_auc"]["value"])

@@ -146,7 +146,7 @@ def test_the_pages_give_the_score_of_the_patients_set_aside() -> None:
         auc = roc_auc_score([one.label for one in images], [one.probability for one in images])
         assert auc == pytest.approx(row["roc_auc"]["value"])
     assert not {one.patient for one in images} & {
-        one.patient for one in predictions.read(ROOT / "cv/trials/finetuned.csv")
+        one.patient for one in predictions.read(ROOT / "cv/plots/finetuned.csv")
     }, "set aside"
 
 

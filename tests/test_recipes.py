@@ -7,11 +7,11 @@ from typing import Any
 
 from mammo.core import files, recipes, settings
 from mammo.core.errors import UserError
-from mammo.scoring import with_interval
+from mammo.scoring import recipe_table, with_interval
 
 import pytest
 import yaml
-from documents import block, shell
+from documents import PAGES, block, shell
 from miniature import ROOT, run, told
 
 NAMES = recipes.names(ROOT / "recipes")
@@ -67,6 +67,13 @@ def test_the_head_of_a_recipe_gives_the_score_of_its_row_in_cross_validation() -
     assert compared
     for recipe, row in compared.items():
         assert recipes.read(recipe, ROOT / "recipes").score.startswith(with_interval(**rows[row]["roc_auc"])), recipe
+
+
+def test_the_page_of_cross_validation_shows_the_table_that_its_command_prints() -> None:
+    page = PAGES[ROOT / "docs/cross-validation.md"]
+    table, selected, _ = recipe_table.table(ROOT / recipe_table.CV, ROOT / recipe_table.HELD_OUT).split("\n\n")
+    assert table in page
+    assert " ".join(selected.split()) in " ".join(page.replace("> ", "").split())
 
 
 # Applying
