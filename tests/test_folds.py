@@ -428,7 +428,8 @@ def test_the_digests_of_settings_are_those_of_the_tries(tmp_path: Path) -> None:
 
 def test_variants_are_named_in_params_yaml_alone() -> None:
     text = (ROOT / "cv/dvc.yaml").read_text().replace("item.variant", "")
-    assert not [name for name in {**PARAMS["variants"], **PARAMS["finetuned"]} if f" {name}" in text]
+    named = {*PARAMS["variants"], *PARAMS["finetuned"]} - PARAMS.keys()  # finetuned is a section, too
+    assert named and not [name for name in named if f" {name}" in text]
     assert PIPELINE["fold"]["matrix"]["variant"] == "${variants}"
     assert PIPELINE["finetune"]["matrix"]["variant"] == "${finetuned}"
     for stage in ("fold", "finetune"):
@@ -484,6 +485,7 @@ def test_cross_validation_by_dvc_gives_the_same_bytes_and_leaves_the_pipeline_al
             train.update({"epochs": 2} | ({"average": 1} if train.get("average") else {}))
             recipe.setdefault("preprocess", {})["size"] = [64, 48]
             path.write_text(yaml.safe_dump(recipe))
+    del content["folds"]["holdout"]  # without a fifth of these few, a network would learn nothing in two epochs
     phantoms = content["pretraining"]["phantom"] | {"patients": 40, "size": 96}
     content["pretraining"] |= {"epochs": 2, "phantom": phantoms}
     (clone / "cv/params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
