@@ -28,6 +28,7 @@ import duplicates
 import material
 import measure
 import predict
+import recipe_times
 import run
 import scale
 import scores
@@ -109,6 +110,7 @@ def main(folder: Path, project: Path) -> None:
     dicom.HEIGHT, dicom.WIDTH = 512, 416
     predict.MODEL, predict.STARTS, predict.WHOLES, predict.SINGLES = project / "data/model", 1, 1, 1
     scores.IMAGES, scores.PATIENTS = 400, 100
+    recipe_times.NAMES, recipe_times.ROUNDS = ["baseline", "compact"], 1
     run.EPOCHS, run.Worker = 3, worker
     run.watched = scale.watched = watched
     read = settings.read
@@ -129,6 +131,7 @@ def main(folder: Path, project: Path) -> None:
         scores.main,
         lambda: duplicates.main([200]),
         dicom.main,
+        recipe_times.main,
     )
     for table in (rows, *others):
         try:

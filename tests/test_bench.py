@@ -203,3 +203,8 @@ def test_a_command_may_fail_in_one_way_alone(tmp_path: Path) -> None:
     assert measure.watched(command, tmp_path, may_fail_with="COLLAPSED")[0] > 0
     with pytest.raises(RuntimeError, match=r"(?s)failed:.*COLLAPSED"):
         measure.watched(command, tmp_path)
+
+
+@pytest.mark.parametrize("recipe", ["baseline", "compact"])
+def test_networks_of_recipes(tables: str, recipe: str) -> None:
+    assert show(cells(tables, f"`{recipe}`"), "#", "# MB", "# ms", RATIO)
