@@ -115,7 +115,9 @@ def main(folder: Path, project: Path) -> None:
     run.watched = scale.watched = watched
     read = settings.read
     networks.use_threads(read(measure.ROOT / "params.yaml").train.threads)
-    settings.read = lambda path=settings.PARAMS: read(path, None if path == settings.PARAMS else INSTEAD)
+    settings.read = lambda path=settings.PARAMS, instead=None: read(
+        path, instead or (None if path == settings.PARAMS else INSTEAD)
+    )
     bench = run.Bench(folder, rounds=1, most=IMAGES)
     bench.project = project
 
