@@ -135,7 +135,7 @@ def test_dicom(tables: str, size: str) -> None:
 
 def test_every_table_names_processor_date_and_commit(tables: str) -> None:
     above = re.findall(r"^([^|\n]+)\n\n\|", tables, re.MULTILINE)
-    assert len(above) == 6
+    assert len(above) == 7
     assert all(
         re.match(r".+, \d+ cores, \w+; \d{4}-\d\d-\d\d; commit (\w{7,}\+?|unknown)(; |$)", line) for line in above
     )
