@@ -1,4 +1,9 @@
-"""Patients of the synthetic set and their breasts: density classes, outline, tissue, pectoral muscle, vessels."""
+"""Patients of the synthetic set and their breasts: density classes, outline, tissue, pectoral muscle, vessels.
+
+Everything is computed in float64, by NumPy and SciPy, and rounded to grey levels at the end: the last bits of an
+exponential or of a product differ between processors, and in float32 (or with OpenCV's filters) that would change the
+grey level of one pixel in a million.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -105,7 +110,12 @@ def _frequency(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the radial frequency of each coefficient of `rfft2`, cycles per field, and the integer nearest to it."""
     radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) * size
     radius[0, 0] = 1.0
-    return radius.astype(np.float32), np.rint(radius).astype(np.int64)
+    return radius, np.rint(radius).astype(np.int64)
+
+
+def _normal(random: np.random.Generator, size: int) -> np.ndarray:
+    """Return independent normal numbers, float64, (size, size), drawn with the precision of float32."""
+    return random.standard_normal((size, size), dtype=np.float32).astype(np.float64)
 
 
 def _with_power_law(field: np.ndarray, beta: float) -> np.ndarray:
@@ -119,8 +129,7 @@ def _with_power_law(field: np.ndarray, beta: float) -> np.ndarray:
     power = np.bincount(ring.ravel(), (spectrum.real**2 + spectrum.imag**2).ravel()) / np.maximum(
         np.bincount(ring.ravel()), 1
     )
-    gain = np.maximum(radius, FIELD / 60) ** np.float32(-beta / 2)
-    gain /= np.sqrt(np.maximum(power, 1e-12)).astype(np.float32)[ring]
+    gain = np.maximum(radius, FIELD / 60) ** (-beta / 2) / np.sqrt(np.maximum(power, 1e-12))[ring]
     spectrum *= gain
     spectrum[0, 0] = 0
     result = fft.irfft2(spectrum, s=field.shape)
@@ -134,7 +143,7 @@ def coordinates(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tissue(random: np.random.Generator, size: int, beta: float, nipple: tuple[float, float]) -> np.ndarray:
-    """Return the texture of tissue, float32, (size, size), with a power spectrum K / f^beta; mean 0, variance 1.
+    """Return the texture of tissue, (size, size), with a power spectrum K / f^beta; mean 0, variance 1.
 
     The power law is that of mammograms (Burgess 2003, Proc. SPIE 5034). The strands are the ridges of a noise field
     stretched along the rays from the nipple (mm), the direction of ducts and Cooper's ligaments.
@@ -142,17 +151,11 @@ def _tissue(random: np.random.Generator, size: int, beta: float, nipple: tuple[f
     x, y = coordinates(size)
     angle = np.arctan2(y - nipple[1], nipple[0] - x)
     distance = np.hypot(nipple[0] - x + 15, y - nipple[1])
-    noise = _with_power_law(random.standard_normal((size, size), dtype=np.float32), 2.0)
-    across, along = np.float32(0.32 * size) * angle, distance * size / FIELD / 2.2
-    stretched = cv2.remap(
-        noise,
-        (across % size).astype(np.float32),
-        (along % size).astype(np.float32),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_WRAP,
-    )
+    noise = _with_power_law(_normal(random, size), 2.0)
+    across, along = 0.32 * size * angle, distance * size / FIELD / 2.2
+    stretched = ndimage.map_coordinates(noise, (along % size, across % size), order=1, mode="grid-wrap")
     strands = -np.sqrt(stretched**2 + 0.02)
-    clouds = _with_power_law(random.standard_normal((size, size), dtype=np.float32), beta)
+    clouds = _with_power_law(_normal(random, size), beta)
     return _with_power_law(strands / strands.std() + 0.5 * clouds, beta)
 
 
@@ -175,7 +178,7 @@ def _skin(patient: Patient, view: str, depth: float, nipple: float, y: np.ndarra
 
 
 def _depth_below_skin(patient: Patient, view: str, depth: float, nipple: float, size: int) -> np.ndarray:
-    """Return the distance of each pixel to the nearest skin, mm; 0 outside the breast; float32, (size, size).
+    """Return the distance of each pixel to the nearest skin, mm; 0 outside the breast; (size, size).
 
     The breast continues beyond the left edge, and in MLO beyond the upper one: there is no skin there.
     """
@@ -185,8 +188,7 @@ def _depth_below_skin(patient: Patient, view: str, depth: float, nipple: float, 
     x = (np.arange(-margin, size) + 0.5) * pitch
     breast = np.maximum(x, 0)[None, :] <= _skin(patient, view, depth, nipple, y)[:, None]
     breast |= np.hypot((x - depth)[None, :] / 4.5, (y - nipple)[:, None] / 4.0) <= 1
-    distance = ndimage.distance_transform_edt(breast).astype(np.float32)  # OpenCV's version is not deterministic
-    distance = cv2.GaussianBlur(distance, (0, 0), 0.8)
+    distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(breast), 0.8, mode="mirror")
     return distance[margin : margin + size, margin:] * pitch
 
 
@@ -211,7 +213,7 @@ def _vessels(random: np.random.Generator, size: int, nipple: tuple[float, float]
         points = np.rint(np.stack([x, y], 1) * scale * 16).astype(np.int32)
         width = max(1, round(random.uniform(0.6, 1.5) * scale))
         cv2.polylines(canvas, [points], False, int(random.integers(120, 255)), width, cv2.LINE_AA, shift=4)
-    return cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), 0.5 * scale)
+    return ndimage.gaussian_filter(canvas / 255, 0.5 * scale, mode="mirror")
 
 
 def breast(random: np.random.Generator, patient: Patient, view: str, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -229,7 +231,7 @@ def breast(random: np.random.Generator, patient: Patient, view: str, size: int) 
     below_skin = _depth_below_skin(patient, view, depth, nipple[1], size)
     texture = _tissue(random, size, density.beta, nipple)
     half_height = (patient.upper + patient.lower) / 2
-    disc = np.hypot((x - 0.55 * depth) / (0.47 * depth), (y - nipple[1]) / (0.62 * half_height)).astype(np.float32)
+    disc = np.hypot((x - 0.55 * depth) / (0.47 * depth), (y - nipple[1]) / (0.62 * half_height))
     gland = 1 / (1 + np.exp(np.clip((disc / density.extent - 1 - 0.18 * texture) / 0.14, -30, 30)))
     gland *= 1 - np.exp(-((below_skin / 9) ** 2))  # a layer of fat below the skin
     value = FAT + density.gland * gland + texture * (0.035 + (density.contrast - 0.035) * gland)

@@ -7,8 +7,8 @@ from mammo.core.randomness import generator
 from mammo.core.settings import Phantoms
 from mammo.sources.phantom.anatomy import Patient, coordinates
 
-import cv2
 import numpy as np
+from scipy import ndimage
 
 PLACE = (52.0, 84.0)
 """Common position of masses, mm from the chest wall and from the upper edge of the field."""
@@ -25,7 +25,7 @@ class Mass:
     reach: float
     """Radius beyond which the brightness is 0, mm."""
     polar: np.ndarray
-    """Brightness at (angle, radius), 0 to 1, float32, (ANGLES, RADII); radii from 0 to `reach`."""
+    """Brightness at (angle, radius), 0 to 1, (ANGLES, RADII); radii from 0 to `reach`."""
 
 
 def spiculated_mass(random: np.random.Generator, x: float, y: float) -> Mass:
@@ -47,7 +47,7 @@ def spiculated_mass(random: np.random.Generator, x: float, y: float) -> Mass:
         half_width = 0.2 * core * left + 0.15
         aside = radius * np.abs(np.angle(np.exp(1j * (angle - towards))))
         polar = np.maximum(polar, 0.9 * np.sqrt(left) * np.exp(-((aside / half_width) ** 2)) * (left > 0))
-    return Mass(x, y, reach, polar.astype(np.float32))
+    return Mass(x, y, reach, polar)
 
 
 def benign_mass(mass: Mass) -> Mass:
@@ -56,14 +56,12 @@ def benign_mass(mass: Mass) -> Mass:
 
 
 def rendered(mass: Mass, size: int) -> np.ndarray:
-    """Render a mass as an image, 0 to 1, float32, (size, size)."""
+    """Render a mass as an image, 0 to 1, (size, size)."""
     x, y = coordinates(size)
     angle = np.mod(np.arctan2(y - mass.y, x - mass.x), 2 * np.pi) * (ANGLES / (2 * np.pi))
     radius = np.hypot(x - mass.x, y - mass.y) * (RADII / mass.reach) - 0.5
     polar = np.vstack([mass.polar, mass.polar[:1]])  # wrap the angle around
-    return cv2.remap(
-        polar, np.maximum(radius, 0).astype(np.float32), angle.astype(np.float32), cv2.INTER_LINEAR, borderValue=0
-    )
+    return ndimage.map_coordinates(polar, (angle, np.maximum(radius, 0)), order=1, mode="grid-constant")
 
 
 def _calcifications(random: np.random.Generator, mass: Mass, clustered: bool) -> list[tuple[float, float, float]]:
@@ -84,7 +82,7 @@ def _calcifications(random: np.random.Generator, mass: Mass, clustered: bool) ->
 
 
 def _specks(calcifications: Iterable[tuple[float, float, float]], size: int) -> np.ndarray:
-    """Render calcifications, blurred by the detector (0.6 mm), 0 to 1, float64, (size, size)."""
+    """Render calcifications, blurred by the detector (0.6 mm), 0 to 1, (size, size)."""
     x, y = coordinates(size)
     image = np.zeros((size, size))
     for at_x, at_y, diameter in calcifications:
