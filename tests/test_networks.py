@@ -1,7 +1,11 @@
 """Networks by name: what they take and give, where they start, and that what is saved is what was trained."""
 
+import os
 import pickle
+import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -57,6 +61,26 @@ def test_a_network_of_any_size_trains_in_bfloat16_and_is_saved_in_float32(name: 
 def test_compact_has_at_most_a_million_weights_whatever_the_size() -> None:
     counts = {networks.build("compact", size, 0.2, 0.3, seed=1).count_params() for size in (SIZE, (240, 144))}
     assert counts == {304_722}
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="other builds of TensorFlow have no oneDNN"
+)
+def test_onednn_convolves_on_every_processor() -> None:
+    """By default TensorFlow asks it on processors with AVX-512 alone."""
+    predict = (
+        "from mammo.learning import networks; import numpy as np;"
+        "network = networks.build('baseline', (64, 64), 0.5, 0.2, 1); network(np.zeros((1, 64, 64, 1), np.float32))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    done = subprocess.run(
+        [sys.executable, "-c", predict],
+        env={**environment, "ONEDNN_VERBOSE": "profile_exec"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "exec,cpu,convolution" in done.stdout
 
 
 def test_the_seed_alone_decides_the_weights() -> None:
