@@ -30,8 +30,7 @@ def _uncollected() -> Iterator[None]:
 
 with messages.kept_back(), _uncollected():  # messages about a missing GPU
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # TensorFlow does without oneDNN on processors that have no AVX-512; training then takes three times as long.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # unasked, none without AVX-512, and a third of the speed
     from mammo.learning import backbones, layer_rates
     from mammo.learning.backbones import LITE, WEIGHTS
 
@@ -95,9 +94,8 @@ class Start(NamedTuple):
     """What a network starts from, and which of its layers are trained."""
 
     weights: str = "none"
-    """Initial weights: `none`; `imagenet` (backbones only, downloaded); or a file in data/weights: the model.keras of a
-    network of the same name, whose last layer is ignored, or the weights of a backbone without its last layer as Keras
-    publishes them (…_notop.h5)."""
+    """Initial weights of all but the last layer: `none`; `imagenet` (backbones only, downloaded); or a file in
+    data/weights: the model.keras of a network of the same name, or a backbone as Keras publishes it (…_notop.h5)."""
     frozen: bool = False
     """Train only the last layer, and `thawed` blocks; all others keep the initial weights."""
     thawed: int = 0
