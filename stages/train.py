@@ -104,7 +104,7 @@ def describe(
                 "threads": train.threads,
                 "tensorflow": tf.__version__,
                 "keras": keras.__version__,
-                "instructions": training.instructions(),
+                "instructions": training.instructions(train.precision),
                 "litert": exported.version(),
             },
             "training_intensity": {

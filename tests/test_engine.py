@@ -42,7 +42,7 @@ def two(first: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
 def own(monkeypatch: pytest.MonkeyPatch, first: Run) -> None:
     """Let this process be of the commit of `first`, whose code is that of this working tree."""
     there = identity.own()._replace(commit=git(first.folder, "rev-parse", "HEAD").strip(), changed=())
-    monkeypatch.setattr(identity, "own", lambda: there)
+    monkeypatch.setattr(identity, "own", lambda precision: there)
 
 
 @contextlib.contextmanager

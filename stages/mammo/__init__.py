@@ -3,9 +3,13 @@
 import importlib.util
 import sys
 
+from mammo.core import processor
+
 # A stage depends on whole folders of this package: bytecode written into them would make it stale, in cv/ as well,
 # whose .dvcignore does not reach here.
 sys.dont_write_bytecode = True
+
+processor.limit()  # before NumPy is loaded
 
 if missing := [name for name in ("numpy", "pydantic", "cv2", "scipy") if importlib.util.find_spec(name) is None]:
     sys.exit(

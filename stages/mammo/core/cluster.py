@@ -33,8 +33,8 @@ def address() -> str:
 
 
 @contextmanager
-def connected() -> Iterator["Workers"]:
-    """Connect to the scheduler; its workers have been compared with this process.
+def connected(precision: str = "float32") -> Iterator["Workers"]:
+    """Connect to the scheduler; its workers have been compared with this process when it computes in `precision`.
 
     Raises:
         UserError: no scheduler answers, it has no worker, or a worker differs.
@@ -56,7 +56,7 @@ def connected() -> Iterator["Workers"]:
             f"{VARIABLE} is {address()!r}, where no scheduler answers ({reason}): start one, or unset the variable"
         ) from None
     try:
-        workers = Workers(client)
+        workers = Workers(client, precision)
         workers.check()
         yield workers
     finally:
@@ -68,9 +68,9 @@ def connected() -> Iterator["Workers"]:
 class Workers:
     """The workers of a cluster."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, precision: str) -> None:
         """Use the connection `client`."""
-        self._client, self._own = client, identity.own()
+        self._client, self._precision, self._own = client, precision, identity.own(precision)
 
     def check(self) -> None:
         """Compare every worker with this process.
@@ -83,7 +83,7 @@ class Workers:
 
         try:
             self._client.wait_for_workers(1, timeout=ANSWER)
-            found = self._client.run(identity.own, on_error="return")
+            found = self._client.run(identity.own, self._precision, on_error="return")
         except (TooLate, OSError):
             raise LostError(
                 f"the scheduler at {address()} has no worker: start some with `dask worker {address()}`"
@@ -118,7 +118,7 @@ class Workers:
 
         ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         begun: dict[int, Any] = {}
-        do = partial(_do, identity.digest(self._own), work)
+        do = partial(_do, identity.digest(self._own), self._precision, work)
         following = oldest = 0
         most, looked = 1, -LOOK
         while following < len(items) or begun:
@@ -186,13 +186,15 @@ def _tell(ended: "queue.SimpleQueue[int]", place: int, _: Any) -> None:
     ended.put(place)
 
 
-def _do(expected: str, work: Callable[[Item], Result], item: Item) -> tuple[tuple[str, identity.Identity] | None, Any]:
+def _do(
+    expected: str, precision: str, work: Callable[[Item], Result], item: Item
+) -> tuple[tuple[str, identity.Identity] | None, Any]:
     """Do an item on a worker; one that joined after the others were compared is compared here."""
     import cv2
     from distributed import get_worker
 
     cv2.setNumThreads(1)
-    own = identity.own()
+    own = identity.own(precision)
     return (None, work(item)) if identity.digest(own) == expected else ((get_worker().address, own), None)
 
 

@@ -47,10 +47,11 @@ def side_by_side(pipeline: Path) -> int:
         UserError: no scheduler answers, or a worker differs from this process.
 
     """
+    train = settings.read(pipeline).train
     if cluster.address():
-        with cluster.connected() as workers:
+        with cluster.connected(train.precision) as workers:
             return workers.number
-    return max(1, parallel.cores() // settings.read(pipeline).train.threads)
+    return max(1, parallel.cores() // train.threads)
 
 
 def reproduce(jobs: int) -> None:

@@ -18,11 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mammo.core import cluster, files, identity, process
+from mammo.core import cluster, files, identity, process, processor, settings
 from mammo.core.errors import UserError, lack_of_memory
 
 POLL = 0.2  # seconds between two looks at the process
-SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "PYTHONHASHSEED")
+SETTINGS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "PYTHONHASHSEED",
+    *processor.LIMITS,
+)
 """Variables that may decide how a process computes; Dask sets some of them for its workers."""
 Content = bytes | dict[str, bytes]
 """A file, or the files of a folder by their paths below it."""
@@ -41,10 +48,10 @@ def run(script: Path, paths: Mapping[str, Path], written: Sequence[str]) -> None
 
     """
     given = {name: path.as_posix() for name, path in paths.items()}
-    settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
+    variables = {name: os.environ[name] for name in SETTINGS if name in os.environ}
     there = script.resolve().relative_to(identity.CLONE).as_posix()
-    with cluster.connected() as workers:
-        work = partial(_run, there, os.fspath(Path.cwd()), tuple(written), settings)
+    with cluster.connected(settings.read().train.precision) as workers:
+        work = partial(_run, there, os.fspath(Path.cwd()), tuple(written), variables)
         ((_, (output, contents)),) = workers.done(work, [given])
     print(output, end="", flush=True)
     for name, content in contents.items():
@@ -63,7 +70,7 @@ def _write(path: Path, content: Content) -> None:
 
 
 def _run(
-    script: str, folder: str, written: Sequence[str], settings: Mapping[str, str], paths: Mapping[str, str]
+    script: str, folder: str, written: Sequence[str], variables: Mapping[str, str], paths: Mapping[str, str]
 ) -> tuple[str, dict[str, Content]]:
     """Start the process on the worker, wait for it, and return what it printed and wrote."""
     if not Path(folder).is_dir():
@@ -89,7 +96,7 @@ def _run(
                 stdin=subprocess.PIPE,  # its end tells that this process has ended
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=kept | dict(settings),
+                env=kept | dict(variables),
             )
             try:
                 _wait(child)

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import os
 import platform
 import re
 import subprocess
@@ -11,10 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mammo.core import processor
+
 CLONE = Path(__file__).resolve().parents[3]
 CODE = ("stages", "cv/*.py", "requirements.txt")  # of the clone; settings and results may differ
-INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx")
-"""Sets of instructions on which rounding depends, the widest first."""
 
 
 class Identity(NamedTuple):
@@ -30,16 +29,9 @@ class Identity(NamedTuple):
     instructions: str
 
 
-def instructions() -> str:
-    """Return the widest set of instructions of this processor on which rounding depends."""
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = set(cpuinfo.read_text().split()) if cpuinfo.is_file() else set()
-    return next((name for name in INSTRUCTIONS if name in flags), os.uname().machine)
-
-
 @functools.cache
-def own() -> Identity:
-    """Return the identity of this process."""
+def own(precision: str = "float32") -> Identity:
+    """Return the identity of this process when it computes in `precision`."""
     commit = git("rev-parse", "HEAD").strip()
     changed = git("status", "--porcelain", "--untracked-files=all", "--", *CODE) if commit else ""
     required = CLONE / "requirements.txt"
@@ -49,7 +41,7 @@ def own() -> Identity:
         tuple(line[3:] for line in changed.splitlines()),
         platform.python_version(),
         {name: _version(name) for name in named},
-        instructions(),
+        processor.instructions(precision),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mammo.core import messages
 from mammo.core.errors import UserError
-from mammo.learning import networks
+from mammo.learning import networks, rounding
 from mammo.learning.exported import FEATURES, INPUT, PROBABILITIES
 
 # isort: split
@@ -40,6 +40,7 @@ def litert(network: keras.Model, flip: str) -> bytes:
 
 def saved_model(network: keras.Model, flip: str, path: Path) -> None:
     """Write a network as a SavedModel folder with the input and the outputs of `litert`."""
+    network = rounding.without_normalisation(network)
     archive = keras.export.ExportArchive()
     archive.track(network)
     archive.add_endpoint("serve", _whole(network, flip), [_taken(network)])
@@ -58,7 +59,7 @@ def onnx(network: keras.Model, flip: str, path: Path) -> None:
     except ImportError as error:
         raise UserError("--format onnx needs packages that are not installed: pip install -e '.[export]'") from error
     taken = [_taken(network)]
-    whole = tf.function(_whole(network, flip), input_signature=taken, jit_compile=False)
+    whole = tf.function(_whole(rounding.without_normalisation(network), flip), input_signature=taken, jit_compile=False)
     with messages.kept_back():
         tf2onnx.convert.from_function(whole, taken, opset=OPSET, output_path=str(path))
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mammo.core import files, messages, parallel
+from mammo.core import files, messages, parallel, processor
 from mammo.core.errors import UserError, in_one_line
 from mammo.core.randomness import seed_of
 from mammo.learning import archives
@@ -31,7 +31,7 @@ def _uncollected() -> Iterator[None]:
 with messages.kept_back(), _uncollected():  # messages about a missing GPU
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # unasked, none without AVX-512, and a third of the speed
-    from mammo.learning import backbones, layer_rates
+    from mammo.learning import backbones, layer_rates, rounding
     from mammo.learning.backbones import LITE, WEIGHTS
 
     import keras
@@ -39,6 +39,7 @@ with messages.kept_back(), _uncollected():  # messages about a missing GPU
     from keras import layers
 
     tf.config.list_physical_devices()
+    rounding.settle()
 
 Forward = Callable[[tf.Tensor], tf.Tensor]
 HEAD = (backbones.NORMALISATION, "class")  # layers that are trained on top of a frozen network
@@ -64,6 +65,7 @@ def use_threads(threads: int) -> None:
 def arithmetic(precision: str) -> Iterator[None]:
     """Make new layers compute in `float32` or `bfloat16`; their weights are always float32."""
     before = keras.config.dtype_policy()
+    processor.allow(precision)
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     try:
         yield
@@ -231,10 +233,8 @@ def compact(size: tuple[int, int], mean: float, deviation: float, seed: int) -> 
 
 def _convolution(values: Any, channels: int, width: int, stride: int, name: str, seed: int) -> Any:
     start = keras.initializers.HeNormal(seed=seed_of(seed, "weights", name) % 2**31)
-    values = layers.Conv2D(
-        channels, width, stride, padding="same", use_bias=False, kernel_initializer=start, name=name
-    )(values)
-    return layers.BatchNormalization(momentum=0.9, name=f"{name}_normalisation")(values)
+    layer = layers.Conv2D(channels, width, stride, padding="same", use_bias=False, kernel_initializer=start, name=name)
+    return layers.BatchNormalization(momentum=0.9, name=f"{name}_normalisation")(layer(values))
 
 
 def _residual(values: Any, channels: int, name: str, seed: int) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mammo.core import dataset, files, identity
+from mammo.core import dataset, files, processor
 from mammo.core.dataset import Dataset
 from mammo.core.errors import UserError
 from mammo.core.randomness import generator
@@ -79,7 +79,11 @@ def fit_resumably(prepared: Path, train: Train, augment: Augment, history: Path,
 
     """
     networks.use_threads(train.threads)
-    settings = {"train": train.model_dump(), "augment": augment.model_dump(), "instructions": instructions()}
+    settings = {
+        "train": train.model_dump(),
+        "augment": augment.model_dump(),
+        "instructions": instructions(train.precision),
+    }
     inputs = [prepared / dataset.IMAGES, prepared / "index.csv", *networks.given(train.weights)]
     key = checkpoint.digest(settings, inputs)
     try:
@@ -373,8 +377,8 @@ def judge(probability: Mapping[str, np.ndarray], data: Dataset) -> dict[str, Any
     return {**verdict, "collapsed": not learned}
 
 
-def instructions() -> str:
-    """Return the widest instruction set that TensorFlow's kernels use here; rounding depends on it."""
+def instructions(precision: str) -> str:
+    """Return the set of instructions on which the rounding of a training depends here."""
     if tf.config.list_physical_devices("GPU"):
         return "gpu"
-    return identity.instructions()
+    return processor.instructions(precision)
