@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from filelock import FileLock
 from miniature import ROOT, Run, first_run, merged
 
 
-def run_stage(name: str, *paths: str, folder: Path, environment: dict[str, str] | None = None):
+def run_stage(
+    name: str, *paths: str, folder: Path, environment: dict[str, str] | None = None, emulator: Sequence[str] = ()
+):
     """Run `python stages/NAME.py PATH…` in `folder` as DVC does; gives the completed process with its text."""
     return subprocess.run(
-        [sys.executable, ROOT / "stages" / f"{name}.py", *paths],
+        [*emulator, sys.executable, ROOT / "stages" / f"{name}.py", *paths],
         cwd=folder,
         env={**os.environ, **(environment or {})},
         capture_output=True,

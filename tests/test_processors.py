@@ -1,16 +1,18 @@
-"""Proof: what differs between classes of processors, by having the libraries pretend to run on a lesser one.
+"""Proof: what differs between processors. `pytest -m proof -s tests/test_processors.py` prints the table.
 
-`pytest -m proof -s tests/test_processors.py` prints the table. A library that is told to leave out instruction sets
-chooses the code that it would choose on a processor without them.
+Another processor is emulated (qemu-user, 10 times slower) where `qemu-x86_64` is installed: one without AVX-512, whose
+approximate reciprocals have other last bits than those of any maker. A lesser one is pretended: a library that is told
+to leave out instruction sets chooses the code that it would choose on a processor without them.
 """
 
 import hashlib
-import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
-from conftest import ROOT, TRAIN_PATHS, run_stage, write_params, write_prepared
+from conftest import ROOT, TRAIN_PATHS, run_stage, write_params, write_prepared, write_shortcut
 from miniature import change
 
 CPU = Path("/proc/cpuinfo")
@@ -19,102 +21,120 @@ pytestmark = [
     pytest.mark.proof,
     pytest.mark.skipif("avx2" not in FLAGS, reason="only a processor with avx2 or more can pretend to be a lesser one"),
 ]
+WIDER = pytest.mark.skipif("avx512f" not in FLAGS, reason="this processor has no avx512f to be left out")
 WITH_ALL = pytest.mark.skipif("avx512_bf16" not in FLAGS, reason="this processor has no avx512_bf16")
-AS_IT_IS, AVX512, AVX2, OLDER = "as it is", "with avx512 only", "with avx2 only", "without avx2"
-PROCESSORS = {
-    AS_IT_IS: ("avx2", {}),
-    AVX512: ("avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "NPY_DISABLE_CPU_FEATURES": "AVX512_SPR"}),
-    AVX2: (
-        "avx512f",
-        {
-            "ONEDNN_MAX_CPU_ISA": "AVX2",
-            "OPENCV_CPU_DISABLE": "AVX512_COMMON,AVX512_SKX,AVX512_CLX,AVX512_CNL,AVX512_ICL",
-            "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
-            "OPENBLAS_CORETYPE": "Haswell",
-        },
-    ),
-    OLDER: (
-        "avx2",
-        {
-            "ONEDNN_MAX_CPU_ISA": "AVX",
-            "OPENCV_CPU_DISABLE": "AVX,FP16,AVX2,AVX512_SKX",
-            "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
-            "OPENBLAS_CORETYPE": "Nehalem",
-            "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
-        },
-    ),
+EMULATED = pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="qemu-x86_64 is not installed")
+
+
+class Processor(NamedTuple):
+    """A processor on which a stage is run."""
+
+    environment: dict[str, str] = {}  # noqa: RUF012  # never changed
+    emulator: Sequence[str] = ()
+
+
+OWN = Processor()
+HASWELL = Processor(emulator=("qemu-x86_64", "-cpu", "Haswell"))
+UNLIMITED = Processor({"ONEDNN_MAX_CPU_ISA": "ALL"})
+NO_BF16 = Processor({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "NPY_DISABLE_CPU_FEATURES": "AVX512_SPR"})
+WITHOUT_AVX2 = Processor(
+    {
+        "ONEDNN_MAX_CPU_ISA": "AVX",
+        "OPENCV_CPU_DISABLE": "AVX,FP16,AVX2,AVX512_SKX",
+        "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+        "OPENBLAS_CORETYPE": "Nehalem",
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
+    }
+)
+IMAGENET = {"network": "EfficientNetLite0", "weights": "imagenet"}
+TRAININGS: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "compact": {"network": "compact"},
+    "frozen": {**IMAGENET, "frozen": True, "epochs": 1},
+    "fine-tuned": {**IMAGENET, "frozen": True, "thawed": 3, "epochs": 1},
+    "logistic": {**IMAGENET, "frozen": True, "head": "logistic", "epochs": 1},
+    "MobileNetV3Small": {"network": "MobileNetV3Small", "epochs": 1},
 }
-"""Name, the flag of /proc/cpuinfo without which a processor cannot pretend to be it, and how it pretends."""
+
+
+def run(name: str, *paths: str, folder: Path, on: Processor) -> None:
+    done = run_stage(name, *paths, folder=folder, environment=on.environment, emulator=on.emulator)
+    assert done.returncode == 0, done.stderr
 
 
 def digest(*paths: Path) -> str:
-    """SHA-256 of files and of all files in folders."""
+    """The first digits of the SHA-256 of files and of all files in folders."""
     found = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in found if file.is_file())).hexdigest()
+    return hashlib.sha256(b"".join(file.read_bytes() for file in found if file.is_file())).hexdigest()[:8]
 
 
-def drawn(folder: Path, environment: dict[str, str]) -> tuple[str, str]:
+def told(output: str, **of: str) -> None:
+    """Print a row of the table."""
+    print(f"\n| {output} | " + " | ".join(f"{name} {value}" for name, value in of.items()) + " |", flush=True)
+
+
+def drawn(folder: Path, on: Processor) -> tuple[str, str]:
     """Digests of some phantoms and of the array made of them."""
+    folder.mkdir()
     shutil.copy(ROOT / "params.yaml", folder)
     change(folder, data={"phantom": {"patients": 24}})
     (folder / "own").mkdir()
-    for name, *paths in (
-        ("download", "data/raw"),
-        ("preprocess", "data/raw", "data/prepared", "metrics/preprocess.json"),
-    ):
-        done = run_stage(name, *paths, folder=folder, environment={**os.environ, **environment})
-        assert done.returncode == 0, done.stderr
+    run("download", "data/raw", folder=folder, on=on)
+    run("preprocess", "data/raw", "data/prepared", "metrics/preprocess.json", folder=folder, on=on)
     return digest(folder / "data/raw"), digest(folder / "data/prepared")
 
 
-def trained(folder: Path, environment: dict[str, str], **train: object) -> str:
-    """Digest of a model's weights and of its history."""
-    write_prepared(folder)
+def trained(folder: Path, on: Processor, **train: Any) -> str:
+    """Digest of a network, as it is saved and as it is exported, and of its history."""
+    folder.mkdir()
+    write_prepared(folder, patients=20)
     write_params(folder, train=train)
-    done = run_stage("train", *TRAIN_PATHS, folder=folder, environment={**os.environ, **environment})
-    assert done.returncode == 0, done.stderr
-    return digest(folder / "data/model/model.keras", folder / "plots/history.csv")
+    run("train", *TRAIN_PATHS, folder=folder, on=on)
+    return digest(
+        *(folder / "data/model" / f"model.{kind}" for kind in ("keras", "tflite")), folder / "plots/history.csv"
+    )
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Digest by output and processor."""
-    rows: dict[str, dict[str, str]] = {}
-    pretended = {name: environment for name, (flag, environment) in PROCESSORS.items() if flag in FLAGS}
-    for name, environment in pretended.items():
-        folder = tmp_path_factory.mktemp("processor")
-        for part in ("drawn", "float32", "bfloat16", "threads"):
-            (folder / part).mkdir()
-        raw, prepared = drawn(folder / "drawn", environment)
-        digests = {
-            "phantoms": raw,
-            "prepared": prepared,
-            "float32": trained(folder / "float32", environment),
-            "float32, threads: 1": trained(folder / "threads", environment, threads=1),
-        }
-        if name in (AS_IT_IS, AVX512) and "avx512_bf16" in FLAGS:  # on a lesser one oneDNN refuses bfloat16
-            digests["bfloat16"] = trained(folder / "bfloat16", environment, precision="bfloat16")
-        for output, value in digests.items():
-            rows.setdefault(output, {})[name] = value[:8]
-    print("\n\n| output | " + " | ".join(pretended) + " |\n|---|" + "---|" * len(pretended))
-    for output, values in rows.items():
-        print(f"| {output} | " + " | ".join(values.get(name, "–") for name in pretended) + " |")
-    return rows
+@pytest.mark.parametrize("other", [pytest.param(HASWELL, marks=EMULATED), WITHOUT_AVX2], ids=["emulated", "lesser"])
+def test_phantoms_and_prepared_images_are_the_same_on_all(other: Processor, tmp_path: Path) -> None:
+    here, there = drawn(tmp_path / "here", OWN), drawn(tmp_path / "there", other)
+    told("phantoms, prepared images", here=" ".join(here), there=" ".join(there))
+    assert here == there
 
 
-def test_phantoms_and_prepared_images_are_the_same_on_all(table: dict[str, dict[str, str]]) -> None:
-    assert len(set(table["phantoms"].values())) == 1
-    assert len(set(table["prepared"].values())) == 1
+@EMULATED
+@pytest.mark.parametrize("name", TRAININGS)
+def test_an_emulated_processor_trains_and_scores_alike(name: str, tmp_path: Path) -> None:
+    here = trained(tmp_path / "here", OWN, **TRAININGS[name])
+    there = trained(tmp_path / "there", HASWELL, **TRAININGS[name])
+    told(name, here=here, emulated=there)
+    assert here == there
+    whole = [tmp_path / where / "data/model/model.json" for where in ("here", "there")]  # thresholds, statistics
+    assert whole[0].read_text() == whole[1].read_text()
+    scored = []
+    for on in (OWN, HASWELL):
+        write_shortcut(tmp_path / "here")
+        paths = ("data/prepared", "data/model", "plots/shortcut.csv", "plots/history.csv", "metrics", "plots")
+        run("evaluate", *paths, folder=tmp_path / "here", on=on)
+        scored.append(digest(tmp_path / "here/metrics", tmp_path / "here/plots/predictions.csv"))
+    told(f"{name}, scores", here=scored[0], emulated=scored[1])
+    assert len(set(scored)) == 1
+
+
+@WIDER
+def test_without_the_limit_wider_instructions_train_another_network(tmp_path: Path) -> None:
+    here, wider = trained(tmp_path / "here", OWN), trained(tmp_path / "there", UNLIMITED)
+    lesser = trained(tmp_path / "lesser", WITHOUT_AVX2)
+    told("baseline", here=here, unlimited=wider, without_avx2=lesser)
+    assert len({here, wider, lesser}) == 3
 
 
 @WITH_ALL
-def test_float32_is_the_same_with_and_without_avx512_bf16_and_differs_with_avx2(
-    table: dict[str, dict[str, str]],
+def test_bfloat16_differs_between_the_processors_that_have_it_and_threads_and_precision_are_part_of_the_bytes(
+    tmp_path: Path,
 ) -> None:
-    whole, avx512, avx2 = (table["float32"][name] for name in (AS_IT_IS, AVX512, AVX2))
-    assert whole == avx512 != avx2
-
-
-@WITH_ALL
-def test_threads_and_precision_are_part_of_the_bytes(table: dict[str, dict[str, str]]) -> None:
-    assert len({table[output][AS_IT_IS] for output in ("float32", "float32, threads: 1", "bfloat16")}) == 3
+    settings: dict[str, dict[str, Any]] = {"as it is": {}, "threads": {"threads": 1}, "bf16": {"precision": "bfloat16"}}
+    found = {name: trained(tmp_path / name, OWN, **train) for name, train in settings.items()}
+    found["lesser"] = trained(tmp_path / "without", NO_BF16, precision="bfloat16")
+    told("baseline", **found)
+    assert len(set(found.values())) == 4
