@@ -81,7 +81,7 @@ def found(name: str, rows: Sequence[Prediction], wrong: set[str]) -> Mapping[str
     return {"number": number, "precision": hits / number, "suspected": suspected / len(rows), "caught": caught}
 
 
-def test_flips_in_phantoms_come_first(tmp_path: Path) -> None:
+def test_flips_in_phantoms_come_several_times_more_often_than_by_chance(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     drawn = settings.read(ROOT / "params.yaml").data.phantom.model_copy(update={"occult": 0.0})
@@ -89,7 +89,7 @@ def test_flips_in_phantoms_come_first(tmp_path: Path) -> None:
     dataset.write_index(raw, entries)
     wrong = flipped(entries)
     rows = out_of_fold(raw, trained("baseline", precision="float32", epochs=12), wrong, tmp_path)
-    assert found("phantoms, none occult", rows, wrong)["precision"] > 0.5
+    assert found("phantoms, none occult", rows, wrong)["precision"] > 3 * FLIPPED
 
 
 def test_flips_in_real_mammograms_are_hardly_found_as_the_page_says(tmp_path: Path, mammograms: Path) -> None:
