@@ -22,5 +22,9 @@ def main(raw: Path, settings: Path, out: Path) -> None:
     fitting.fit_and_predict(raw, trained, assign, stage.STATE / out.parent.name / out.name, out)
 
 
+def _precision(settings: Path, **_: Path) -> str:
+    return crossvalidation.trained(settings).train.precision
+
+
 if __name__ == "__main__":
-    stage.run(main, reads_scores=True, elsewhere=("out",), side_by_side="out")
+    stage.run(main, reads_scores=True, elsewhere=("out",), precision=_precision, side_by_side="out")

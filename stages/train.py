@@ -115,5 +115,9 @@ def describe(
     )
 
 
+def _precision(**_: Path) -> str:
+    return settings.read().train.precision
+
+
 if __name__ == "__main__":
-    stage.run(main, elsewhere=("model", "history", "metrics"))
+    stage.run(main, elsewhere=("model", "history", "metrics"), precision=_precision)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mammo.core import dataset, predictions
+from mammo.core import dataset, predictions, processor
 from mammo.core.settings import Canonical
 
 import numpy as np
@@ -31,6 +31,12 @@ def run_stage(
         text=True,
         check=False,
     )
+
+
+@pytest.fixture(autouse=True)
+def _limited() -> None:
+    """Set one arithmetic again: what computes in bfloat16 lifts a limit for the rest of its process."""
+    processor.limit()
 
 
 @pytest.fixture(scope="session")

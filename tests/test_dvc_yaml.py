@@ -76,13 +76,15 @@ def test_every_file_that_a_stage_imports_lies_in_a_declared_dependency(folder: P
     assert ("tensorflow" in names) <= (ROOT / "requirements.txt" in deps), "another TensorFlow gives other bytes"
 
 
-def test_the_package_itself_switches_bytecode_off_and_computes_nothing() -> None:
+def test_the_package_itself_switches_bytecode_off_sets_one_arithmetic_and_computes_nothing() -> None:
     docstring, *lines, check = ast.parse(BYTECODE.read_text()).body
     assert isinstance(docstring, ast.Expr)
     assert [ast.unparse(line) for line in lines] == [
         "import importlib.util",
         "import sys",
         "sys.dont_write_bytecode = True",
+        "from mammo.core import processor",
+        "processor.limit()",
     ]
     assert isinstance(check, ast.If) and ast.unparse(check.body[0]).startswith("sys.exit(")
     assert "The environment is not active" in ast.unparse(check)

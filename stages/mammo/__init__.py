@@ -3,11 +3,11 @@
 import importlib.util
 import sys
 
-from mammo.core import processor
-
 # A stage depends on whole folders of this package: bytecode written into them would make it stale, in cv/ as well,
 # whose .dvcignore does not reach here.
 sys.dont_write_bytecode = True
+
+from mammo.core import processor  # noqa: E402
 
 processor.limit()  # before NumPy is loaded
 

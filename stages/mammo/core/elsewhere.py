@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mammo.core import cluster, files, identity, process, processor, settings
+from mammo.core import cluster, files, identity, process, processor
 from mammo.core.errors import UserError, lack_of_memory
 
 POLL = 0.2  # seconds between two looks at the process
@@ -35,13 +35,14 @@ Content = bytes | dict[str, bytes]
 """A file, or the files of a folder by their paths below it."""
 
 
-def run(script: Path, paths: Mapping[str, Path], written: Sequence[str]) -> None:
+def run(script: Path, paths: Mapping[str, Path], written: Sequence[str], precision: str = "float32") -> None:
     """Run `main` of a script of this clone on a worker, and write what it wrote.
 
     Args:
         script: the script.
         paths: the arguments of its `main`.
         written: names of those that it writes.
+        precision: in which it computes.
 
     Raises:
         UserError: what `main` raised, or there is no cluster that computes the same bytes.
@@ -50,7 +51,7 @@ def run(script: Path, paths: Mapping[str, Path], written: Sequence[str]) -> None
     given = {name: path.as_posix() for name, path in paths.items()}
     variables = {name: os.environ[name] for name in SETTINGS if name in os.environ}
     there = script.resolve().relative_to(identity.CLONE).as_posix()
-    with cluster.connected(settings.read().train.precision) as workers:
+    with cluster.connected(precision) as workers:
         work = partial(_run, there, os.fspath(Path.cwd()), tuple(written), variables)
         ((_, (output, contents)),) = workers.done(work, [given])
     print(output, end="", flush=True)

@@ -16,7 +16,11 @@ STATE = Path("data/state")  # ignored by git and by DVC: the lock of the workspa
 
 
 def run(
-    main: Callable[..., Any], reads_scores: bool = False, elsewhere: Sequence[str] = (), side_by_side: str = ""
+    main: Callable[..., Any],
+    reads_scores: bool = False,
+    elsewhere: Sequence[str] = (),
+    precision: Callable[..., str] = lambda **_: "float32",
+    side_by_side: str = "",
 ) -> None:
     """Run a stage: its parameters become command-line arguments (paths), its docstring the help text.
 
@@ -28,6 +32,7 @@ def run(
         main: the work of the stage.
         reads_scores: keep the headline scores.
         elsewhere: parameters that name what `main` writes, if it is to run on a cluster where there is one.
+        precision: returns, of the same arguments, in which one `main` computes elsewhere.
         side_by_side: parameter by whose path processes differ that may run at the same time in a workspace.
 
     """
@@ -43,7 +48,7 @@ def run(
             if not reads_scores:
                 HEADLINE.unlink(missing_ok=True)
             if elsewhere and cluster.address():
-                on_a_worker.run(Path(sys.argv[0]), paths, elsewhere)
+                on_a_worker.run(Path(sys.argv[0]), paths, elsewhere, precision(**paths))
             else:
                 main(**paths)
     except UserError as error:
