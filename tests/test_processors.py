@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from mammo.core import processor
 from mammo.core.settings import Network
 
 import pytest
 from conftest import ROOT, TRAIN_PATHS, run_stage, write_params, write_prepared, write_shortcut
 from miniature import change
 
-CPU = Path("/proc/cpuinfo")
-FLAGS = set(CPU.read_text().split()) if CPU.is_file() else set()
+FLAGS = processor._flags()
 pytestmark = [
     pytest.mark.proof,
     pytest.mark.skipif("avx2" not in FLAGS, reason="only a processor with avx2 or more can pretend to be a lesser one"),
