@@ -24,7 +24,7 @@ import cv2
 import fitting
 import numpy as np
 
-EPOCHS = 6  # on the drawn images, before the recipe's own
+EPOCHS = 4  # on the drawn images, before the recipe's own
 EDGE = 5  # mm between the centre of a mass and the edge of the breast, at least
 BRIGHTNESS = (0.10, 0.30)  # of a mass where the tissue is black; none where it is white
 
