@@ -30,7 +30,8 @@ BRIGHTNESS = (0.10, 0.30)  # of a mass where the tissue is black; none where it 
 
 
 def main(raw: Path, settings: Path, out: Path) -> None:
-    """Fit the variant and fold named by OUT = …/VARIANT/FOLD as `fold.py` does, from weights learned on drawn lesions.
+    """Fit the variant and fold named by OUT = …/VARIANT/FOLD as `fold.py` does with one seed, from weights learned on
+    drawn lesions.
 
     The lesions are drawn into the healthy images of the fold's own training and validation patients. OUT also gets
     drawn.csv, the history of that first training.
@@ -38,7 +39,7 @@ def main(raw: Path, settings: Path, out: Path) -> None:
     folds, trained = crossvalidation.read().folds, crossvalidation.trained(settings)
     assign = partial(crossvalidation.assign, fold=int(out.name), folds=folds, share=trained.patients)
     name = f"lesions-{out.parent.name}-{out.name}"
-    state = stage.STATE / name
+    trained, state = trained.model_copy(update={"seeds": trained.seeds[:1]}), stage.STATE / name
     prepared, drawn = (crossvalidation.emptied(state / folder) for folder in ("prepared", "drawn"))
     readable = prepare.decode_all(raw, dataset.read_index(raw), trained.preprocess, prepared)
     dataset.write_index(prepared, assign(readable))
