@@ -25,7 +25,8 @@ test: .venv/tests
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -n 2 --dist loadfile -m "not proof"  # a file keeps to one of two processes, so that its fixtures are made once
+	# A file keeps to one of two processes, so that its fixtures are made once; in the order of tests/conftest.py.
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not proof"
 
 proof: .venv/tests
 	pytest -m proof -s

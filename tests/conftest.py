@@ -18,6 +18,18 @@ import yaml
 from filelock import FileLock
 from miniature import ROOT, Run, first_run, merged
 
+LONG = ("documents", "audit", "validation", "pipeline", "experiments", "bench", "engine", "evaluate", "page", "train")
+"""Files that take half a minute and more, the first to be run: else one process would wait at the end for the other.
+
+The first makes the miniature that most others want; the second, which runs beside it, does without.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long files come first, in the order of `LONG`; all others keep theirs."""
+    place = {f"test_{name}": position for position, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
 
 def run_stage(
     name: str, *paths: str, folder: Path, environment: dict[str, str] | None = None, emulator: Sequence[str] = ()

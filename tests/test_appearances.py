@@ -16,7 +16,7 @@ from documents import PAGES, block, shell
 from miniature import ROOT, run
 from sklearn.metrics import roc_auc_score
 
-COMPARED = block("In cross-validation")
+COMPARED = block("In cross-validation") + block("Lesions drawn into healthy mammograms")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_changes_of_the_page_are_those_that_its_commands_print() -> None:
     printed = re.findall(r"^ROC AUC +0.*", shell(ROOT, COMPARED), re.MULTILINE)
     page = PAGES[ROOT / "docs/detector.md"]
     said = re.findall(r"^mammo compare .* # (\S+) \((\S+ to \S+)\), p ([<=] \S+)$", page, re.MULTILINE)
-    assert len(printed) == len(said) == len(COMPARED) == 3
+    assert len(printed) == len(said) == len(COMPARED) == 4
     for line, (change, interval, p) in zip(printed, said, strict=True):
         assert re.search(
             rf"{re.escape(change)} +{re.escape(interval)} +{p.removeprefix('= ').replace('< ', '<')} ", line

@@ -33,7 +33,7 @@ MODULES = [path for path in CODE if path.is_relative_to(MAMMO) and path != MAMMO
 BESIDE = [path for folder in ("bench", "docs", ".dvc/plots") for path in sorted((ROOT / folder).rglob("*.py"))]
 LONGEST_FILE, LONGEST_FUNCTION = 450, 60  # lines
 HEAVY = {"tensorflow", "keras"}
-LEARNING = {"train", "fold", "pretrain", "holdout"}
+LEARNING = {"train", "fold", "pretrain", "holdout", "lesions"}
 ON_DEMAND = {"evaluate", "validate"}
 """Stages that load TensorFlow once they draw heat maps, or for models of older commits; not when they start."""
 

@@ -48,20 +48,23 @@ def test_a_variable_that_the_user_has_set_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "limit", "float32", "bfloat16"),
+    ("flags", "own", "float32", "bfloat16"),
     [
-        ("avx avx2 avx512f avx512_bf16", "AVX2", "avx2", "avx512_bf16"),
-        ("avx avx2 avx512f avx512_bf16", "ALL", "avx512_bf16", "avx512_bf16"),
-        ("avx avx2", "AVX2", "avx2", "avx2"),
-        ("avx", "AVX2", "avx", "avx"),
-        ("asimd", "AVX2", os.uname().machine, os.uname().machine),
+        ("avx avx2 avx512f avx512_bf16", {}, "avx2", "avx512_bf16"),
+        ("avx avx2 avx512f avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "ALL"}, "avx512_bf16", "avx512_bf16"),
+        ("avx avx2 avx512f", {"OPENBLAS_CORETYPE": "SkylakeX"}, "avx512f", "avx512f"),
+        ("avx avx2 avx512f", {"NPY_DISABLE_CPU_FEATURES": ""}, "avx512f", "avx512f"),
+        ("avx avx2", {}, "avx2", "avx2"),
+        ("avx", {}, "avx", "avx"),
+        ("asimd", {}, os.uname().machine, os.uname().machine),
     ],
 )
 def test_the_instructions_that_are_used_are_named(
-    flags: str, limit: str, float32: str, bfloat16: str, monkeypatch: pytest.MonkeyPatch
+    flags: str, own: dict[str, str], float32: str, bfloat16: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processor, "_flags", lambda: set(flags.split()))
-    monkeypatch.setenv(processor.ONEDNN, limit)
+    for name, value in (processor.LIMITS | own).items():
+        monkeypatch.setenv(name, value)
     assert (processor.instructions(), processor.instructions("bfloat16")) == (float32, bfloat16)
 
 

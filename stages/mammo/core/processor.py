@@ -32,8 +32,11 @@ def allow(precision: str) -> None:
 
 
 def instructions(precision: str = "float32") -> str:
-    """Return the set of instructions on which rounding depends in `float32` or `bfloat16`."""
-    limited = precision == "float32" and os.environ.get(ONEDNN) == LIMITS[ONEDNN]
+    """Return the set of instructions on which rounding depends in `float32` or `bfloat16`.
+
+    Where the user has set one of the variables of `LIMITS` otherwise, it is the widest that the processor has.
+    """
+    limited = precision == "float32" and all(os.environ.get(name) == value for name, value in LIMITS.items())
     flags = _flags()
     return next((name for name in SETS[SETS.index(COMMON) if limited else 0 :] if name in flags), os.uname().machine)
 
