@@ -226,6 +226,16 @@ def test_a_copy_is_found_however_it_was_changed(kind: str) -> None:
     assert (pair.mirrored, pair.inverted) == (mirrored, inverted)
 
 
+def test_of_two_sets_crops_are_searched_for_between_them_alone() -> None:
+    images = [breast(number) for number in range(6)]
+    images = np.array([*images, cropped(images[0], 6), cropped(images[1], 6), breast(7), cropped(breast(7), 6)])
+    found = {
+        own: [(pair.first, pair.second) for pair in same_images(images, [str(i) for i in range(10)], own=own)]
+        for own in (None, 7)
+    }
+    assert found == {None: [(0, 6), (1, 7), (8, 9)], 7: [(1, 7)]}
+
+
 def test_different_images_are_no_copies() -> None:
     assert same_images(np.array([breast(number) for number in range(40)]), [str(i) for i in range(40)]) == []
 

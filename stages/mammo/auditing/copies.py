@@ -26,7 +26,7 @@ def copies(own_set: Sequence[Entry], other: Sequence[Entry], pictures: np.ndarra
     """
     entries = [*own_set, *other]
     first, originals = len(own_set), dict[int, tuple[int, Pair]]()
-    for pair in same_images(pictures, [entry.sha256 for entry in entries]):  # in order of position
+    for pair in same_images(pictures, [entry.sha256 for entry in entries], own=first):  # in order of position
         uniform = np.ptp(pictures[pair.second]) == 0  # black, or not readable: it shows no exposure
         if pair.second < first or pair.second in originals or uniform:
             continue

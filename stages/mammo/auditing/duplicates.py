@@ -44,7 +44,9 @@ class Pair:
     """Black and white are exchanged."""
 
 
-def same_images(images: np.ndarray, hashes: Sequence[str], splits: Sequence[str] | None = None) -> list[Pair]:
+def same_images(
+    images: np.ndarray, hashes: Sequence[str], splits: Sequence[str] | None = None, own: int | None = None
+) -> list[Pair]:
     """Return pairs of images that show the same exposure.
 
     Equal images are paired with the first of them, and only the first is compared with other images. The search for
@@ -56,6 +58,8 @@ def same_images(images: np.ndarray, hashes: Sequence[str], splits: Sequence[str]
         images: uint8, (n, height, width), may be memory-mapped.
         hashes: hash of each image's file.
         splits: (n,) split of each image; None if there are none.
+        own: number of first images that are of another set than the rest; crops are then searched for only between the
+            two sets. None if all are of one.
 
     Returns:
         Pairs in order of position.
@@ -65,7 +69,7 @@ def same_images(images: np.ndarray, hashes: Sequence[str], splits: Sequence[str]
     left = sorted(set(range(len(images))) - {pair.second for pair in files})
     pixels = _equal([sha256(images[i].tobytes()).digest() for i in left], left, "same pixels")
     left = sorted(set(left) - {pair.second for pair in pixels})
-    return sorted([*files, *pixels, *_alike(images, np.array(left, dtype=np.int64), splits)])
+    return sorted([*files, *pixels, *_alike(images, np.array(left, dtype=np.int64), splits, own)])
 
 
 def images_twice(data: Dataset, pairs: Sequence[Pair]) -> list[Finding]:
@@ -111,7 +115,7 @@ class _Candidate(NamedTuple):
     inverted: bool
 
 
-def _alike(images: np.ndarray, positions: np.ndarray, splits: Sequence[str] | None) -> Iterator[Pair]:
+def _alike(images: np.ndarray, positions: np.ndarray, splits: Sequence[str] | None, own: int | None) -> Iterator[Pair]:
     positions, small = _textured(images, positions)
     if len(positions) < 2:
         return
@@ -122,13 +126,15 @@ def _alike(images: np.ndarray, positions: np.ndarray, splits: Sequence[str] | No
         yield Pair(int(positions[a]), int(positions[b]), "near-duplicate", likeness, mirrored, inverted)
     beside = thumbnails.neighbours(of, near)
     del of
+    first, second = positions[beside.pairs].T
+    asked = range(len(first)) if own is None else np.flatnonzero((first < own) & (own <= second)).tolist()
 
     def candidate(number: int) -> _Candidate:
         a, b = beside.pairs[number]
         how = bool(beside.mirrored[number]), bool(beside.inverted[number])
         return _Candidate(int(positions[a]), int(positions[b]), small[a], small[b], *how)
 
-    candidates = _Chunks(candidate, range(len(beside.pairs)), COMPARED)
+    candidates = _Chunks(candidate, asked, COMPARED)
     compare = partial(_compared, dataset.by_path(images))
     for found in parallel.spread(compare, candidates, "audit: same exposure", f"×{COMPARED} pairs"):
         yield from found
