@@ -142,7 +142,8 @@ def resolve(cross_validation: CrossValidation, name: str, folder: Path) -> Train
         folder: with the recipes.
 
     Raises:
-        UserError: there is no such variant or recipe, a setting is not allowed, or the recipe trains other seeds.
+        UserError: there is no such variant or recipe, a setting is not allowed, or the recipe trains other seeds. On
+            a share of the patients, where a row is no score of the recipe, it may have fewer.
 
     """
     variant = cross_validation.variants[name]
@@ -150,7 +151,7 @@ def resolve(cross_validation: CrossValidation, name: str, folder: Path) -> Train
         params = recipes.params(variant.recipe or name, PIPELINE, folder)
     except UserError as error:
         raise UserError(f"variant {name} of cv/params.yaml: {error}") from None
-    if params.train.seeds and params.train.seeds != variant.seeds:
+    if params.train.seeds and params.train.seeds != variant.seeds and variant.patients == 1:
         raise UserError(
             f"variant {name} of cv/params.yaml: its recipe is the mean over the seeds {params.train.seeds}, so its row "
             f"must be as well: write seeds: {params.train.seeds}, not {variant.seeds}"

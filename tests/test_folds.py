@@ -364,6 +364,9 @@ def test_a_variants_recipe_is_checked_with_all_of_the_pipelines_settings(
     recipe(tmp_path / "recipes", "none", train={"seeds": [1, 2]})
     with pytest.raises(UserError, match=r"the mean over the seeds \[1, 2\].* write seeds: \[1, 2\], not \[1\]"):
         crossvalidation.resolve(asked, "one", recipes)
+    small(Path("params.yaml"), {"one": variant("shortcut", recipe="none", patients=0.5)})
+    found = crossvalidation.resolve(crossvalidation.read(), "one", recipes)
+    assert (found.seeds, found.patients) == ([1], 0.5), "a point of a learning curve may have fewer"
     Path("params.yaml").write_text("folds: {number: 5, seed: 1, valid: 0.15}\n")
     with pytest.raises(UserError, match="must hold the sections folds, variants, finetuned, ensembles, pretraining"):
         crossvalidation.read()
