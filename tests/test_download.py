@@ -919,8 +919,10 @@ def test_nothing_in_an_archive_gets_out_of_its_folder(
                 information = tarfile.TarInfo(member)
                 information.size = 2000
                 archive.addfile(information, io.BytesIO(content_of(member)))
+    known = form == "zip" or hasattr(tarfile, "FilterError")
     with serve(path) as server:
-        assert "outside_1.jpg" in refused(download(variables=server.environment), from_kaggle)
+        reason = "outside_1.jpg" if known else "cannot unpack safely; use Python 3.11.4 or later"
+        assert reason in refused(download(variables=server.environment), from_kaggle)
         inside = server.cache / "datasets"
         found = [found for top in (tmp_path, server.cache) for found in top.rglob("outside_1.jpg")]
         assert all(found.is_relative_to(inside) for found in found)

@@ -6,6 +6,8 @@ import platform
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import get_args
 
@@ -47,6 +49,13 @@ def test_a_network_has_one_name_in_the_settings_and_in_the_table_of_backbones() 
 
 @pytest.mark.parametrize("name", ["compact", backbones.LITE, pytest.param(SMALL_BACKBONE, marks=pytest.mark.proof)])
 def test_a_network_of_any_size_trains_in_bfloat16_and_is_saved_in_float32(name: str, tmp_path: Path) -> None:
+    """In a process of its own: one that has computed in float32 before cannot compute in bfloat16."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as own:
+        own.submit(saved_in_float32, name, tmp_path).result()
+
+
+def saved_in_float32(name: str, tmp_path: Path) -> None:
+    """The test itself."""
     with networks.arithmetic("bfloat16"):
         trained = with_a_last_layer(networks.build(name, SIZE, 0.2, 0.3, seed=1))
     saved = networks.finished(name, trained, 0.2, 0.3)

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import logging
 import os
+import platform
 import sys
 import tarfile
 import time
@@ -38,6 +39,7 @@ LONGEST_WAIT = 300.0  # seconds; stop when the server asks to wait longer
 MOST_ATTEMPTS = 100  # in all: otherwise a server that cuts every transfer and cannot resume would cause an endless loop
 
 _ARCHIVE_FAULTS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError)
+_OUTSIDE = getattr(tarfile, "FilterError", ())  # of a member that would get out; Python before 3.11.4 has no such check
 _TOKEN = "a token from https://www.kaggle.com/settings in KAGGLE_API_TOKEN or ~/.kaggle/access_token"
 
 
@@ -149,6 +151,11 @@ def _explained(error: Exception, archive: Path, deadline: float) -> Failure:
         return Failure(_line(error), f"fix or delete that file, or put {_TOKEN}")
     if isinstance(error, _ARCHIVE_FAULTS) and archive.exists():
         return _bad_archive(error, archive)
+    if isinstance(error, TypeError) and not _OUTSIDE:
+        version = platform.python_version()
+        return Failure(
+            f"its archive is a tar file, which Python {version} cannot unpack safely", "use Python 3.11.4 or later"
+        )
     return Failure(f"kagglehub failed with {type(error).__name__}: {_line(error)}", "run again")
 
 
@@ -205,7 +212,7 @@ def _disk(error: OSError, cache: Path) -> Failure:
 def _bad_archive(error: Exception, archive: Path) -> Failure:
     """Remove an archive that cannot be unpacked, since kagglehub would never download it again."""
     archive.unlink()
-    if isinstance(error, tarfile.FilterError):
+    if isinstance(error, _OUTSIDE):
         reason = f"its archive would write outside its folder ({_line(error)}) and was removed"
         return Failure(reason, "tell the owner of the set")
     reason = "the downloaded file is not an archive" if isinstance(error, ValueError) else "its archive is damaged"
